@@ -1,0 +1,112 @@
+//! The benches: one question per file, Roadstead and its peers in the same run.
+//!
+//! `cargo bench -- NAME`; without a name it lists them. Figures are printed and never judged: a
+//! slow machine fails nothing. **Invariant:** everything a bench starts ends with it, and it
+//! touches only loopback addresses and folders of its own.
+
+mod convergence;
+mod dns;
+mod harness;
+mod http1;
+mod memory;
+mod tcp;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use harness::{Options, progress, show};
+
+/// Roadstead's benches.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which benches to run; "all" runs every one. Without a name they are listed.
+    names: Vec<String>,
+    /// Runs per program; they take turns.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds per run.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// One short round: whether everything works, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// HTTP access logs to a file, for every program.
+    #[arg(long)]
+    access_log: bool,
+    /// Cargo's own.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The program's own, so that what is measured in this process allocates as the program does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Run = fn(&Options) -> anyhow::Result<()>;
+
+const BENCHES: &[(&str, &str, Run)] = &[
+    ("http1", "HTTP/1.1 requests, keep-alive and fresh connections", http1::run),
+    ("tcp", "TCP: small exchanges, fresh connections, bulk", tcp::run),
+    ("dns", "A and SRV queries of a zone of 100 services", dns::run),
+    ("convergence", "from a commit to the decision that obeys it; compile times", convergence::run),
+    ("memory", "resident memory: quickstart, idle connections", memory::run),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match chosen(&arguments) {
+        Ok(chosen) if chosen.is_empty() => {
+            list();
+            ExitCode::SUCCESS
+        }
+        Ok(chosen) => run(&chosen, &arguments),
+        Err(error) => {
+            progress(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn chosen(
+    arguments: &Arguments,
+) -> anyhow::Result<Vec<&'static (&'static str, &'static str, Run)>> {
+    let everything = arguments.names.iter().any(|name| name == "all");
+    if everything || (arguments.names.is_empty() && arguments.quick) {
+        return Ok(BENCHES.iter().collect());
+    }
+    let find = |name: &String| {
+        let found = BENCHES.iter().find(|(known, ..)| known == name);
+        found.with_context(|| format!("there is no bench {name:?}; without a name they are listed"))
+    };
+    arguments.names.iter().map(find).collect()
+}
+
+fn list() {
+    show("cargo bench -- NAME... [--rounds N] [--seconds S] [--quick] [--access-log]\n");
+    for (name, question, _) in BENCHES {
+        show(&format!("  {name:12} {question}"));
+    }
+    show(&format!("  {:12} every one of them", "all"));
+}
+
+fn run(chosen: &[&(&str, &str, Run)], arguments: &Arguments) -> ExitCode {
+    let options = Options {
+        rounds: arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 5 }).max(1),
+        seconds: arguments.seconds.unwrap_or(if arguments.quick { 1 } else { 3 }).max(1),
+        quick: arguments.quick,
+        access_log: arguments.access_log,
+    };
+    harness::show_machine();
+    let mut code = ExitCode::SUCCESS;
+    for (name, question, bench) in chosen {
+        show(&format!("\n## {name}: {question}"));
+        if let Err(error) = bench(&options) {
+            progress(&format!("{name}: {error:#}"));
+            show(&format!("could not be run: {error:#}"));
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}

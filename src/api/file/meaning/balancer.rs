@@ -1,0 +1,336 @@
+//! Load balancers, listeners, rules and actions.
+//!
+//! Ranges are ALB's and NLB's (their guides' pages on quotas and attributes). A listener may ask
+//! for port 0: the system chooses.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::kind::Kind;
+use super::super::names;
+use super::super::place::Place;
+use super::super::source::Bad;
+use super::super::written::{
+    WrittenBalancer, WrittenFixedResponse, WrittenListener, WrittenRule, WrittenWeight,
+};
+use super::{Balancer, Resources, id_of};
+use crate::model::{
+    Action, CLIENT_KEEP_ALIVE, Condition, FixedResponse, IDLE_TIMEOUT, Listener, ListenerKey,
+    LoadBalancerKind, Owner, Protocol, Rule, TCP_IDLE_TIMEOUT, WeightedGroup,
+};
+use crate::rules::{BadPattern, Pattern};
+
+/// ALB: `idle_timeout.timeout_seconds` is at most 4000.
+const APPLICATION_IDLE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(4000);
+/// NLB: `tcp.idle_timeout.seconds` is at most 6000.
+const NETWORK_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(6000);
+/// ALB: `client_keep_alive.seconds` is at most 604800; it begins at 60, which is of no use in a
+/// test.
+const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(604_800);
+/// ALB: listeners of one load balancer.
+const MOST_LISTENERS: usize = 50;
+/// ALB: rules of one load balancer, default actions not counted.
+const MOST_RULES: usize = 100;
+/// ALB: values of all conditions of one rule.
+const MOST_VALUES: usize = 5;
+/// ALB: wildcards in one rule.
+const MOST_WILDCARDS: usize = 5;
+/// ALB: target groups of one action.
+const MOST_GROUPS: usize = 5;
+/// ALB.
+const MOST_WEIGHT: u32 = 999;
+/// ALB: a fixed response's body.
+const LARGEST_BODY: usize = 1024;
+const PRIORITIES: RangeInclusive<u32> = 1..=50_000;
+/// ALB: what a fixed response may be.
+const CONTENT_TYPES: [&str; 5] =
+    ["text/plain", "text/css", "text/html", "application/javascript", "application/json"];
+
+/// The keys of which an action has exactly one.
+struct WrittenAction<'a> {
+    target_group: &'a Option<String>,
+    forward: &'a Option<Vec<WrittenWeight>>,
+    fixed_response: &'a Option<WrittenFixedResponse>,
+}
+
+impl Resources {
+    pub(super) fn balancers(
+        &mut self,
+        written: &[WrittenBalancer],
+        list: &Place,
+    ) -> Result<(), Bad> {
+        let mut sockets = Vec::new();
+        for (index, balancer) in written.iter().enumerate() {
+            self.read_balancer(balancer, &list.index(index), &mut sockets)?;
+        }
+        Ok(())
+    }
+
+    fn read_balancer(
+        &mut self,
+        written: &WrittenBalancer,
+        at: &Place,
+        sockets: &mut Vec<(SocketAddr, String)>,
+    ) -> Result<(), Bad> {
+        names::elb(&written.name).map_err(|reason| Bad::new(&at.key("name"), reason))?;
+        if written.name.starts_with("internal-") {
+            return Err(Bad::new(&at.key("name"), "must not begin with \"internal-\""));
+        }
+        self.claim(Kind::LoadBalancer.label(&written.name), &at.key("name"))?;
+        if written.address.is_some_and(|address| address.is_multicast()) {
+            return Err(Bad::new(&at.key("address"), "must be an address of this machine"));
+        }
+        let balancer = balancer(written, at)?;
+        let list = at.key("listener");
+        if written.listener.len() > MOST_LISTENERS {
+            return Err(Bad::new(&list, "must be at most 50 listeners"));
+        }
+        if written.listener.iter().map(|listener| listener.rule.len()).sum::<usize>() > MOST_RULES {
+            return Err(Bad::new(&list.key("rule"), "must be at most 100 rules"));
+        }
+        for (index, listener) in written.listener.iter().enumerate() {
+            let at = list.index(index);
+            let listener = self.read_listener(listener, &balancer, &at)?;
+            self.claim(Kind::Listener.label(&listener.key), &at.key("port"))?;
+            if let Some(address) = balancer.address {
+                let socket = SocketAddr::new(address, listener.key.port);
+                claim_socket(sockets, socket, &listener.key, &at.key("port"))?;
+            }
+            self.listeners.push(listener);
+        }
+        self.load_balancers.push(balancer);
+        Ok(())
+    }
+
+    fn read_listener(
+        &self,
+        written: &WrittenListener,
+        balancer: &Balancer,
+        at: &Place,
+    ) -> Result<Listener, Bad> {
+        let (own, word) = match balancer.kind {
+            LoadBalancerKind::Application => (Protocol::Http, "application"),
+            LoadBalancerKind::Network => (Protocol::Tcp, "network"),
+        };
+        let protocol = written.protocol.unwrap_or(own);
+        if protocol != own {
+            let reason = format!("must be {} in load balancers of type {word}", own.as_str());
+            return Err(Bad::new(&at.key("protocol"), reason));
+        }
+        let key = ListenerKey { load_balancer: balancer.name.clone(), port: written.port };
+        let id = id_of(&Kind::Listener.label(&key));
+        let default = WrittenAction {
+            target_group: &written.target_group,
+            forward: &written.forward,
+            fixed_response: &written.fixed_response,
+        };
+        let default_action = self.action(&default, protocol, at)?;
+        let list = at.key("rule");
+        if protocol == Protocol::Tcp && !written.rule.is_empty() {
+            return Err(Bad::new(&list.index(0), "a TCP listener has no rules"));
+        }
+        let mut rules = Vec::new();
+        let mut priorities = BTreeSet::new();
+        for (index, rule) in written.rule.iter().enumerate() {
+            let at = list.index(index);
+            let rule = self.rule(rule, &id, protocol, &at)?;
+            if !priorities.insert(rule.priority) {
+                let reason = format!("priority {} is taken by another rule", rule.priority);
+                return Err(Bad::new(&at.key("priority"), reason));
+            }
+            rules.push(rule);
+        }
+        rules.sort_by_key(|rule| rule.priority);
+        Ok(Listener { key, id, protocol, rules, default_action, owner: Owner::File })
+    }
+
+    fn rule(
+        &self,
+        written: &WrittenRule,
+        listener: &str,
+        protocol: Protocol,
+        at: &Place,
+    ) -> Result<Rule, Bad> {
+        if !PRIORITIES.contains(&written.priority) {
+            return Err(Bad::new(&at.key("priority"), "must be 1 to 50000"));
+        }
+        let mut conditions = Vec::new();
+        let hosts = values(written.host_header.as_deref(), Pattern::host, &at.key("host_header"))?;
+        let paths =
+            values(written.path_pattern.as_deref(), Pattern::path, &at.key("path_pattern"))?;
+        let all = || hosts.iter().chain(&paths).flatten();
+        if all().count() > MOST_VALUES {
+            return Err(Bad::new(at, "must have at most five values in all its conditions"));
+        }
+        if all().flat_map(|v| v.bytes()).filter(|b| b"*?".contains(b)).count() > MOST_WILDCARDS {
+            return Err(Bad::new(at, "must have at most five wildcards"));
+        }
+        conditions.extend(hosts.map(Condition::HostHeader));
+        conditions.extend(paths.map(Condition::PathPattern));
+        if conditions.is_empty() {
+            return Err(Bad::new(at, "needs host_header or path_pattern"));
+        }
+        let action = WrittenAction {
+            target_group: &written.target_group,
+            forward: &written.forward,
+            fixed_response: &written.fixed_response,
+        };
+        Ok(Rule {
+            id: id_of(&format!("rule {listener} {}", written.priority)),
+            priority: written.priority,
+            conditions,
+            action: self.action(&action, protocol, at)?,
+        })
+    }
+
+    fn action(
+        &self,
+        written: &WrittenAction<'_>,
+        protocol: Protocol,
+        at: &Place,
+    ) -> Result<Action, Bad> {
+        match (written.target_group, written.forward, written.fixed_response) {
+            (Some(name), None, None) => {
+                let group = self.forwarded(name, protocol, &at.key("target_group"))?;
+                Ok(Action::Forward(vec![WeightedGroup { weight: 1, ..group }]))
+            }
+            (None, Some(groups), None) => self.forward(groups, protocol, &at.key("forward")),
+            (None, None, Some(response)) if protocol == Protocol::Http => {
+                fixed_response(response, &at.key("fixed_response")).map(Action::FixedResponse)
+            }
+            (None, None, Some(_)) => {
+                Err(Bad::new(&at.key("fixed_response"), "a TCP listener can only forward"))
+            }
+            _ => {
+                let reason = "needs exactly one of target_group, forward and fixed_response";
+                Err(Bad::new(at, reason))
+            }
+        }
+    }
+
+    fn forward(
+        &self,
+        written: &[WrittenWeight],
+        protocol: Protocol,
+        list: &Place,
+    ) -> Result<Action, Bad> {
+        if !(1..=MOST_GROUPS).contains(&written.len()) {
+            return Err(Bad::new(list, "must hold one to five target groups"));
+        }
+        let mut groups: Vec<WeightedGroup> = Vec::new();
+        for (index, wanted) in written.iter().enumerate() {
+            let at = list.index(index);
+            let group = self.forwarded(&wanted.target_group, protocol, &at.key("target_group"))?;
+            if groups.iter().any(|known| known.group == group.group) {
+                let reason = format!("target group {} stands here twice", group.group);
+                return Err(Bad::new(&at.key("target_group"), reason));
+            }
+            let weight = wanted.weight.unwrap_or(1);
+            if weight > MOST_WEIGHT {
+                return Err(Bad::new(&at.key("weight"), "must be 0 to 999"));
+            }
+            groups.push(WeightedGroup { weight, ..group });
+        }
+        if groups.iter().all(|group| group.weight == 0) {
+            return Err(Bad::new(list, "needs at least one weight above 0"));
+        }
+        Ok(Action::Forward(groups))
+    }
+
+    fn forwarded(&self, name: &str, protocol: Protocol, at: &Place) -> Result<WeightedGroup, Bad> {
+        let group = self.group(name, at)?;
+        if group.protocol != protocol {
+            let (theirs, ours) = (group.protocol.as_str(), protocol.as_str());
+            let reason =
+                format!("target group {name} speaks {theirs}, but the listener speaks {ours}");
+            return Err(Bad::new(at, reason));
+        }
+        Ok(WeightedGroup { group: group.name.clone(), weight: 1 })
+    }
+}
+
+fn balancer(written: &WrittenBalancer, at: &Place) -> Result<Balancer, Bad> {
+    let (default, range, most) = match written.kind {
+        LoadBalancerKind::Application => (IDLE_TIMEOUT, APPLICATION_IDLE, "4000s"),
+        LoadBalancerKind::Network => (TCP_IDLE_TIMEOUT, NETWORK_IDLE, "6000s"),
+    };
+    let idle_timeout = written.idle_timeout.map_or(default, |time| time.0);
+    if !range.contains(&idle_timeout) {
+        return Err(Bad::new(&at.key("idle_timeout"), format!("must be 1s to {most}")));
+    }
+    let keep_alive = written.client_keep_alive.map_or(CLIENT_KEEP_ALIVE, |time| time.0);
+    if written.client_keep_alive.is_some() && written.kind == LoadBalancerKind::Network {
+        let reason = "belongs to load balancers of type application";
+        return Err(Bad::new(&at.key("client_keep_alive"), reason));
+    }
+    if !KEEP_ALIVE.contains(&keep_alive) {
+        return Err(Bad::new(&at.key("client_keep_alive"), "must be 1s to 168h"));
+    }
+    Ok(Balancer {
+        name: written.name.as_str().into(),
+        kind: written.kind,
+        address: written.address,
+        idle_timeout,
+        client_keep_alive: keep_alive,
+    })
+}
+
+/// Refuses an address and port that another listener binds, be it as a part of "any address".
+fn claim_socket(
+    sockets: &mut Vec<(SocketAddr, String)>,
+    socket: SocketAddr,
+    key: &ListenerKey,
+    at: &Place,
+) -> Result<(), Bad> {
+    let any = |address: IpAddr| address.is_unspecified();
+    let overlaps = |(other, _): &&(SocketAddr, String)| {
+        let same = other.ip() == socket.ip();
+        let wide = any(other.ip()) || any(socket.ip());
+        socket.port() != 0
+            && other.port() == socket.port()
+            && (same || wide && other.is_ipv4() == socket.is_ipv4())
+    };
+    if let Some((_, other)) = sockets.iter().find(overlaps) {
+        return Err(Bad::new(at, format!("listener {other} listens on {socket} already")));
+    }
+    sockets.push((socket, key.to_string()));
+    Ok(())
+}
+
+/// The values of one condition, each checked. None where the condition is not written.
+fn values(
+    written: Option<&[String]>,
+    parse: fn(&str) -> Result<Pattern, BadPattern>,
+    list: &Place,
+) -> Result<Option<Vec<String>>, Bad> {
+    let Some(values) = written else { return Ok(None) };
+    if values.is_empty() {
+        return Err(Bad::new(list, "must hold at least one value"));
+    }
+    for (index, value) in values.iter().enumerate() {
+        parse(value).map_err(|bad| Bad::new(&list.index(index), format!("{value:?}: {bad}")))?;
+    }
+    Ok(Some(values.to_vec()))
+}
+
+fn fixed_response(written: &WrittenFixedResponse, at: &Place) -> Result<FixedResponse, Bad> {
+    if !matches!(written.status, 200..=299 | 400..=599) {
+        return Err(Bad::new(&at.key("status"), "must be 2XX, 4XX or 5XX"));
+    }
+    let content_type = written.content_type.as_deref().unwrap_or(CONTENT_TYPES[0]);
+    if !CONTENT_TYPES.contains(&content_type) {
+        let reason = format!("must be one of {}", CONTENT_TYPES.join(", "));
+        return Err(Bad::new(&at.key("content_type"), reason));
+    }
+    if written.body.len() > LARGEST_BODY {
+        return Err(Bad::new(&at.key("body"), "must be at most 1024 bytes"));
+    }
+    Ok(FixedResponse {
+        status: written.status,
+        content_type: content_type.to_owned(),
+        body: written.body.clone(),
+    })
+}

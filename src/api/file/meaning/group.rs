@@ -1,0 +1,210 @@
+//! Target groups, their fixed targets and health checks.
+//!
+//! Ranges and defaults are ALB's and NLB's, except that an interval may be as short as 100 ms.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::super::kind::Kind;
+use super::super::names;
+use super::super::place::Place;
+use super::super::source::Bad;
+use super::super::written::{WrittenCheckPort, WrittenGroup, WrittenHealthCheck};
+use super::{FixedTarget, Resources, id_of};
+use crate::config::Time;
+use crate::model::{DEREGISTRATION_DELAY, HealthCheck, Owner, Protocol, TargetGroup};
+
+/// The port of a group that names none.
+const PORT: u16 = 80;
+/// ALB: `deregistration_delay.timeout_seconds` is at most this.
+const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+/// ALB begins at 5 s; here a check may come ten times a second.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
+/// ALB begins at 2 s.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
+/// ALB: both thresholds.
+const THRESHOLDS: RangeInclusive<u32> = 2..=10;
+/// ALB takes 200 to 499, NLB 200 to 599.
+const CODES: RangeInclusive<u16> = 200..=599;
+/// ALB: a health check path has at most this many characters.
+const LONGEST_PATH: usize = 1024;
+
+impl Resources {
+    pub(super) fn groups(&mut self, written: &[WrittenGroup], list: &Place) -> Result<(), Bad> {
+        for (index, group) in written.iter().enumerate() {
+            self.read_group(group, &list.index(index))?;
+        }
+        Ok(())
+    }
+
+    fn read_group(&mut self, written: &WrittenGroup, at: &Place) -> Result<(), Bad> {
+        names::elb(&written.name).map_err(|reason| Bad::new(&at.key("name"), reason))?;
+        let label = Kind::TargetGroup.label(&written.name);
+        let id = id_of(&label);
+        self.claim(label, &at.key("name"))?;
+        let port = written.port.unwrap_or(PORT);
+        if port == 0 {
+            return Err(Bad::new(&at.key("port"), "must be 1 to 65535"));
+        }
+        let protocol = written.protocol.unwrap_or(Protocol::Http);
+        let delay = written.deregistration_delay.map_or(DEREGISTRATION_DELAY, |time| time.0);
+        if delay > LONGEST_DELAY {
+            return Err(Bad::new(&at.key("deregistration_delay"), "must be at most 1h"));
+        }
+        let group = TargetGroup {
+            name: written.name.as_str().into(),
+            id,
+            protocol,
+            port,
+            health_check: health_check(&written.health_check, protocol, &at.key("health_check"))?,
+            deregistration_delay: delay,
+            owner: Owner::File,
+        };
+        for (index, target) in written.targets.iter().enumerate() {
+            let at = at.key("targets").index(index);
+            let port = target.port.unwrap_or(port);
+            if port == 0 || target.address.is_unspecified() || target.address.is_multicast() {
+                return Err(Bad::new(
+                    &at,
+                    "must be an address and a port that can be connected to",
+                ));
+            }
+            let target = FixedTarget { group: group.name.clone(), address: target.address, port };
+            if self.targets.contains(&target) {
+                let reason = format!("{} stands here twice", target.socket_address());
+                return Err(Bad::new(&at, reason));
+            }
+            self.targets.push(target);
+        }
+        self.target_groups.push(group);
+        Ok(())
+    }
+}
+
+fn health_check(
+    written: &WrittenHealthCheck,
+    group: Protocol,
+    at: &Place,
+) -> Result<HealthCheck, Bad> {
+    let protocol = written.protocol.unwrap_or(group);
+    let default = HealthCheck::defaults(protocol);
+    if protocol == Protocol::Tcp {
+        for (key, there) in
+            [("path", written.path.is_some()), ("matcher", written.matcher.is_some())]
+        {
+            if there {
+                return Err(Bad::new(&at.key(key), "belongs to HTTP checks; this one is TCP"));
+            }
+        }
+    }
+    let interval = written.interval.map_or(default.interval, |time| time.0);
+    if !INTERVALS.contains(&interval) {
+        return Err(Bad::new(&at.key("interval"), "must be 100ms to 5m"));
+    }
+    let path = written.path.clone().unwrap_or(default.path);
+    let visible = path.bytes().all(|b| b.is_ascii_graphic());
+    if !path.starts_with('/') || path.len() > LONGEST_PATH || !visible {
+        let reason = "must begin with / and be at most 1024 visible ASCII characters";
+        return Err(Bad::new(&at.key("path"), reason));
+    }
+    let port = match written.port {
+        Some(WrittenCheckPort::Number(0)) => {
+            return Err(Bad::new(&at.key("port"), "must be 1 to 65535"));
+        }
+        Some(WrittenCheckPort::Number(port)) => Some(port),
+        Some(WrittenCheckPort::Word(_)) | None => None,
+    };
+    let threshold = |key: &str, written: Option<u32>, default: u32| {
+        let value = written.unwrap_or(default);
+        let bad = || Bad::new(&at.key(key), "must be 2 to 10");
+        if THRESHOLDS.contains(&value) { Ok(value) } else { Err(bad()) }
+    };
+    Ok(HealthCheck {
+        protocol,
+        port,
+        path,
+        interval,
+        timeout: timeout(written.timeout, interval, default.timeout, &at.key("timeout"))?,
+        healthy_threshold: threshold(
+            "healthy_threshold",
+            written.healthy_threshold,
+            default.healthy_threshold,
+        )?,
+        unhealthy_threshold: threshold(
+            "unhealthy_threshold",
+            written.unhealthy_threshold,
+            default.unhealthy_threshold,
+        )?,
+        matcher: match &written.matcher {
+            None => default.matcher,
+            Some(text) => matcher(text).ok_or_else(|| {
+                let reason = "must be status codes from 200 to 599, such as \"200-299,404\"";
+                Bad::new(&at.key("matcher"), reason)
+            })?,
+        },
+    })
+}
+
+/// ALB: smaller than the interval. A default that is not becomes half the interval.
+fn timeout(
+    written: Option<Time>,
+    interval: Duration,
+    default: Duration,
+    at: &Place,
+) -> Result<Duration, Bad> {
+    match written {
+        None if default < interval => Ok(default),
+        None => Ok(interval / 2),
+        Some(Time(timeout)) if !TIMEOUTS.contains(&timeout) => {
+            Err(Bad::new(at, "must be 10ms to 2m"))
+        }
+        Some(Time(timeout)) if timeout >= interval => {
+            let interval = Time(interval);
+            Err(Bad::new(at, format!("must be smaller than the interval, which is {interval}")))
+        }
+        Some(Time(timeout)) => Ok(timeout),
+    }
+}
+
+/// Codes and ranges of codes, separated by commas.
+fn matcher(text: &str) -> Option<Vec<RangeInclusive<u16>>> {
+    let code = |text: &str| {
+        let code = text.trim();
+        let three = code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit());
+        code.parse::<u16>().ok().filter(|code| three && CODES.contains(code))
+    };
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (code(first)?, code(last)?);
+        (first <= last).then_some(first..=last)
+    };
+    text.split(',').map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: Option<&[RangeInclusive<u16>]>) {
+        assert_eq!(matcher(text).as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn matchers_are_codes_and_ranges() {
+        check("200", Some(&[200..=200]));
+        check("200-299,404", Some(&[200..=299, 404..=404]));
+        check("200, 202", Some(&[200..=200, 202..=202]));
+        for bad in ["", ",", "99", "600", "299-200", "20x", "200-", "-200", "0200", "+20"] {
+            check(bad, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_matcher_parser_panic(text in "[0-9,-]{0,12}") {
+            let _ = matcher(&text);
+        }
+    }
+}

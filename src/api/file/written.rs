@@ -1,0 +1,232 @@
+//! What is written: the file's own shape, before anybody asks what it means.
+//!
+//! Every struct refuses keys it does not know. Not here: defaults that depend on another value,
+//! references, ranges (`meaning`), ECS task definitions (`definition`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::definition::WrittenDefinition;
+use crate::config::{
+    AccessLogSettings, DnsSettings, ElbSettings, Limits, LogSettings, MetricsSettings, OnExit,
+    RuntimeSettings, Settings, Time,
+};
+use crate::model::{Account, LoadBalancerKind, Protocol};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    data_dir: Option<PathBuf>,
+    region: Option<String>,
+    account: Option<String>,
+    domain: Option<String>,
+    threads: Option<usize>,
+    shutdown_grace: Option<Time>,
+    on_exit: Option<OnExit>,
+    #[serde(default)]
+    log: LogSettings,
+    #[serde(default)]
+    access_log: AccessLogSettings,
+    #[serde(default)]
+    metrics: MetricsSettings,
+    #[serde(default)]
+    dns: DnsSettings,
+    #[serde(default)]
+    elb: ElbSettings,
+    #[serde(default)]
+    runtime: RuntimeSettings,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    pub(super) cluster: Vec<WrittenCluster>,
+    #[serde(default)]
+    pub(super) namespace: Vec<WrittenNamespace>,
+    #[serde(default)]
+    pub(super) task_definition: Vec<WrittenDefinition>,
+    #[serde(default)]
+    pub(super) target_group: Vec<WrittenGroup>,
+    #[serde(default)]
+    pub(super) load_balancer: Vec<WrittenBalancer>,
+    #[serde(default)]
+    pub(super) service: Vec<WrittenService>,
+}
+
+impl Written {
+    pub(super) fn settings(&self) -> Settings {
+        let default = Settings::default();
+        let account = Account {
+            region: self.region.clone().unwrap_or(default.account.region),
+            id: self.account.clone().unwrap_or(default.account.id),
+        };
+        Settings {
+            data_dir: self.data_dir.clone().unwrap_or(default.data_dir),
+            account,
+            domain: self.domain.clone().unwrap_or(default.domain).to_ascii_lowercase(),
+            threads: self.threads.unwrap_or(default.threads),
+            shutdown_grace: self.shutdown_grace.map_or(default.shutdown_grace, |time| time.0),
+            on_exit: self.on_exit.unwrap_or(default.on_exit),
+            log: self.log,
+            access_log: self.access_log.clone(),
+            metrics: self.metrics,
+            dns: self.dns.clone(),
+            elb: self.elb,
+            runtime: self.runtime.clone(),
+            limits: self.limits,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenCluster {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenNamespace {
+    pub(super) name: String,
+    pub(super) negative_ttl: Option<Time>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenGroup {
+    pub(super) name: String,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) port: Option<u16>,
+    #[serde(default)]
+    pub(super) targets: Vec<WrittenTarget>,
+    pub(super) deregistration_delay: Option<Time>,
+    #[serde(default)]
+    pub(super) health_check: WrittenHealthCheck,
+}
+
+/// `10.0.0.7:8080`, or an address alone, which gets the group's port.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct WrittenTarget {
+    pub(super) address: IpAddr,
+    pub(super) port: Option<u16>,
+}
+
+impl TryFrom<String> for WrittenTarget {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let whole = text.parse::<SocketAddr>();
+        let alone = || text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        match whole {
+            Ok(target) => Ok(Self { address: target.ip(), port: Some(target.port()) }),
+            Err(_) => alone().map(|address| Self { address, port: None }).map_err(|_| {
+                format!("{text:?} is not an address and port such as 10.0.0.7:8080 or [::1]:80")
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenHealthCheck {
+    pub(super) protocol: Option<Protocol>,
+    pub(super) port: Option<WrittenCheckPort>,
+    pub(super) path: Option<String>,
+    pub(super) interval: Option<Time>,
+    pub(super) timeout: Option<Time>,
+    pub(super) healthy_threshold: Option<u32>,
+    pub(super) unhealthy_threshold: Option<u32>,
+    pub(super) matcher: Option<String>,
+}
+
+/// A number, or ALB's word for the port that gets the traffic.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "must be a port number or \"traffic-port\"")]
+pub(super) enum WrittenCheckPort {
+    Number(u16),
+    Word(TrafficPort),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) enum TrafficPort {
+    #[serde(rename = "traffic-port")]
+    TrafficPort,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenBalancer {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: LoadBalancerKind,
+    pub(super) address: Option<IpAddr>,
+    pub(super) idle_timeout: Option<Time>,
+    pub(super) client_keep_alive: Option<Time>,
+    #[serde(default)]
+    pub(super) listener: Vec<WrittenListener>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenListener {
+    pub(super) port: u16,
+    pub(super) protocol: Option<Protocol>,
+    // The default action: one of three.
+    pub(super) target_group: Option<String>,
+    pub(super) forward: Option<Vec<WrittenWeight>>,
+    pub(super) fixed_response: Option<WrittenFixedResponse>,
+    #[serde(default)]
+    pub(super) rule: Vec<WrittenRule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenRule {
+    pub(super) priority: u32,
+    pub(super) host_header: Option<Vec<String>>,
+    pub(super) path_pattern: Option<Vec<String>>,
+    pub(super) target_group: Option<String>,
+    pub(super) forward: Option<Vec<WrittenWeight>>,
+    pub(super) fixed_response: Option<WrittenFixedResponse>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenWeight {
+    pub(super) target_group: String,
+    pub(super) weight: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenFixedResponse {
+    pub(super) status: u16,
+    pub(super) content_type: Option<String>,
+    #[serde(default)]
+    pub(super) body: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenService {
+    pub(super) name: String,
+    pub(super) cluster: Option<String>,
+    pub(super) task_definition: String,
+    pub(super) desired_count: Option<u32>,
+    pub(super) namespace: Option<String>,
+    pub(super) discovery_name: Option<String>,
+    pub(super) discovery_port: Option<u16>,
+    #[serde(default)]
+    pub(super) load_balancers: Vec<WrittenServiceGroup>,
+    pub(super) minimum_healthy_percent: Option<u32>,
+    pub(super) maximum_percent: Option<u32>,
+    pub(super) health_check_grace_period: Option<Time>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenServiceGroup {
+    pub(super) target_group: String,
+    pub(super) container_port: u16,
+}

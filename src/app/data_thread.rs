@@ -1,0 +1,238 @@
+//! One data thread: a current-thread runtime with its own sockets, planes and slot.
+//!
+//! **Invariant:** nothing a client sends leaves the thread that accepted it, and nothing here waits
+//! for another thread.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::dns::DnsPlane;
+use crate::http::HttpPlane;
+use crate::l4::TcpRelay;
+use crate::metrics::Gauge;
+use crate::model::Protocol;
+use crate::net::{self, ACCEPT_REST, HANDSHAKE, SocketKey};
+use crate::routing::{DataThread, RoutedListener, Slot};
+
+/// What the control side asks of a data thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Accept on this socket from now on.
+    Open(SocketKey, std::net::TcpListener),
+    /// Accept what is queued, then close.
+    Close(SocketKey),
+    DnsUdp(std::net::UdpSocket),
+    DnsTcp(std::net::TcpListener),
+}
+
+/// Everything one data thread is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) thread: DataThread,
+    pub(super) slot: Slot,
+    /// Ends what is still under way.
+    pub(super) cut: CancellationToken,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) metrics: crate::metrics::Metrics,
+    pub(super) access_log: Option<crate::logs::AccessLog>,
+    /// Client connections a listener may have open, over all threads.
+    pub(super) max_connections: i64,
+    /// Told when the last exchange has ended after closing.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// Runs until `thread.closing` is cancelled and every connection has ended.
+pub(super) fn run(parts: Parts) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let done = local.block_on(&runtime, serve(parts));
+    // What was cut ends here, with its guards.
+    drop(local);
+    drop(runtime);
+    let _ = done.send(());
+    Ok(())
+}
+
+/// The planes of one thread and what their connections share.
+#[derive(Debug)]
+struct Planes {
+    thread: DataThread,
+    http: Arc<HttpPlane>,
+    tcp: TcpRelay,
+    max_connections: i64,
+    connections: TaskTracker,
+}
+
+/// Returns whom to tell once everything here is dropped.
+async fn serve(parts: Parts) -> oneshot::Sender<()> {
+    let Parts { thread, slot, mut commands, cut, done, .. } = parts;
+    let settings = crate::http::Settings::default();
+    let http = HttpPlane::new(thread.clone(), settings, &parts.metrics, parts.access_log);
+    let planes = Arc::new(Planes {
+        tcp: TcpRelay::new(thread.clone()),
+        http,
+        max_connections: parts.max_connections,
+        connections: TaskTracker::new(),
+        thread: thread.clone(),
+    });
+    let dns = Arc::new(DnsPlane::new(thread.clone(), &parts.metrics));
+    let acknowledging = tokio::task::spawn_local(acknowledge(Arc::clone(&planes), slot));
+    let mut open: HashMap<SocketKey, CancellationToken> = HashMap::new();
+    let accepting = TaskTracker::new();
+    loop {
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            () = thread.closing.cancelled() => None,
+        };
+        match command {
+            Some(Command::Open(key, listener)) => {
+                let closing = thread.closing.child_token();
+                open.insert(key, closing.clone());
+                let planes = Arc::clone(&planes);
+                accepting.spawn_local(accept_loop(planes, key, listener, closing));
+            }
+            Some(Command::Close(key)) => {
+                if let Some(closing) = open.remove(&key) {
+                    closing.cancel();
+                }
+            }
+            Some(Command::DnsUdp(socket)) => match UdpSocket::from_std(socket) {
+                Ok(socket) => {
+                    let dns = Arc::clone(&dns);
+                    accepting.spawn_local(async move { dns.serve_udp(socket).await });
+                }
+                Err(error) => tracing::error!(%error, "a DNS socket cannot be used"),
+            },
+            Some(Command::DnsTcp(listener)) => match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    let dns = Arc::clone(&dns);
+                    accepting.spawn_local(dns.serve_tcp(listener));
+                }
+                Err(error) => tracing::error!(%error, "a DNS socket cannot be used"),
+            },
+            None => break,
+        }
+    }
+    accepting.close();
+    planes.connections.close();
+    tokio::select! {
+        () = async { accepting.wait().await; planes.connections.wait().await } => {}
+        () = cut.cancelled() => {}
+    }
+    acknowledging.abort();
+    let _ = acknowledging.await;
+    drop((planes, dns));
+    done
+}
+
+/// Stores each new generation in the slot after loading it; everything decided on this thread from
+/// then on is decided by that snapshot or a newer one.
+async fn acknowledge(planes: Arc<Planes>, slot: Slot) {
+    let mut generations = planes.thread.reader.watch();
+    loop {
+        let generation = {
+            let routing = planes.thread.reader.load();
+            planes.http.forget(&routing);
+            routing.generation
+        };
+        slot.acknowledge(generation);
+        if generations.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept_loop(
+    planes: Arc<Planes>,
+    key: SocketKey,
+    listener: std::net::TcpListener,
+    closing: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%key, %error, "a listening socket cannot be used");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => planes.connected(stream, peer, key),
+            // The client went away before it was accepted.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%key, %error, "cannot accept");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+    // Closing at once would reset the connections that the kernel has completed, or is just
+    // completing.
+    if let Err(error) = net::refuse_new(&listener) {
+        tracing::warn!(%key, %error, "a closing listener still takes connections");
+    }
+    let last = clock::instant() + HANDSHAKE;
+    while let Ok(accepted) = tokio::time::timeout_at(last, listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => planes.connected(stream, peer, key),
+            Err(_) => tokio::time::sleep(ACCEPT_REST).await,
+        }
+    }
+}
+
+/// Counts one open client connection of a listener.
+#[derive(Debug)]
+struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
+
+impl Planes {
+    fn connected(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, key: SocketKey) {
+        let Some(listener) = self.thread.reader.load().listeners.get(&key).cloned() else {
+            return;
+        };
+        let metrics = &listener.metrics;
+        metrics.connections.add(self.thread.index, 1);
+        if metrics.active.value() >= self.max_connections {
+            metrics.rejected.add(self.thread.index, 1);
+            return;
+        }
+        metrics.active.add(1);
+        let open = Open(metrics.active.clone());
+        let planes = Arc::clone(self);
+        self.connections.spawn_local(async move {
+            planes.carry(stream, peer, key, &listener).await;
+            drop(open);
+        });
+    }
+
+    async fn carry(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        key: SocketKey,
+        listener: &RoutedListener,
+    ) {
+        let _ = stream.set_nodelay(true);
+        match listener.protocol {
+            Protocol::Http => self.http.serve(stream, peer, key).await,
+            Protocol::Tcp => _ = self.tcp.relay(stream, peer, key).await,
+        }
+    }
+}

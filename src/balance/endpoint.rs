@@ -1,0 +1,105 @@
+//! Endpoints: targets as a snapshot has them, with the counters that outlive snapshots.
+//!
+//! **Invariant:** one `Endpoint` per registration id for as long as any generation or exchange
+//! knows it, so that a drain reads the same counter that every pick moved.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::GroupMetrics;
+use crate::metrics::{Counter, Metrics, names};
+use crate::model::{RegistrationId, TargetGroupName, TaskId};
+
+#[derive(Debug)]
+pub struct Endpoint {
+    pub id: RegistrationId,
+    pub address: SocketAddr,
+    pub group: TargetGroupName,
+    pub task: Option<TaskId>,
+    pub requests: Counter,
+    /// One per data thread, so that no two threads write one cache line.
+    in_flight: Box<[CachePadded<AtomicI64>]>,
+    ejected: AtomicBool,
+}
+
+impl Endpoint {
+    #[must_use]
+    pub fn new(
+        id: RegistrationId,
+        address: SocketAddr,
+        group: TargetGroupName,
+        task: Option<TaskId>,
+        metrics: &Metrics,
+    ) -> Self {
+        let target = address.to_string();
+        let requests = metrics.counter(&names::TARGET_REQUESTS, &[group.as_str(), &target]);
+        let in_flight = (0..metrics.threads()).map(|_| CachePadded::default()).collect();
+        Self { id, address, group, task, requests, in_flight, ejected: AtomicBool::new(false) }
+    }
+
+    /// Exchanges under way, over all threads. Final at zero once every data thread has acknowledged
+    /// a generation in which this endpoint cannot be picked.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.in_flight.iter().map(|cell| cell.load(Ordering::Acquire)).sum()
+    }
+
+    /// Takes it out of every pick at once: its task is dead. There is no way back.
+    pub fn eject(&self) {
+        self.ejected.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Acquire)
+    }
+}
+
+/// Counts one exchange on its endpoint until dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+    thread: usize,
+}
+
+impl InFlight {
+    /// `thread` is the index of the data thread that carries the exchange.
+    #[must_use]
+    pub fn take(endpoint: &Arc<Endpoint>, thread: usize) -> Self {
+        endpoint.in_flight[thread].fetch_add(1, Ordering::AcqRel);
+        Self { endpoint: Arc::clone(endpoint), thread }
+    }
+
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight[self.thread].fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl GroupMetrics {
+    #[must_use]
+    pub fn new(metrics: &Metrics, group: &str) -> Self {
+        let response = |class| metrics.counter(&names::GROUP_RESPONSES, &[group, class]);
+        let state = |state| metrics.gauge(&names::GROUP_TARGETS, &[group, state]);
+        Self {
+            requests: metrics.counter(&names::GROUP_REQUESTS, &[group]),
+            responses: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(response),
+            response_seconds: metrics.histogram(&names::GROUP_RESPONSE_SECONDS, &[group]),
+            retries: metrics.counter(&names::GROUP_RETRIES, &[group]),
+            connection_errors: metrics.counter(&names::GROUP_CONNECTION_ERRORS, &[group]),
+            healthy: state("healthy"),
+            unhealthy: state("unhealthy"),
+            initial: state("initial"),
+            draining: state("draining"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The command line: what each subcommand takes, and its exit codes (0 done, 1 failed, 2 bad usage
+//! or configuration).
+
+mod serve;
+mod status;
+mod whoami;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::api::file;
+
+#[derive(Debug, Parser)]
+#[command(name = "roadstead", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the load balancers, the DNS server and the orchestrator.
+    Serve {
+        /// The configuration file; it is watched and applied again when it changes.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Validate a configuration file and print what it would run.
+    Check {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Show clusters, services, tasks, target health and listeners of a running `serve`.
+    Status(status::Options),
+    /// The sample task: an HTTP server (or a TCP or UDP echo) that tells who answered.
+    Whoami(whoami::Options),
+    /// Print the version.
+    Version,
+}
+
+/// Runs the command line; returns the process's exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve { config } => serve::run(&config),
+        Command::Check { file } => check(&file),
+        Command::Status(options) => finish(status::run(&options)),
+        Command::Whoami(options) => finish(whoami::run(&options)),
+        Command::Version => {
+            print(&format!("roadstead {}\n", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn check(path: &std::path::Path) -> ExitCode {
+    match file::load(path) {
+        Ok(file) => {
+            print(&file::check(&file));
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn finish(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away is no error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(problem: &dyn std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "roadstead: {problem}");
+}

@@ -1,0 +1,181 @@
+//! `roadstead status`: asks a running `serve` over the socket in its data directory, prints tables
+//! or JSON.
+
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::api::file;
+use crate::api::status::{ListenerRow, ServiceStatus, Status, TargetRow, TaskRow};
+use crate::app::STATUS_SOCKET;
+
+/// For `serve` to answer (ours; it answers from memory).
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The configuration file of the running `serve`: it names the data directory.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "data_dir",
+        required_unless_present = "data_dir"
+    )]
+    config: Option<PathBuf>,
+    /// The data directory of the running `serve`.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+    let data_dir = match (&options.data_dir, &options.config) {
+        (Some(dir), _) => dir.clone(),
+        (None, Some(config)) => file::load(config)?.settings.data_dir,
+        (None, None) => anyhow::bail!("--config or --data-dir is needed"),
+    };
+    let socket = data_dir.join(STATUS_SOCKET);
+    let mut stream = UnixStream::connect(&socket)
+        .with_context(|| format!("no roadstead answers at {}", socket.display()))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut text = String::new();
+    stream
+        .read_to_string(&mut text)
+        .with_context(|| format!("{} fell silent", socket.display()))?;
+    if options.json {
+        super::print(&text);
+        return Ok(());
+    }
+    let status: Status = serde_json::from_str(&text).context("an answer of another version")?;
+    super::print(&render(&status));
+    Ok(())
+}
+
+/// Everything as aligned tables.
+fn render(status: &Status) -> String {
+    let mut text = format!(
+        "roadstead {}, generation {} (acknowledged {}), clusters: {}\n",
+        status.version,
+        status.generation,
+        status.acknowledged,
+        status.clusters.join(", ")
+    );
+    let listeners = status.listeners.iter().map(listener_cells);
+    let headings = ["LISTENER", "PROTOCOL", "LOAD BALANCER", "DNS NAME", "RULES", "DEFAULT"];
+    text += &table(&headings, listeners);
+    let services = status.services.iter().map(service_cells);
+    text += &table(
+        &["SERVICE", "TASK DEFINITION", "DESIRED", "RUNNING", "PENDING", "BACK-OFF"],
+        services,
+    );
+    let tasks = status.tasks.iter().map(task_cells);
+    text += &table(&["TASK", "SERVICE", "LAST", "DESIRED", "ADDRESS", "REASON"], tasks);
+    let targets = status.targets.iter().map(target_cells);
+    let headings = ["TARGET GROUP", "TARGET", "HEALTH", "IN FLIGHT", "REASON", "DESCRIPTION"];
+    text += &table(&headings, targets);
+    for service in status.services.iter().filter(|service| !service.events.is_empty()) {
+        text += &format!("\nEVENTS OF {}\n", service.service);
+        for event in &service.events {
+            text += &format!("{event}\n");
+        }
+    }
+    text
+}
+
+fn listener_cells(row: &ListenerRow) -> Vec<String> {
+    vec![
+        row.address.clone(),
+        row.protocol.clone(),
+        row.load_balancer.clone(),
+        row.dns_name.clone(),
+        row.rules.to_string(),
+        row.default_action.clone(),
+    ]
+}
+
+fn service_cells(row: &ServiceStatus) -> Vec<String> {
+    let backoff = match (&row.next_start, &row.failure) {
+        (Some(until), Some(failure)) => {
+            format!("{} failures, next start {until}: {failure}", row.failures)
+        }
+        (None, Some(failure)) if row.failures > 0 => {
+            format!("{} failures: {failure}", row.failures)
+        }
+        _ => "-".to_owned(),
+    };
+    vec![
+        row.service.clone(),
+        row.task_definition.clone(),
+        row.desired.to_string(),
+        row.running.to_string(),
+        row.pending.to_string(),
+        backoff,
+    ]
+}
+
+fn task_cells(row: &TaskRow) -> Vec<String> {
+    let of_container = || row.containers.iter().find_map(|container| container.reason.clone());
+    let reason = match (&row.stopped_reason, of_container()) {
+        (Some(reason), Some(detail)) => format!("{reason}: {detail}"),
+        (Some(reason), None) => reason.clone(),
+        (None, detail) => detail.unwrap_or_else(dash),
+    };
+    vec![
+        row.task.clone(),
+        row.service.clone().unwrap_or_else(dash),
+        row.last_status.clone(),
+        row.desired_status.clone(),
+        row.address.clone().unwrap_or_else(dash),
+        reason,
+    ]
+}
+
+fn target_cells(row: &TargetRow) -> Vec<String> {
+    let description = if row.description.is_empty() { dash() } else { row.description.clone() };
+    vec![
+        row.target_group.clone(),
+        row.target.clone(),
+        row.state.clone(),
+        row.in_flight.to_string(),
+        row.reason.clone().unwrap_or_else(dash),
+        description,
+    ]
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+/// A table with a blank line before it; only its headings when it has no rows.
+fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut lines = vec![headings.iter().map(ToString::to_string).collect::<Vec<_>>()];
+    lines.extend(rows);
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..headings.len()).map(width).collect();
+    let mut text = String::from("\n");
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows =
+            [vec!["a".to_owned(), "b".to_owned()], vec!["long one".to_owned(), "c".to_owned()]];
+        let expected = "\nONE       TWO\na         b\nlong one  c\n";
+        assert_eq!(table(&["ONE", "TWO"], rows.into_iter()), expected);
+    }
+}

@@ -1,0 +1,112 @@
+//! The one place that reads a clock.
+//!
+//! Everything that decides gets `now` passed in; whoever runs a loop holds a [`Clock`] and asks it.
+//! Wall time ([`Timestamp`]) goes into records and logs, monotonic time ([`Instant`]) measures. A
+//! simulation uses [`Clock::paused`], whose wall time follows tokio's paused clock.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+pub use tokio::time::Instant;
+
+/// Wall time in microseconds since the Unix epoch.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis * 1000)
+    }
+
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// Time from `earlier` to `self`; zero when the wall clock went backwards in between.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// RFC 3339 with microseconds in UTC, the form of ALB's access logs.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = i64::try_from(self.0).unwrap_or(i64::MAX);
+        match jiff::Timestamp::from_microsecond(micros) {
+            Ok(at) => write!(f, "{at:.6}"),
+            Err(_) => f.write_str("-"),
+        }
+    }
+}
+
+/// Where wall time comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    System,
+    /// Wall time that starts at `origin` and moves with tokio's clock.
+    Paused {
+        origin: Timestamp,
+        start: Instant,
+    },
+}
+
+impl Clock {
+    /// A clock for simulations; call it inside a runtime whose time is paused.
+    #[must_use]
+    pub fn paused(origin: Timestamp) -> Self {
+        Self::Paused { origin, start: Instant::now() }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => now(),
+            Self::Paused { origin, start } => *origin + start.elapsed(),
+        }
+    }
+}
+
+/// Wall time of the system.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "this module is the clock")]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Monotonic time; follows tokio's paused clock in a simulation.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "this module is the clock")]
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamp_prints_rfc_3339_with_microseconds() {
+        assert_eq!(Timestamp(1_700_000_000_123_456).to_string(), "2023-11-14T22:13:20.123456Z");
+    }
+
+    #[test]
+    fn time_since_a_later_moment_is_zero() {
+        assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+    }
+}

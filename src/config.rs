@@ -1,0 +1,443 @@
+//! Process settings: everything of the configuration file that is not a resource, and the words
+//! for time.
+//!
+//! Plain values with their defaults; `api::file` reads the file and reports what is wrong with
+//! it. Relative paths are relative to the working directory of the process. **Invariant:**
+//! [`Settings::default`] is a complete, valid configuration, and is what an empty file means.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::model::{Account, Pool};
+
+/// More data threads than this is a typing error.
+const MOST_THREADS: usize = 1024;
+/// The longest time that a text may name: a hundred years.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// How this process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Journal, lock, control socket, logs of tasks.
+    pub data_dir: PathBuf,
+    /// Whose resources these are: part of every ARN and DNS name.
+    pub account: Account,
+    /// The domain of load balancers' DNS names.
+    pub domain: String,
+    /// Data threads; 0 stands for one per core that this process may use.
+    pub threads: usize,
+    /// How long open exchanges may go on after a stop signal.
+    pub shutdown_grace: Duration,
+    pub on_exit: OnExit,
+    pub log: LogSettings,
+    pub access_log: AccessLogSettings,
+    pub metrics: MetricsSettings,
+    pub dns: DnsSettings,
+    pub elb: ElbSettings,
+    pub runtime: RuntimeSettings,
+    pub limits: Limits,
+}
+
+/// What becomes of the tasks when this process ends in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// They live on and are adopted at the next start.
+    #[default]
+    Leave,
+    Stop,
+}
+
+/// `[log]`: our own log on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// `[access_log]`: ALB's access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLogSettings {
+    /// None: off.
+    pub path: Option<PathBuf>,
+}
+
+/// `[metrics]`: the listener of `/metrics`, `/healthz` and `/readyz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    pub address: SocketAddr,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self { address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9180) }
+    }
+}
+
+/// `[dns]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DnsSettings {
+    /// Answered over UDP and TCP. Empty: no DNS.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self { addresses: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 5533)] }
+    }
+}
+
+/// `[elb]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ElbSettings {
+    /// Where load balancers without an address of their own get one.
+    pub addresses: Pool,
+}
+
+impl Default for ElbSettings {
+    fn default() -> Self {
+        Self { addresses: block([127, 0, 10, 0], 24) }
+    }
+}
+
+/// `[runtime]`: what starts the tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeSettings {
+    pub kind: RuntimeKind,
+    /// Where tasks of the process runtime get their addresses.
+    pub addresses: Pool,
+    /// Where Docker Engine listens.
+    pub docker_endpoint: String,
+    /// The Docker network that tasks join. None: Docker's default bridge.
+    pub docker_network: Option<String>,
+    /// How long the address of a task that stopped is given to no other.
+    #[serde(with = "text")]
+    pub quarantine: Duration,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        Self {
+            kind: RuntimeKind::default(),
+            addresses: block([127, 64, 0, 0], 16),
+            docker_endpoint: "unix:///var/run/docker.sock".to_owned(),
+            docker_network: None,
+            quarantine: Duration::from_secs(60),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    #[default]
+    Process,
+    Docker,
+}
+
+impl RuntimeKind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections open at once on one listener; more are closed at once.
+    pub max_connections: usize,
+    /// Wait after the first task of a service that failed to start or died young; doubles with
+    /// each one.
+    #[serde(with = "text")]
+    pub crash_backoff: Duration,
+    /// What that wait never exceeds.
+    #[serde(with = "text")]
+    pub crash_backoff_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            crash_backoff: Duration::from_secs(1),
+            crash_backoff_max: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "var/roadstead".into(),
+            account: Account { region: "local".to_owned(), id: "000000000000".to_owned() },
+            domain: "roadstead.internal".to_owned(),
+            threads: 0,
+            shutdown_grace: Duration::from_secs(30),
+            on_exit: OnExit::default(),
+            log: LogSettings::default(),
+            access_log: AccessLogSettings::default(),
+            metrics: MetricsSettings::default(),
+            dns: DnsSettings::default(),
+            elb: ElbSettings::default(),
+            runtime: RuntimeSettings::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A setting whose value has the right form and makes no sense.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct BadSetting {
+    /// As in the file, `limits.max_connections`.
+    pub key: &'static str,
+    pub reason: String,
+}
+
+impl Settings {
+    /// The number of data threads to start.
+    #[must_use]
+    pub fn data_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+
+    /// # Errors
+    /// The first setting that makes no sense.
+    pub fn check(&self) -> Result<(), BadSetting> {
+        let Account { region, id } = &self.account;
+        let label = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        let endpoint = &self.runtime.docker_endpoint;
+        let checks = [
+            ("data_dir", !self.data_dir.as_os_str().is_empty(), "must not be empty"),
+            ("region", label(region), "must be letters, digits and hyphens"),
+            (
+                "account",
+                id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()),
+                "must be twelve digits",
+            ),
+            ("domain", self.domain.split('.').all(label), "must be a domain name"),
+            ("threads", self.threads <= MOST_THREADS, "must be at most 1024"),
+            (
+                "runtime.docker_endpoint",
+                endpoint.starts_with("unix:///"),
+                "must be a socket such as unix:///var/run/docker.sock",
+            ),
+            (
+                "runtime.docker_network",
+                self.runtime.docker_network.as_deref().is_none_or(has_addresses),
+                "must be a network in which containers have addresses",
+            ),
+            ("limits.max_connections", self.limits.max_connections > 0, "must be at least 1"),
+            (
+                "limits.crash_backoff",
+                self.limits.crash_backoff <= self.limits.crash_backoff_max,
+                "must not be greater than crash_backoff_max",
+            ),
+        ];
+        match checks.into_iter().find(|(_, good, _)| !good) {
+            Some((key, _, reason)) => Err(BadSetting { key, reason: reason.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn block(network: [u8; 4], prefix: u8) -> Pool {
+    let text = format!("{}/{prefix}", Ipv4Addr::from(network));
+    text.parse().unwrap_or_else(|_| unreachable!("{text} is a block"))
+}
+
+/// A text that names no length of time.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a time such as \"100ms\", \"30s\", \"5m\" or \"1h\"")]
+pub struct BadTime(String);
+
+/// A length of time as files write it: a whole number and one of `ms`, `s`, `m`, `h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub Duration);
+
+impl FromStr for Time {
+    type Err = BadTime;
+
+    fn from_str(text: &str) -> Result<Self, BadTime> {
+        let bad = || BadTime(text.to_owned());
+        let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+        let (digits, unit) = text.split_at(end);
+        let number: u64 = digits.parse().map_err(|_| bad())?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 3600 * 1000,
+            _ => return Err(bad()),
+        };
+        let time = number.checked_mul(millis).map(Duration::from_millis);
+        time.filter(|time| *time <= LONGEST).map(Self).ok_or_else(bad)
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        match millis {
+            0 => f.write_str("0s"),
+            _ if millis.is_multiple_of(3_600_000) => write!(f, "{}h", millis / 3_600_000),
+            _ if millis.is_multiple_of(60_000) => write!(f, "{}m", millis / 60_000),
+            _ if millis.is_multiple_of(1000) => write!(f, "{}s", millis / 1000),
+            _ => write!(f, "{millis}ms"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Time;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time such as \"30s\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        from.deserialize_str(Visitor)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Fields of type [`Duration`] that files write as [`Time`].
+mod text {
+    use super::{Deserialize, Deserializer, Duration, Time};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Time::deserialize(from).map(|time| time.0)
+    }
+}
+
+/// Not so in Docker's host, none and container: networks.
+fn has_addresses(network: &str) -> bool {
+    !network.is_empty()
+        && !["host", "none"].contains(&network)
+        && !network.starts_with("container:")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, millis: Option<u64>) {
+        let time = text.parse::<Time>().ok();
+        assert_eq!(time, millis.map(|m| Time(Duration::from_millis(m))), "{text}");
+    }
+
+    #[test]
+    fn times_are_a_number_and_a_unit() {
+        check("100ms", Some(100));
+        check("30s", Some(30_000));
+        check("5m", Some(300_000));
+        check("1h", Some(3_600_000));
+        check("0s", Some(0));
+        check("", None);
+        check("30", None);
+        check("s", None);
+        check("-1s", None);
+        check("1.5s", None);
+        check("1 s", None);
+        check("1d", None);
+        check("18446744073709551615h", None);
+        check("99999999h", None);
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        assert!(Settings::default().data_threads() > 0);
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_named() {
+        let mut settings = Settings::default();
+        settings.limits.max_connections = 0;
+        let bad = settings.check().unwrap_err();
+        assert_eq!(bad.to_string(), "limits.max_connections: must be at least 1");
+    }
+
+    proptest! {
+        #[test]
+        fn time_reads_back_what_it_prints(millis in 0u64..10_000_000_000) {
+            let time = Time(Duration::from_millis(millis));
+            prop_assert_eq!(time.to_string().parse::<Time>().unwrap(), time);
+        }
+
+        #[test]
+        fn no_text_makes_the_time_parser_panic(text in ".{0,30}") {
+            let _ = text.parse::<Time>();
+        }
+    }
+}

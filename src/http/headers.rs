@@ -1,0 +1,208 @@
+//! What is added to and taken from the headers that pass.
+//!
+//! **Invariant:** nothing that describes one connection (RFC 9110, section 7.6.1) crosses to the
+//! other.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::clock::Timestamp;
+
+pub const FORWARDED_FOR: &str = "X-Forwarded-For";
+pub const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
+pub const FORWARDED_PORT: &str = "X-Forwarded-Port";
+pub const TRACE_ID: &str = "X-Amzn-Trace-Id";
+
+/// ALB answers 463 to more addresses than this.
+const FORWARDED_FOR_MOST: usize = 30;
+/// ALB: a longer trace header is replaced by a fresh one.
+const TRACE_ID_MOST: usize = 7 * 1024;
+
+/// The client sent more than 30 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyAddresses;
+
+/// `X-Forwarded-For` with the client's address appended; `sent` are the values of every such
+/// header, in order.
+///
+/// # Errors
+/// More than 30 addresses were sent.
+pub fn forwarded_for<'a>(
+    sent: impl Iterator<Item = &'a [u8]>,
+    client: IpAddr,
+) -> Result<Vec<u8>, TooManyAddresses> {
+    let mut value = Vec::new();
+    for sent in sent.map(<[u8]>::trim_ascii).filter(|sent| !sent.is_empty()) {
+        value.extend_from_slice(sent);
+        value.extend_from_slice(b", ");
+    }
+    if value.split(|byte| *byte == b',').count() > FORWARDED_FOR_MOST + 1 {
+        return Err(TooManyAddresses);
+    }
+    // IPv4 clients of a dual-stack socket are shown as what they are.
+    value.extend_from_slice(client.to_canonical().to_string().as_bytes());
+    Ok(value)
+}
+
+/// `X-Amzn-Trace-Id` as it is sent on: a Root when there is none, else a Self of our own before it.
+#[must_use]
+pub fn trace_id(sent: Option<&str>, now: Timestamp, rng: &mut fastrand::Rng) -> String {
+    let sent = sent.map(str::trim).filter(|sent| !sent.is_empty() && sent.len() <= TRACE_ID_MOST);
+    let Some(sent) = sent else { return format!("Root={}", id(now, rng)) };
+    let has = |name: &str| fields(sent).any(|field| is_field(field, name));
+    let name = if has("Root") { "Self" } else { "Root" };
+    let mut value = format!("{name}={}", id(now, rng));
+    // A Self is of the last load balancer only.
+    for field in fields(sent).filter(|field| !is_field(field, "Self")) {
+        let _ = write!(value, ";{field}");
+    }
+    value
+}
+
+fn fields(value: &str) -> impl Iterator<Item = &str> {
+    value.split(';').map(str::trim).filter(|field| !field.is_empty())
+}
+
+fn is_field(field: &str, name: &str) -> bool {
+    field.split_once('=').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name))
+}
+
+fn id(now: Timestamp, rng: &mut fastrand::Rng) -> String {
+    let seconds = now.millis() / 1000;
+    format!("1-{seconds:08x}-{:024x}", rng.u128(..) >> 32)
+}
+
+/// `Host` as ALB sends it on: the listener's port is appended when it is not 80 or 443 and none is
+/// there, and a default port is taken away on those two. None: it stays as it is.
+#[must_use]
+pub fn host(sent: &str, listener_port: u16) -> Option<String> {
+    let (name, port) = split_port(sent);
+    if name.is_empty() {
+        return None;
+    }
+    let default = matches!(listener_port, 80 | 443);
+    match port {
+        None if !default => Some(format!("{name}:{listener_port}")),
+        Some("80" | "443") if default => Some(name.to_owned()),
+        _ => None,
+    }
+}
+
+/// The authority of a request target in absolute form, `http://a.test/x`; none in any other form.
+#[must_use]
+pub fn target_authority(target: &[u8]) -> Option<&str> {
+    let target = std::str::from_utf8(target).ok().filter(|target| !target.starts_with('/'))?;
+    let (_, behind) = target.split_once("://")?;
+    let end = behind.find(['/', '?', '#']).unwrap_or(behind.len());
+    Some(&behind[..end])
+}
+
+/// A host and the port behind its last colon; a bare IPv6 address has none.
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit())
+                && (!name.contains(':') || name.ends_with(']')) =>
+        {
+            (name, Some(port))
+        }
+        _ => (host, None),
+    }
+}
+
+/// Fields of one connection that a response must not carry on. `Connection` and `Transfer-Encoding`
+/// are written anew by the carrier.
+pub const HOP_BY_HOP: [&str; 4] = ["keep-alive", "proxy-connection", "te", "upgrade"];
+
+/// The field names that a `Connection` value nominates.
+pub fn nominated(connection: &str) -> impl Iterator<Item = &str> {
+    let reserved = |name: &&str| {
+        // Framing and routing are not a peer's to take away.
+        !["close", "keep-alive", "upgrade", "content-length", "transfer-encoding", "connection"]
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name))
+    };
+    connection.split(',').map(str::trim).filter(|name| !name.is_empty()).filter(reserved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_for(sent: &[&str], client: &str, expected: &str) {
+        let sent = sent.iter().map(|sent| sent.as_bytes());
+        let value = forwarded_for(sent, client.parse().unwrap()).unwrap();
+        assert_eq!(String::from_utf8(value).unwrap(), expected);
+    }
+
+    #[test]
+    fn client_is_appended_to_forwarded_for() {
+        check_for(&[], "10.0.0.1", "10.0.0.1");
+        check_for(&["1.2.3.4"], "10.0.0.1", "1.2.3.4, 10.0.0.1");
+        check_for(&["1.2.3.4, 5.6.7.8", " 9.9.9.9 ", ""], "::1", "1.2.3.4, 5.6.7.8, 9.9.9.9, ::1");
+        check_for(&[], "::ffff:10.0.0.1", "10.0.0.1");
+    }
+
+    #[test]
+    fn thirty_addresses_pass_and_one_more_does_not() {
+        let sent = |count: usize| vec!["1.2.3.4"; count].join(",");
+        let count = |count| {
+            forwarded_for([sent(count).as_bytes()].into_iter(), [10, 0, 0, 1].into()).is_ok()
+        };
+        assert!(count(30));
+        assert!(!count(31));
+    }
+
+    fn check_trace(sent: Option<&str>, expected: &str) {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let now = Timestamp::from_millis(0x6789_1233 * 1000);
+        let value = trace_id(sent, now, &mut rng);
+        let own = format!("1-67891233-{:024x}", fastrand::Rng::with_seed(1).u128(..) >> 32);
+        assert_eq!(own.len(), 35);
+        assert_eq!(value, expected.replace("OWN", &own), "{sent:?}");
+    }
+
+    #[test]
+    fn trace_id_gets_a_root_or_a_self() {
+        check_trace(None, "Root=OWN");
+        check_trace(Some(""), "Root=OWN");
+        check_trace(Some("Root=1-5-a"), "Self=OWN;Root=1-5-a");
+        check_trace(Some("Root=1-5-a;CalledFrom=app"), "Self=OWN;Root=1-5-a;CalledFrom=app");
+        check_trace(Some("Self=1-4-b; Root=1-5-a"), "Self=OWN;Root=1-5-a");
+        check_trace(Some("CalledFrom=app"), "Root=OWN;CalledFrom=app");
+        check_trace(Some(&format!("Root=1-5-a;X={}", "y".repeat(7 * 1024))), "Root=OWN");
+    }
+
+    fn check_host(sent: &str, port: u16, expected: Option<&str>) {
+        assert_eq!(host(sent, port).as_deref(), expected, "{sent} on {port}");
+    }
+
+    #[test]
+    fn host_carries_the_port_unless_it_is_a_default_one() {
+        check_host("example.com", 8080, Some("example.com:8080"));
+        check_host("example.com:9", 8080, None);
+        check_host("example.com", 80, None);
+        check_host("example.com:80", 80, Some("example.com"));
+        check_host("example.com:8080", 80, None);
+        check_host("[::1]", 8080, Some("[::1]:8080"));
+        check_host("[::1]:80", 80, Some("[::1]"));
+        check_host("", 8080, None);
+    }
+
+    #[test]
+    fn only_the_absolute_form_has_an_authority() {
+        let check = |target: &str, expected| {
+            assert_eq!(target_authority(target.as_bytes()), expected, "{target}");
+        };
+        check("http://a.test/x", Some("a.test"));
+        check("http://a.test:8?x", Some("a.test:8"));
+        check("/x?http://a.test/", None);
+        check("*", None);
+    }
+
+    #[test]
+    fn framing_cannot_be_nominated_away() {
+        let names: Vec<_> = nominated("close, X-A ,content-length,, x-b").collect();
+        assert_eq!(names, ["X-A", "x-b"]);
+    }
+}

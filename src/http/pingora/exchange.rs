@@ -1,0 +1,195 @@
+//! What is remembered of one exchange, and what is counted and logged at its end.
+//!
+//! **Invariant:** each exchange is reported once, and its endpoint's guard is dropped with it at
+//! the latest.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pingora_proxy::Session;
+
+use super::super::errors::Cause;
+use super::Plane;
+use super::client::Connection;
+use super::hooks::host;
+use super::idle::{self, Borrowed, Fd};
+use crate::balance::{Group, InFlight};
+use crate::clock::{self, Instant, Timestamp};
+use crate::logs::{Kind, Record, RequestLine};
+use crate::model::{FixedResponse, RegistrationId};
+use crate::routing::RoutedListener;
+
+/// Pingora's context of one exchange.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    pub(super) connection: Option<Arc<Connection>>,
+    /// As of the last decision.
+    pub(super) listener: Option<Arc<RoutedListener>>,
+    pub(super) begun: Option<Instant>,
+    pub(super) created: Timestamp,
+    pub(super) priority: Option<u32>,
+    pub(super) action: Option<&'static str>,
+    pub(super) chosen: Option<Chosen>,
+    /// Who was chosen last, for the log.
+    pub(super) group: Option<Arc<Group>>,
+    pub(super) target: Option<SocketAddr>,
+    /// What a retry decides without.
+    pub(super) tried: Vec<RegistrationId>,
+    /// It failed and may be tried again.
+    pub(super) again: bool,
+    pub(super) attempts: u32,
+    pub(super) sent_at: Option<Instant>,
+    pub(super) answered_at: Option<Instant>,
+    pub(super) target_status: Option<u16>,
+    pub(super) trace_id: String,
+    /// What the target gets.
+    pub(super) forwarded_for: Vec<u8>,
+    pub(super) cause: Option<Cause>,
+    /// A retry met a fixed response.
+    pub(super) fixed: Option<Arc<FixedResponse>>,
+    /// The response is ours.
+    pub(super) own: bool,
+    pub(super) upgraded: bool,
+    reported: bool,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.finish_exchange();
+        }
+    }
+}
+
+/// The target that an exchange is on.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) group: Arc<Group>,
+    pub(super) guard: InFlight,
+    pub(super) borrowed: Option<Borrowed>,
+    pub(super) made: Option<Arc<Fd>>,
+}
+
+/// Counts one response of `listener`.
+pub(super) fn count_response(listener: &RoutedListener, thread: usize, status: u16, own: bool) {
+    let class = usize::from(status / 100).clamp(1, 5) - 1;
+    listener.metrics.requests[class].add(thread, 1);
+    if own {
+        listener.metrics.own.of(status).add(thread, 1);
+    }
+}
+
+impl Exchange {
+    /// Lets go of the target: its connection rests (or ends, when the target is sent to no more),
+    /// its guard drops.
+    pub(super) fn release(&mut self, plane: &Plane) {
+        let Some(chosen) = self.chosen.take() else { return };
+        if let Some(borrowed) = chosen.borrowed {
+            let wanted = idle::is_sent_to(&plane.thread.reader.load(), chosen.guard.endpoint().id);
+            plane.pooled.give_back(borrowed, wanted);
+        }
+    }
+
+    /// The final status that the client has seen or, when it has seen none, the one that says why.
+    fn status(&self, session: &Session) -> u16 {
+        let written = session.response_written().map(|response| response.status.as_u16());
+        let written = written.filter(|status| *status >= 200 || *status == 101);
+        written.unwrap_or_else(|| self.cause.unwrap_or(Cause::Internal).status())
+    }
+
+    /// Counts and logs the exchange, once.
+    pub(super) fn report(&mut self, plane: &Plane, session: &Session) {
+        let Some(connection) = self.connection.clone() else { return };
+        if std::mem::replace(&mut self.reported, true) {
+            return;
+        }
+        let thread = plane.thread.index;
+        let listener = Arc::clone(self.listener.as_ref().unwrap_or(&connection.listener));
+        let (received, sent) = if session.is_http2() {
+            // Streams share the connection's bytes: bodies are what can be told apart.
+            (session.body_bytes_read() as u64, session.body_bytes_sent() as u64)
+        } else {
+            connection.take_bytes()
+        };
+        let status = self.status(session);
+        count_response(&listener, thread, status, self.own || self.target_status.is_none());
+        let metrics = &listener.metrics;
+        metrics.received.add(thread, received);
+        metrics.sent.add(thread, sent);
+        if let Some(begun) = self.begun {
+            metrics.request_seconds.observe(thread, begun.elapsed());
+        }
+        if plane.access_log.is_some() {
+            self.log(plane, session, &connection, &listener, (status, received, sent));
+        }
+    }
+
+    fn log(
+        &self,
+        plane: &Plane,
+        session: &Session,
+        connection: &Connection,
+        listener: &RoutedListener,
+        (status, received, sent): (u16, u64, u64),
+    ) {
+        let Some(log) = &plane.access_log else { return };
+        let request = session.req_header();
+        let text = |name: &str| {
+            let value = request.headers.get(name).map(http::HeaderValue::as_bytes);
+            String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
+        };
+        let user_agent = text("user-agent");
+        let host = host(request);
+        let host = if host.is_empty() { "-" } else { host };
+        let path = request.uri.path_and_query().map_or("-", http::uri::PathAndQuery::as_str);
+        let now = clock::instant();
+        let since =
+            |to: Option<Instant>, from: Option<Instant>| Some(to?.saturating_duration_since(from?));
+        // A time is -1 from where the exchange did not get to.
+        let answered = self.answered_at.filter(|_| self.sent_at.is_some());
+        log.log(
+            plane.thread.index,
+            &Record {
+                kind: match (session.is_http2(), self.upgraded) {
+                    (true, _) => Kind::H2,
+                    (false, true) => Kind::Ws,
+                    (false, false) => Kind::Http,
+                },
+                time: clock::now(),
+                elb: &listener.elb,
+                client: connection.peer,
+                target: self.target,
+                request_time: since(self.sent_at, self.begun),
+                target_time: since(answered, self.sent_at),
+                response_time: since(answered.map(|_| now), answered),
+                status,
+                target_status: self.target_status,
+                received,
+                sent,
+                request: Some(RequestLine {
+                    method: request.method.as_str(),
+                    host,
+                    path,
+                    version: version(request.version),
+                }),
+                listener: connection.socket.address,
+                user_agent: Some(&user_agent),
+                target_group_arn: self.group.as_ref().map(|group| group.arn.as_str()),
+                trace_id: Some(&self.trace_id),
+                priority: self.priority,
+                created: self.created,
+                action: self.action,
+                error_reason: self.cause.map(Cause::reason),
+                connection_trace_id: &connection.trace_id,
+            },
+        );
+    }
+}
+
+const fn version(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,580 @@
+//! Pingora's hooks: each asks a pure decision and carries it out.
+//!
+//! **Invariant:** a decision is made on a fresh snapshot with nothing awaited between it and its
+//! guard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{Method, StatusCode, Version};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{BError, Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use super::super::errors::{self, Cause};
+use super::super::retry::{self, Attempt, Failure, Verdict};
+use super::super::{head, headers};
+use super::client::{ClientStream, Connection};
+use super::exchange::{Chosen, Exchange};
+use super::{CONNECT_TIMEOUT, H2_REQUESTS, LINGER, Plane, TARGET_IDLE};
+use crate::clock;
+use crate::model::{FixedResponse, Protocol};
+use crate::routing::{Outcome, Trial, decide};
+use crate::rules::Facts;
+
+/// The response's headers are longer than we pass on.
+const LONG_RESPONSE: ErrorType = ErrorType::new("ResponseHeaders");
+/// The response is ours; what it is stands in the exchange.
+const OWN: ErrorType = ErrorType::new("Own");
+
+pub(super) struct Hooks {
+    plane: Arc<Plane>,
+}
+
+/// What a decision asks for.
+enum Choice {
+    Forward,
+    Fixed(Arc<FixedResponse>),
+    Own(Cause),
+}
+
+impl Hooks {
+    pub(super) const fn new(plane: Arc<Plane>) -> Self {
+        Self { plane }
+    }
+
+    /// Rule, group, target and guard, on the newest snapshot.
+    fn choose(&self, request: &RequestHeader, exchange: &mut Exchange) -> Choice {
+        let Some(connection) = &exchange.connection else { return Choice::Own(Cause::Internal) };
+        let routing = self.plane.thread.reader.load();
+        let found = routing.listeners.get(&connection.socket);
+        let Some(listener) = found.filter(|found| found.protocol == Protocol::Http) else {
+            return Choice::Own(Cause::NoListener);
+        };
+        let facts = Facts { host: host(request), path: request.uri.path() };
+        let mut rng = fastrand::Rng::new();
+        let thread = self.plane.thread.index;
+        let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
+        let decision = decide(listener, &facts, &mut trial);
+        exchange.priority = Some(decision.priority);
+        exchange.listener = Some(Arc::clone(listener));
+        match decision.outcome {
+            Outcome::Forward { group, guard } => {
+                exchange.action = Some("forward");
+                exchange.target = Some(guard.endpoint().address);
+                exchange.group = Some(Arc::clone(&group));
+                exchange.chosen = Some(Chosen { group, guard, borrowed: None, made: None });
+                Choice::Forward
+            }
+            Outcome::Fixed(response) => {
+                exchange.action = Some("fixed-response");
+                Choice::Fixed(response)
+            }
+            Outcome::NoTarget { group } => {
+                exchange.action = Some("forward");
+                exchange.group = Some(group);
+                Choice::Own(Cause::NoTarget)
+            }
+        }
+    }
+
+    /// Answers with a page of our own.
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        cause: Cause,
+    ) -> Result<()> {
+        let status = cause.status();
+        exchange.cause = Some(cause);
+        if !cause.keeps_connection() {
+            session.set_keepalive(None);
+        }
+        let page = Bytes::from(errors::page(status));
+        self.answer(session, exchange, (status, errors::PAGE_TYPE, page)).await
+    }
+
+    async fn fixed(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        fixed: &FixedResponse,
+    ) -> Result<()> {
+        let body = Bytes::copy_from_slice(fixed.body.as_bytes());
+        self.answer(session, exchange, (fixed.status, &fixed.content_type, body)).await
+    }
+
+    async fn answer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        (status, content_type, body): (u16, &str, Bytes),
+    ) -> Result<()> {
+        exchange.own = true;
+        let mut response = ResponseHeader::build(status, Some(5))?;
+        if response.status.canonical_reason().is_none() {
+            response.set_reason_phrase(Some(errors::phrase(status)))?;
+        }
+        response.insert_header("Server", errors::SERVER)?;
+        let bodyless = matches!(status, 204 | 304);
+        if !bodyless {
+            response.insert_header("Content-Length", body.len().to_string())?;
+            if !content_type.is_empty() {
+                response.insert_header("Content-Type", content_type)?;
+            }
+        }
+        if self.is_last(exchange) {
+            session.set_keepalive(None);
+        }
+        let silent = bodyless || body.is_empty() || session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(response), silent).await?;
+        if silent {
+            session.downstream_session.finish_body().await
+        } else {
+            session.downstream_session.write_response_body(body, true).await
+        }
+    }
+
+    /// Whether the client's connection ends with this exchange, for whatever reason of ours.
+    fn is_last(&self, exchange: &Exchange) -> bool {
+        let Some(connection) = &exchange.connection else { return true };
+        let listener = exchange.listener.as_ref().unwrap_or(&connection.listener);
+        self.plane.closing()
+            || connection.is_ambiguous()
+            || connection.opened.elapsed() >= listener.client_keep_alive
+    }
+
+    /// What follows a failed attempt; returns whether pingora shall ask for another target.
+    fn failed(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        (failure, cause): (Failure, Cause),
+    ) -> bool {
+        exchange.cause = Some(cause);
+        exchange.attempts += 1;
+        let written = session.response_written().map(|response| response.status);
+        let attempt = Attempt {
+            failure,
+            method: session.req_header().method.as_str(),
+            body_kept: !session.as_ref().retry_buffer_truncated(),
+            response_begun: written.is_some_and(|status| !is_interim(status)),
+            made: exchange.attempts,
+        };
+        let verdict = retry::after(&attempt);
+        let chosen = exchange.chosen.as_ref().map(|chosen| chosen.guard.endpoint().id);
+        exchange.release(&self.plane);
+        let Some(id) = chosen.filter(|_| verdict != Verdict::GiveUp) else { return false };
+
+        if verdict == Verdict::Elsewhere {
+            exchange.tried.push(id);
+        }
+        exchange.again = true;
+        true
+    }
+
+    /// A target was found for what another could not answer.
+    fn count_retry(&self, exchange: &mut Exchange) {
+        if std::mem::take(&mut exchange.again)
+            && let Some(chosen) = &exchange.chosen
+        {
+            chosen.group.metrics.retries.add(self.plane.thread.index, 1);
+        }
+    }
+
+    /// A connection for the chosen target. The key is its registration: an address that comes back
+    /// inherits nothing.
+    fn peer(&self, exchange: &mut Exchange, idle_timeout: Duration) -> Option<Box<HttpPeer>> {
+        let chosen = exchange.chosen.as_mut()?;
+        let endpoint = chosen.guard.endpoint();
+        let mut peer = Box::new(HttpPeer::new(endpoint.address, false, String::new()));
+        peer.group_key = endpoint.id.0;
+        let (made, tracer) = self.plane.pooled.tracer();
+        chosen.made = Some(made);
+        let options = &mut peer.options;
+        options.tracer = Some(tracer);
+        options.connection_timeout = Some(CONNECT_TIMEOUT);
+        options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+        options.read_timeout = Some(idle_timeout);
+        options.write_timeout = Some(idle_timeout);
+        options.idle_timeout = Some(TARGET_IDLE);
+        Some(peer)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Hooks {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::default()
+    }
+
+    /// None: pingora's default is a compression module, switched off.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let Some(connection) = connection(session) else { return Err(Error::new(OWN)) };
+        let count = connection.count_exchange();
+        let listener = self.plane.listener(connection.socket);
+        let idle = listener.as_ref().unwrap_or(&connection.listener).idle_timeout;
+        exchange.begun =
+            Some(if session.is_http2() { clock::instant() } else { connection.begun() });
+        if self.plane.access_log.is_some() {
+            exchange.created = clock::now();
+        }
+        exchange.listener = listener;
+        exchange.connection = Some(Arc::clone(&connection));
+        session.set_read_timeout(Some(idle));
+        session.set_write_timeout(Some(idle));
+        session.set_total_drain_timeout(Some(LINGER));
+        if self.is_last(exchange) {
+            session.set_keepalive(None);
+            connection.goaway();
+        } else if session.get_keepalive().is_some() {
+            // What pingora set is "no timeout"; the next head is read by us, but it shall never
+            // mean that.
+            session.set_keepalive(Some(idle.as_secs().max(1)));
+        }
+        if count >= H2_REQUESTS {
+            connection.goaway();
+        }
+        if session.req_header().version == Version::HTTP_10 {
+            // RFC 9110, section 15.2: HTTP/1.0 knows no interim responses.
+            session.set_ignore_info_resp(true);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let request = session.req_header();
+        if request.method == Method::TRACE {
+            self.refuse(session, exchange, Cause::Method).await?;
+            return Ok(true);
+        }
+        if request.raw_path().len() > head::REQUEST_LINE {
+            self.refuse(session, exchange, Cause::RequestLine).await?;
+            return Ok(true);
+        }
+        let Some(connection) = exchange.connection.clone() else { return Err(Error::new(OWN)) };
+        let sent = request.headers.get_all(headers::FORWARDED_FOR).iter();
+        let sent = sent.map(http::HeaderValue::as_bytes);
+        let Ok(value) = headers::forwarded_for(sent, connection.peer.ip()) else {
+            self.refuse(session, exchange, Cause::ForwardedFor).await?;
+            return Ok(true);
+        };
+        exchange.forwarded_for = value;
+        let sent = request.headers.get(headers::TRACE_ID).and_then(|sent| sent.to_str().ok());
+        exchange.trace_id = headers::trace_id(sent, clock::now(), &mut fastrand::Rng::new());
+        let expects = request.version != Version::HTTP_10
+            && request
+                .headers
+                .get(EXPECT)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let mut choice = self.choose(session.req_header(), exchange);
+        if expects && matches!(choice, Choice::Forward) {
+            // Waiting for the client's socket: what was decided before is void.
+            exchange.release(&self.plane);
+            session.downstream_session.write_continue_response().await?;
+            choice = self.choose(session.req_header(), exchange);
+        }
+        match choice {
+            Choice::Forward => return Ok(false),
+            Choice::Fixed(fixed) => self.fixed(session, exchange, &fixed).await?,
+            Choice::Own(cause) => self.refuse(session, exchange, cause).await?,
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Box<HttpPeer>> {
+        if exchange.chosen.is_none() {
+            match self.choose(session.req_header(), exchange) {
+                Choice::Forward => self.count_retry(exchange),
+                Choice::Fixed(fixed) => exchange.fixed = Some(fixed),
+                // Nobody else to try: what went wrong first is the answer.
+                Choice::Own(cause) => exchange.cause = exchange.cause.or(Some(cause)),
+            }
+        }
+        let idle = exchange.listener.as_ref().map(|listener| listener.idle_timeout);
+        let idle = idle.unwrap_or(crate::model::IDLE_TIMEOUT);
+        self.peer(exchange, idle).ok_or_else(|| Error::new(OWN))
+    }
+
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        mut e: BError,
+    ) -> BError {
+        if let Some(chosen) = &exchange.chosen {
+            chosen.group.metrics.connection_errors.add(self.plane.thread.index, 1);
+        }
+        let what = match e.etype() {
+            ErrorType::ConnectTimedout => (Failure::ConnectTimeout, Cause::ConnectTimeout),
+            _ => (Failure::Connect, Cause::Connect),
+        };
+        let again = self.failed(session, exchange, what);
+        e.set_retry(again);
+        e
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        fd: std::os::fd::RawFd,
+        _: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let Some(chosen) = &mut exchange.chosen else { return Err(Error::new(OWN)) };
+        let (thread, endpoint) = (self.plane.thread.index, chosen.guard.endpoint());
+        let made = chosen.made.take().filter(|_| !reused);
+        let borrowed = self.plane.pooled.borrow(fd, endpoint.id, made.as_deref());
+        endpoint.requests.add(thread, 1);
+        chosen.group.metrics.requests.add(thread, 1);
+        chosen.borrowed = Some(borrowed);
+        exchange.sent_at = Some(clock::instant());
+        exchange.answered_at = None;
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let Some(connection) = &exchange.connection else { return Err(Error::new(OWN)) };
+        let port = connection.socket.address.port();
+        if headers::target_authority(request.raw_path()).is_some() {
+            // Targets get the origin form: RFC 9112, section 3.2.1.
+            let path = request.uri.path_and_query().cloned();
+            request.set_uri(path.map_or_else(|| http::Uri::from_static("/"), Into::into));
+        }
+        let sent = request.headers.get(HOST).and_then(|sent| sent.to_str().ok());
+        if let Some(host) = sent.and_then(|sent| headers::host(sent, port)) {
+            request.insert_header(HOST, host)?;
+        }
+        request.insert_header(headers::FORWARDED_FOR, exchange.forwarded_for.as_slice())?;
+        request.insert_header(headers::FORWARDED_PROTO, "http")?;
+        request.insert_header(headers::FORWARDED_PORT, port.to_string())?;
+        request.insert_header(headers::TRACE_ID, exchange.trace_id.as_str())?;
+        // Answered by us.
+        request.remove_header(&EXPECT);
+        if connection.is_ambiguous() {
+            // Pingora has dropped Content-Length; the target's connection is not used again either.
+            request.insert_header(CONNECTION, "close")?;
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            name.as_str().len() + value.len() + ": \r\n".len()
+        };
+        if response.headers.iter().map(line).sum::<usize>() > head::RESPONSE_HEADERS {
+            return Err(Error::new_up(LONG_RESPONSE));
+        }
+        if is_interim(response.status) {
+            return Ok(());
+        }
+        let (now, thread) = (clock::instant(), self.plane.thread.index);
+        let status = response.status.as_u16();
+        exchange.target_status = Some(status);
+        exchange.answered_at = Some(now);
+        // What went wrong with a target before this one is over.
+        exchange.cause = None;
+        if let (Some(chosen), Some(sent)) = (&exchange.chosen, exchange.sent_at) {
+            let metrics = &chosen.group.metrics;
+            metrics.responses[usize::from(status / 100).clamp(1, 5) - 1].add(thread, 1);
+            metrics.response_seconds.observe(thread, now.saturating_duration_since(sent));
+        }
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            exchange.upgraded = true;
+            if let Some(connection) = exchange.connection.as_ref().filter(|_| !session.is_http2()) {
+                connection.unbounded();
+            }
+            return Ok(());
+        }
+        let connections = response.headers.get_all(CONNECTION).iter();
+        let nominated: Vec<String> = connections
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(headers::nominated)
+            .map(str::to_owned)
+            .collect();
+        let own = headers::HOP_BY_HOP.iter().copied();
+        for name in own.chain(nominated.iter().map(String::as_str)) {
+            response.remove_header(name);
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        response.set_version(Version::HTTP_11);
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        if self.is_last(exchange) {
+            session.set_keepalive(None);
+        }
+        if session.req_header().version == Version::HTTP_10
+            && response.headers.contains_key(TRANSFER_ENCODING)
+        {
+            // HTTP/1.0 knows no chunks: the body ends with the connection.
+            response.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut e: BError,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> BError {
+        let cause = cause(&e, session);
+        let failure = match cause {
+            Cause::TargetClosed if reused => Failure::PooledClosed,
+            Cause::TargetClosed => Failure::Closed,
+            _ => Failure::Other,
+        };
+        let again = self.failed(session, exchange, (failure, cause));
+        e.set_retry(again);
+        e
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        e: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
+        let cause = exchange.cause.unwrap_or_else(|| cause(e, session));
+        exchange.cause = Some(cause);
+        let begun = session.response_written().is_some_and(|response| !is_interim(response.status));
+        if begun || cause == Cause::ClientGone {
+            // A response that ends early must not look like one that ends.
+            if let Some(stream) =
+                session.stream().and_then(|s| s.as_any().downcast_ref::<ClientStream>())
+            {
+                stream.abort();
+            }
+        } else {
+            session.set_keepalive(None);
+            let answered = match exchange.fixed.take() {
+                Some(fixed) => {
+                    exchange.cause = None;
+                    self.fixed(session, exchange, &fixed).await
+                }
+                None => self.refuse(session, exchange, cause).await,
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "an error response was not read");
+            }
+        }
+        exchange.report(&self.plane, session);
+        exchange.release(&self.plane);
+        if !begun && !session.is_http2() {
+            session.downstream_session.shutdown().await;
+        }
+        FailToProxy { error_code: cause.status(), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, exchange: &mut Exchange) {
+        exchange.report(&self.plane, session);
+        exchange.release(&self.plane);
+    }
+
+    /// The access log has it, with its reason.
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Exchange,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The connection that a session came over.
+fn connection(session: &Session) -> Option<Arc<Connection>> {
+    let digest = session.downstream_session.digest()?.proxy_digest.as_ref()?;
+    digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
+}
+
+/// The absolute form's authority, else `Host`. Pingora has refused requests in which they differ.
+pub(super) fn host(request: &RequestHeader) -> &str {
+    let header = || request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    headers::target_authority(request.raw_path())
+        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
+        .or_else(header)
+        .unwrap_or_default()
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// What pingora's error says has happened.
+fn cause(e: &Error, session: &mut Session) -> Cause {
+    use ErrorType as Type;
+    let kind = e.etype();
+    if *kind == LONG_RESPONSE {
+        return Cause::ResponseHeaders;
+    }
+    match (e.esource(), kind) {
+        // Any byte either way starts both clocks anew: with a body that does not go on, it is the
+        // client that stalls.
+        (ErrorSource::Upstream, Type::ReadTimedout) if !session.is_body_done() => Cause::Slow,
+        (ErrorSource::Upstream, Type::ReadTimedout | Type::WriteTimedout) => Cause::TargetTimeout,
+        (ErrorSource::Upstream, Type::ReadError | Type::WriteError | Type::ConnectionClosed) => {
+            Cause::TargetClosed
+        }
+        (ErrorSource::Upstream, _) => Cause::BadResponse,
+        (ErrorSource::Downstream, Type::ReadTimedout) => Cause::Slow,
+        (
+            ErrorSource::Downstream,
+            Type::ReadError | Type::WriteError | Type::ConnectionClosed | Type::WriteTimedout,
+        ) => {
+            // Pingora calls a body done that was cut off; its length says otherwise.
+            let short = connection(session).is_some_and(|connection| connection.is_body_short());
+            if session.is_body_done() && !short { Cause::ClientGone } else { Cause::ShortBody }
+        }
+        (ErrorSource::Downstream, _) => Cause::Malformed,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Cause::Internal,
+    }
+}

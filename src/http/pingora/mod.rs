@@ -1,0 +1,280 @@
+//! The pingora carrier: HTTP/1.0, HTTP/1.1 and cleartext HTTP/2 by prior knowledge, to HTTP/1.1
+//! targets.
+//!
+//! We accept, read every HTTP/1 head ourselves (so that its deadline and limits are ours) and hand
+//! pingora one exchange at a time; pingora frames, streams and pools. Its hooks ([`hooks`]) only
+//! call pure decisions. Where its defaults are none or infinite, the constants below stand instead.
+//!
+//! Known limits of pingora 0.9.1, left to another carrier: HTTP/1 trailers are dropped, and a
+//! tunnel ends when either half does. **Invariant:** nothing of pingora is visible outside this
+//! folder.
+
+mod client;
+mod exchange;
+mod hooks;
+mod idle;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::errors::{self, Cause};
+use super::head::HEADERS;
+use super::retry;
+use crate::clock;
+use crate::logs::{AccessLog, Kind, Record};
+use crate::metrics::Metrics;
+use crate::model::Protocol;
+use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
+use client::{ClientStream, Connection, Next};
+use hooks::Hooks;
+use idle::Pooled;
+
+/// ALB: a connection to a target has to stand within 10 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to a target rests in the pool (ours: below the 75 s of nginx and the 65 s
+/// that AWS advises for targets, so that it is rarely the target that closes first).
+const TARGET_IDLE: Duration = Duration::from_secs(60);
+/// How long what a client still sends is read and thrown away once we have closed (ours; it keeps
+/// the kernel from resetting a response that the client has not read yet. nginx: 5 s).
+const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection without a request is kept once the process is closing (ours): a request
+/// that crosses the closing is answered, with `Connection: close`, instead of lost.
+const PARTING: Duration = Duration::from_secs(1);
+/// ALB: streams on one HTTP/2 connection.
+const H2_STREAMS: u32 = 128;
+/// ALB: requests on one HTTP/2 connection; GOAWAY then.
+const H2_REQUESTS: u64 = 10_000;
+/// ALB's default idle timeout. Pingora has one per process for HTTP/2, not one per listener.
+const H2_IDLE: Duration = crate::model::IDLE_TIMEOUT;
+
+/// What the process sets for all data threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Idle connections to targets, over all threads. The least recently used one makes room.
+    pub idle_connections: usize,
+}
+
+impl Default for Settings {
+    /// Ours: 1,000 targets, ALB's quota, with one or two connections each.
+    fn default() -> Self {
+        Self { idle_connections: 2048 }
+    }
+}
+
+/// What the carrier's parts share on one data thread.
+#[derive(Debug)]
+struct Plane {
+    thread: DataThread,
+    access_log: Option<AccessLog>,
+    pooled: Arc<Pooled>,
+}
+
+impl Plane {
+    /// The HTTP listener at `socket` in the newest snapshot.
+    fn listener(&self, socket: SocketKey) -> Option<Arc<RoutedListener>> {
+        let routing = self.thread.reader.load();
+        routing.listeners.get(&socket).filter(|found| found.protocol == Protocol::Http).cloned()
+    }
+
+    fn closing(&self) -> bool {
+        self.thread.closing.is_cancelled()
+    }
+}
+
+/// The HTTP plane of one data thread.
+pub struct HttpPlane {
+    plane: Arc<Plane>,
+    proxy: Arc<HttpProxy<Hooks>>,
+    /// Never true: closing is told per connection, and by `Connection: close`.
+    open: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for HttpPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpPlane").field("plane", &self.plane).finish_non_exhaustive()
+    }
+}
+
+impl HttpPlane {
+    /// Made once per data thread, inside its runtime: the pool's connections belong to that
+    /// runtime.
+    #[must_use]
+    pub fn new(
+        thread: DataThread,
+        settings: Settings,
+        metrics: &Metrics,
+        access_log: Option<AccessLog>,
+    ) -> Arc<Self> {
+        let plane = Arc::new(Plane { thread, access_log, pooled: Arc::default() });
+        let configuration = ServerConf {
+            threads: 1,
+            work_stealing: false,
+            upstream_keepalive_pool_size: (settings.idle_connections / metrics.threads()).max(1),
+            upstream_connect_offload_threadpools: None,
+            max_retries: retry::ATTEMPTS as usize,
+            ..ServerConf::default()
+        };
+        let hooks = Hooks::new(Arc::clone(&plane));
+        let mut proxy = pingora_proxy::http_proxy(&Arc::new(configuration), hooks);
+        let mut options = HttpServerOptions::default();
+        // Only connections that began with HTTP/2's preface get to where this is looked at.
+        options.h2c = true;
+        options.h2_idle_timeout = Some(H2_IDLE);
+        proxy.server_options = Some(options);
+        let mut h2 = default_h2_options();
+        h2.max_concurrent_streams(H2_STREAMS);
+        h2.max_header_list_size(u32::try_from(HEADERS).unwrap_or(u32::MAX));
+        proxy.h2_options = Some(h2);
+        let (_, open) = watch::channel(false);
+        Arc::new(Self { plane, proxy: Arc::new(proxy), open })
+    }
+
+    /// Runs one accepted connection to its end. Ends at once when there is no HTTP listener at
+    /// `socket`, and soon after the process began to close.
+    pub async fn serve(&self, stream: TcpStream, peer: SocketAddr, socket: SocketKey) {
+        let Some(mut listener) = self.plane.listener(socket) else { return };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "a client's connection ended before it began");
+            return;
+        }
+        let connection = Arc::new(Connection::new(peer, socket, Arc::clone(&listener)));
+        let mut stream = Box::new(ClientStream::new(stream, Arc::clone(&connection)));
+        loop {
+            match stream.next(&self.plane.thread.closing, listener.idle_timeout).await {
+                Next::Request(head) => {
+                    let Some(again) = self.exchange(stream, head, &connection).await else {
+                        return;
+                    };
+                    stream = again;
+                }
+                Next::H2 => return self.serve_h2(stream, &connection).await,
+                Next::Refused(cause) => return self.refuse(stream, &connection, cause).await,
+                Next::End => return,
+            }
+            // A listener that is gone still has to answer what has arrived.
+            if let Some(current) = self.plane.listener(socket) {
+                listener = current;
+            }
+        }
+    }
+
+    /// One HTTP/1 exchange; the stream comes back when another may follow.
+    async fn exchange(
+        &self,
+        stream: Box<ClientStream>,
+        head: bytes::BytesMut,
+        connection: &Connection,
+    ) -> Option<Box<ClientStream>> {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_pipelined_prefix(head);
+        let begun = connection.exchanges();
+        let reused = self.proxy.process_new_http(session, &self.open).await;
+        if connection.exchanges() == begun {
+            // Pingora refused what our scan let pass, and has answered 400.
+            self.report(connection, Cause::Malformed);
+        }
+        let (stream, _) = reused?.consume();
+        stream.into_any().downcast().ok()
+    }
+
+    /// HTTP/2 until the client or we have had enough.
+    async fn serve_h2(&self, mut stream: Box<ClientStream>, connection: &Arc<Connection>) {
+        let (goaway, told) = watch::channel(false);
+        stream.unbounded();
+        connection.is_h2(goaway);
+        let served = self.proxy.process_new(stream, &told);
+        let mut served = std::pin::pin!(served);
+        let listener = &connection.listener;
+        tokio::select! {
+            _ = &mut served => return,
+            // Pingora puts no time limit on a stream's body.
+            () = connection.silent_for(listener.idle_timeout) => return,
+            () = tokio::time::sleep(listener.client_keep_alive) => connection.goaway(),
+            () = self.plane.thread.closing.cancelled() => connection.goaway(),
+        }
+        // GOAWAY waits for the client to agree, which not every client does.
+        let parting = async {
+            while tokio::time::timeout(LINGER, &mut served).await.is_err() {
+                if connection.is_idle() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = parting => {}
+            () = connection.silent_for(listener.idle_timeout) => {}
+        }
+    }
+
+    /// Answers what never became a request.
+    async fn refuse(&self, mut stream: Box<ClientStream>, connection: &Connection, cause: Cause) {
+        stream.unbounded();
+        let answered = async {
+            stream.write_all(errors::last_response(cause).as_bytes()).await?;
+            stream.shutdown().await
+        };
+        if let Err(error) = answered.await {
+            tracing::debug!(peer = %connection.peer, %error, "a refusal was not read");
+        }
+        self.report(connection, cause);
+    }
+
+    /// Counts and logs what never became an exchange.
+    fn report(&self, connection: &Connection, cause: Cause) {
+        let (thread, status) = (self.plane.thread.index, cause.status());
+        let listener = &connection.listener;
+        let (received, sent) = connection.take_bytes();
+        exchange::count_response(listener, thread, status, true);
+        listener.metrics.received.add(thread, received);
+        listener.metrics.sent.add(thread, sent);
+        let Some(log) = &self.plane.access_log else { return };
+        let now = clock::now();
+        log.log(
+            thread,
+            &Record {
+                kind: Kind::Http,
+                time: now,
+                elb: &listener.elb,
+                client: connection.peer,
+                target: None,
+                request_time: None,
+                target_time: None,
+                response_time: None,
+                status,
+                target_status: None,
+                received,
+                sent,
+                request: None,
+                listener: connection.socket.address,
+                user_agent: None,
+                target_group_arn: None,
+                trace_id: None,
+                priority: None,
+                created: now,
+                action: None,
+                error_reason: Some(cause.reason()),
+                connection_trace_id: &connection.trace_id,
+            },
+        );
+    }
+
+    /// Closes idle connections to targets that `routing` does not send to any more, and cuts what
+    /// is left of exchanges with those whose deregistration delay is over (ALB: 502): called by the
+    /// data thread before it acknowledges that generation.
+    pub fn forget(&self, routing: &Routing) {
+        self.plane.pooled.forget(routing);
+    }
+}
+
+#[cfg(test)]
+mod tests;

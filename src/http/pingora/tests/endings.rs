@@ -1,0 +1,322 @@
+//! What happens when something ends that should not, and that nothing is counted any more
+//! afterwards.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::super::super::head;
+use super::world::*;
+use crate::state::Key;
+
+/// Short enough to wait for, long enough for a slow machine to do in time what it should.
+const SHORT: Duration = Duration::from_millis(400);
+
+fn short() -> Plan {
+    Plan { idle_timeout: SHORT, ..Plan::default() }
+}
+
+#[tokio::test]
+async fn refused_connections_go_to_another_target() {
+    let target = Target::new(|_| ok("well")).await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    world.register("a", nobody().await).await;
+    let mut client = world.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.body, "well");
+        assert_eq!(client.post("/", "x").await.body, "well", "nothing was sent to the first one");
+    }
+    assert!(world.metric("roadstead_target_group_retries_total", "\"a\"") >= 9);
+    assert!(world.metric("roadstead_target_group_connection_errors_total", "\"a\"") >= 9);
+    assert_eq!(world.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn refused_by_everybody_is_502() {
+    let world = World::new(Plan::default(), &[]).await;
+    world.register("a", nobody().await).await;
+    let mut client = world.client().await;
+    let response = client.get("/").await;
+    assert_eq!((response.status(), response.header("connection")), (502, Some("close")));
+    assert!(response.body.contains("502 Bad Gateway"), "{response:?}");
+    assert!(client.ended().await);
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn only_idempotent_requests_are_replayed() {
+    let bad = Target::new(|_| Act::Last(String::new())).await;
+    let good = Target::new(|_| ok("well")).await;
+    let world = World::new(Plan::default(), &[("a", &bad), ("a", &good)]).await;
+    for _ in 0..4 {
+        assert_eq!(world.get("/").await.body, "well");
+    }
+    let before = bad.requests() + good.requests();
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(world.client().await.post("/", "x").await.status());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 502, 502]);
+    assert_eq!(bad.requests() + good.requests() - before, 4, "each was sent once");
+    // A body within the buffer goes along.
+    for _ in 0..2 {
+        let mut client = world.client().await;
+        client.send("PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody").await;
+        assert_eq!(client.response().await.body, "well");
+    }
+    assert_eq!(good.seen.requests.lock().unwrap().last().unwrap().body, "body");
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn pooled_connections_that_closed_are_no_clients_matter() {
+    // Every connection answers once and then closes on the next request without a word.
+    let target = Target::new({
+        let count = AtomicUsize::new(0);
+        move |_| match count.fetch_add(1, Ordering::SeqCst) % 2 {
+            0 => ok("well"),
+            _ => Act::Last(String::new()),
+        }
+    })
+    .await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let mut client = world.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.body, "well");
+    }
+    assert_eq!(world.in_flight(), 0);
+    // Closed while it rested: never used at all.
+    let closing =
+        Target::new(|_| Act::Last("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into())).await;
+    let world = World::new(Plan::default(), &[("a", &closing)]).await;
+    let mut client = world.client().await;
+    for _ in 0..10 {
+        assert_eq!(client.post("/", "x").await.status(), 200);
+        until("the target has closed", || closing.seen.open.load(Ordering::SeqCst) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn silent_target_is_504() {
+    let target = Target::new(|_| Act::Silence).await;
+    let world = World::new(short(), &[("a", &target)]).await;
+    let response = world.get("/").await;
+    assert_eq!((response.status(), response.header("connection")), (504, Some("close")));
+    assert_eq!(target.requests(), 1, "it is not asked again");
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn bad_answers_are_502() {
+    let long = format!("X: {}\r\n", "x".repeat(1000)).repeat(40);
+    for answer in [
+        "nonsense\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 200 OK\r\n{long}Content-Length: 0\r\n\r\n"),
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(),
+    ] {
+        let target = Target::new(move |_| Act::Last(answer.clone())).await;
+        let world = World::new(Plan::default(), &[("a", &target)]).await;
+        assert_eq!(world.get("/").await.status(), 502);
+        assert_eq!(target.requests(), 1);
+        world.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn half_answers_do_not_look_whole() {
+    for head in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
+        let text = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nab");
+        let target = Target::new(move |_| Act::Last(text.clone())).await;
+        let world = World::new(Plan::default(), &[("a", &target)]).await;
+        let mut client = world.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+        assert!(client.message().await.is_none(), "{head}");
+        assert_eq!(target.requests(), 1);
+        world.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn trickling_does_not_extend_the_heads_deadline() {
+    let world = World::new(short(), &[]).await;
+    let mut client = world.client().await;
+    let begun = crate::clock::instant();
+    let text = "GET / HTTP/1.1\r\nHost: t\r\nX: ".to_owned() + &"x".repeat(10_000);
+    for byte in text.chars() {
+        client.send(&byte.to_string()).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if begun.elapsed() > SHORT * 2 {
+            break;
+        }
+    }
+    let response = client.response().await;
+    assert_eq!((response.status(), response.header("connection")), (408, Some("close")));
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn silence_is_answered_with_silence() {
+    let target = Target::new(|_| ok("")).await;
+    let world = World::new(short(), &[("a", &target)]).await;
+    let mut fresh = world.client().await;
+    let mut used = world.client().await;
+    assert_eq!(used.get("/").await.status(), 200);
+    assert!(fresh.ended().await && used.ended().await);
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn stalled_body_is_408() {
+    let target = Target::new(|_| ok("")).await;
+    let world = World::new(short(), &[("a", &target)]).await;
+    let mut client = world.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc").await;
+    assert_eq!(client.response().await.status(), 408);
+    drop(client);
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn what_alb_refuses_is_refused() {
+    let target = Target::new(|_| ok("")).await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let long = "a".repeat(head::HEADER);
+    let many = format!("X: {}\r\n", "x".repeat(1000)).repeat(70);
+    let addresses = vec!["1.2.3.4"; 31].join(", ");
+    for (request, status) in [
+        (format!("GET / HTTP/1.1\r\nHost: t\r\nX: {long}\r\n\r\n"), 400),
+        (format!("GET / HTTP/1.1\r\nHost: t\r\n{many}\r\n"), 400),
+        (format!("GET /{long} HTTP/1.1\r\nHost: t\r\n\r\n"), 414),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nBad Name: b\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".to_owned(), 400),
+        ("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 405),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n".to_owned(), 501),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), 505),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {addresses}\r\n\r\n"), 463),
+    ] {
+        let mut client = world.client().await;
+        client.send(&request).await;
+        assert_eq!(client.response().await.status(), status, "{:.60}", request);
+    }
+    assert_eq!(target.requests(), 0);
+    world.at_rest().await;
+    assert_eq!(world.metric("roadstead_listener_own_responses_total", "400"), 5);
+    assert_eq!(world.metric("roadstead_listener_own_responses_total", "414"), 1);
+    assert_eq!(world.metric("roadstead_listener_requests_total", "4xx"), 8);
+}
+
+#[tokio::test]
+async fn both_kinds_of_framing_end_both_connections() {
+    let target = Target::new(|request| ok(&request.body)).await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    for _ in 0..2 {
+        let mut client = world.client().await;
+        client
+            .send(
+                "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            )
+            .await;
+        let response = client.response().await;
+        assert_eq!((response.body.as_str(), response.header("connection")), ("hi", Some("close")));
+    }
+    assert_eq!(target.connections(), 2);
+}
+
+#[tokio::test]
+async fn client_that_goes_frees_its_target() {
+    let target = Target::new(|_| Act::Silence).await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let mut waiting = world.client().await;
+    waiting.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    let mut sending = world.client().await;
+    sending.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 9\r\n\r\nabc").await;
+    until("both are under way", || world.in_flight() == 2).await;
+    until("one has arrived", || target.requests() == 1).await;
+    drop((waiting, sending));
+    world.at_rest().await;
+    assert_eq!(world.metric("roadstead_listener_own_responses_total", "460"), 1);
+    until("the target's connections ended", || target.seen.open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test]
+async fn target_that_goes_ends_the_tunnel() {
+    let answer =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbye";
+    let target = Target::new(move |_| Act::Last(answer.into())).await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let mut client = world.client().await;
+    client
+        .send(
+            "GET / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    assert_eq!(client.head().await.unwrap().status(), 101);
+    assert_eq!(client.rest().await, "bye");
+    drop(client);
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn closing_ends_connections_behind_their_exchange() {
+    let target = Target::new(|request| match request.head.starts_with("POST") {
+        true => ok("late"),
+        false => ok("early"),
+    })
+    .await;
+    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let (mut idle, mut busy) = (world.client().await, world.client().await);
+    assert_eq!(idle.get("/").await.body, "early");
+    busy.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nab").await;
+    until("it is under way", || world.in_flight() == 1).await;
+    world.closing.cancel();
+    assert!(idle.ended().await);
+    busy.send("cd").await;
+    let response = busy.response().await;
+    assert_eq!((response.body.as_str(), response.header("connection")), ("late", Some("close")));
+    assert!(busy.ended().await);
+    // What is accepted all the same gets its answer.
+    let last = world.get("/").await;
+    assert_eq!((last.status(), last.header("connection")), (200, Some("close")));
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn old_connections_are_told_to_close() {
+    let target = Target::new(|_| ok("")).await;
+    let plan = Plan { client_keep_alive: SHORT, ..Plan::default() };
+    let world = World::new(plan, &[("a", &target)]).await;
+    let mut client = world.client().await;
+    assert_eq!(client.get("/").await.header("connection"), Some("keep-alive"));
+    tokio::time::sleep(SHORT).await;
+    assert_eq!(client.get("/").await.header("connection"), Some("close"));
+    assert!(client.ended().await);
+}
+
+#[tokio::test]
+async fn unread_body_does_not_reset_the_answer() {
+    let world = World::new(Plan::default(), &[]).await;
+    let mut client = world.client().await;
+    let body = "x".repeat(1 << 20);
+    let response = client.post("/", &body).await;
+    assert_eq!((response.status(), response.header("connection")), (503, Some("close")));
+    drop(client);
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over() {
+    let target = Target::new(|_| Act::Silence).await;
+    let world = World::new(Plan::default(), &[]).await;
+    let id = world.register("a", target.address).await;
+    let mut client = world.client().await;
+    client.send("POST / HTTP/1.1\r\nHost: x.example\r\nContent-Length: 0\r\n\r\n").await;
+    until("the target has the request", || target.requests() == 1).await;
+    world.drain(id).await;
+    assert_eq!(world.in_flight(), 1, "a draining target finishes what it has");
+    world.remove(vec![Key::Target(id)]).await;
+    assert_eq!(client.response().await.status(), 502);
+    world.at_rest().await;
+}

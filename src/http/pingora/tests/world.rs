@@ -1,0 +1,500 @@
+//! A plane on real sockets: a State with one load balancer, targets that do as they are told, and a
+//! raw client.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::super::{HttpPlane, Settings};
+use crate::clock::{self, Timestamp};
+use crate::logs::AccessLog;
+use crate::metrics::Metrics;
+use crate::model::*;
+use crate::routing::{Context, DataThread, Publisher, Reader, SocketKey};
+use crate::state::{Journal, Key, Store, StoreError};
+
+/// Longer than any test takes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds.
+pub(super) async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = clock::instant() + PATIENCE;
+    while !condition() {
+        assert!(clock::instant() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+pub(super) struct World {
+    pub(super) plane: Arc<HttpPlane>,
+    pub(super) metrics: Metrics,
+    pub(super) closing: CancellationToken,
+    pub(super) key: SocketKey,
+    pub(super) reader: Reader,
+    store: Store,
+    publisher: Publisher,
+    serving: Arc<AtomicUsize>,
+    /// Ends the accept loop with the world.
+    _tasks: JoinSet<()>,
+}
+
+/// What a world is made of.
+pub(super) struct Plan {
+    pub(super) idle_timeout: Duration,
+    pub(super) client_keep_alive: Duration,
+    pub(super) rules: Vec<Rule>,
+    pub(super) default_action: Option<Action>,
+    pub(super) log: Option<std::path::PathBuf>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            idle_timeout: PATIENCE,
+            client_keep_alive: PATIENCE,
+            rules: Vec::new(),
+            default_action: None,
+            log: None,
+        }
+    }
+}
+
+pub(super) fn forward(group: &str) -> Action {
+    Action::Forward(vec![WeightedGroup { group: group.into(), weight: 1 }])
+}
+
+pub(super) fn rule(priority: u32, condition: Condition, action: Action) -> Rule {
+    Rule { id: format!("{priority:016x}"), priority, conditions: vec![condition], action }
+}
+
+impl World {
+    /// Groups `a`, which the default action forwards to, and `b`.
+    pub(super) async fn new(plan: Plan, targets: &[(&str, &Target)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = SocketKey { address, transport: Transport::Tcp };
+        let metrics = Metrics::new(1);
+        let log = plan.log.as_ref().map(|path| AccessLog::open(path, &metrics).unwrap());
+        let Journal::Memory(journal) = Journal::memory() else { panic!("not in memory") };
+        let store = Store::memory(&journal).unwrap();
+        let reader = Reader::new(&metrics);
+        let account = Account { region: "eu-west-1".into(), id: "123456789012".into() };
+        let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
+        let publisher = Publisher::new(store.clone(), reader.clone(), context);
+        let closing = CancellationToken::new();
+        let thread = DataThread { index: 0, reader: reader.clone(), closing: closing.clone() };
+        let plane = HttpPlane::new(thread, Settings::default(), &metrics, log);
+        let serving = Arc::<AtomicUsize>::default();
+        let mut tasks = JoinSet::new();
+        let (accepting, count) = (Arc::clone(&plane), Arc::clone(&serving));
+        tasks.spawn(async move {
+            while let Ok((stream, peer)) = listener.accept().await {
+                let (plane, count) = (Arc::clone(&accepting), Arc::clone(&count));
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    plane.serve(stream, peer, key).await;
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        let world =
+            Self { plane, metrics, closing, key, reader, store, publisher, serving, _tasks: tasks };
+        world.fill(plan).await;
+        for (group, target) in targets {
+            world.register(group, target.address).await;
+        }
+        world
+    }
+
+    async fn fill(&self, plan: Plan) {
+        let address = self.key.address;
+        let balancer = LoadBalancer {
+            name: "front".into(),
+            id: "50dc6c495c0c9188".into(),
+            kind: LoadBalancerKind::Application,
+            address: address.ip(),
+            idle_timeout: plan.idle_timeout,
+            client_keep_alive: plan.client_keep_alive,
+            owner: Owner::File,
+            created_at: Timestamp::default(),
+        };
+        let listener = Listener {
+            key: ListenerKey { load_balancer: "front".into(), port: address.port() },
+            id: "0000000000000001".into(),
+            protocol: Protocol::Http,
+            rules: plan.rules,
+            default_action: plan.default_action.unwrap_or_else(|| forward("a")),
+            owner: Owner::File,
+        };
+        let group = |name: &str| TargetGroup {
+            name: name.into(),
+            id: "0000000000000002".into(),
+            protocol: Protocol::Http,
+            port: 80,
+            health_check: HealthCheck::defaults(Protocol::Http),
+            deregistration_delay: Duration::ZERO,
+            owner: Owner::File,
+        };
+        let (a, b) = (group("a"), group("b"));
+        let filled = self.store.update(move |tx| {
+            tx.put(a);
+            tx.put(b);
+            tx.put(balancer);
+            tx.put(listener);
+            Ok::<_, StoreError>(())
+        });
+        filled.await.unwrap();
+        self.publisher.publish();
+    }
+
+    /// Registers a target that is healthy at once.
+    pub(super) async fn register(
+        &self,
+        group: &str,
+        address: std::net::SocketAddr,
+    ) -> RegistrationId {
+        let group: TargetGroupName = group.into();
+        let put = self.store.update(move |tx| {
+            let id = tx.next_registration();
+            tx.put(crate::model::Target {
+                id,
+                group,
+                address: address.ip(),
+                port: address.port(),
+                task: None,
+                registration: Registration::Active,
+                registered_at: Timestamp::default(),
+            });
+            Ok::<_, StoreError>(id)
+        });
+        let target = put.await.unwrap().value;
+        let verdict = Verdict {
+            target,
+            state: VerdictState::Healthy,
+            reason: None,
+            description: String::new(),
+            since: Timestamp::default(),
+        };
+        self.store.update_riding(move |tx| tx.put(verdict)).unwrap();
+        self.publisher.publish();
+        target
+    }
+
+    /// Nothing new goes to the target from now on.
+    pub(super) async fn drain(&self, id: RegistrationId) {
+        let drained = self.store.update(move |tx| {
+            let target = crate::model::Target::clone(&tx.state().targets[&id]);
+            let since = Timestamp::default();
+            tx.put(crate::model::Target {
+                registration: Registration::Draining { since },
+                ..target
+            });
+            Ok::<_, StoreError>(())
+        });
+        drained.await.unwrap();
+        self.publisher.publish();
+        self.plane.forget(&self.reader.load());
+    }
+
+    pub(super) async fn remove(&self, keys: Vec<Key>) {
+        let removed = self.store.update(move |tx| {
+            keys.into_iter().for_each(|key| tx.remove(key));
+            Ok::<_, StoreError>(())
+        });
+        removed.await.unwrap();
+        self.publisher.publish();
+        self.plane.forget(&self.reader.load());
+    }
+
+    pub(super) async fn client(&self) -> Client {
+        Client::connect(self.key.address).await
+    }
+
+    /// One exchange on a connection of its own.
+    pub(super) async fn get(&self, path: &str) -> Response {
+        self.client().await.get(path).await
+    }
+
+    pub(super) fn in_flight(&self) -> i64 {
+        self.reader.load().endpoints.values().map(|endpoint| endpoint.in_flight()).sum()
+    }
+
+    /// Nothing is counted on any target and no connection is served any more.
+    pub(super) async fn at_rest(&self) {
+        until("in-flight is zero", || self.in_flight() == 0).await;
+        until("connections ended", || self.serving.load(Ordering::SeqCst) == 0).await;
+    }
+
+    /// The value of the first such series with this in its labels.
+    pub(super) fn metric(&self, name: &str, label: &str) -> u64 {
+        let text = self.metrics.render().unwrap();
+        let mut lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        let line = lines.find(|line| line.contains(label));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+}
+
+/// What a target does with a request.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    /// Sends this and reads the next request.
+    Send(String),
+    /// Sends this, then closes.
+    Last(String),
+    /// Says nothing until the connection ends.
+    Silence,
+    /// Sends this, then sends back whatever comes.
+    Echo(String),
+}
+
+pub(super) fn ok(body: &str) -> Act {
+    Act::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) connections: AtomicUsize,
+    /// Open now.
+    pub(super) open: AtomicUsize,
+    pub(super) requests: Mutex<Vec<Response>>,
+}
+
+/// A target on loopback.
+pub(super) struct Target {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) seen: Arc<Seen>,
+    _tasks: JoinSet<()>,
+}
+
+impl Target {
+    pub(super) async fn new(act: impl Fn(&Response) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (seen, act) = (Arc::<Seen>::default(), Arc::new(act));
+        let mut tasks = JoinSet::new();
+        let shared = Arc::clone(&seen);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                shared.open.fetch_add(1, Ordering::SeqCst);
+                let (seen, act) = (Arc::clone(&shared), Arc::clone(&act));
+                connections.spawn(async move {
+                    Self::serve(Client::new(stream), &seen, &*act).await;
+                    seen.open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, seen, _tasks: tasks }
+    }
+
+    async fn serve(
+        mut stream: Client,
+        seen: &Seen,
+        act: &(dyn Fn(&Response) -> Act + Send + Sync),
+    ) {
+        while let Some(request) = stream.message().await {
+            let act = act(&request);
+            seen.requests.lock().unwrap().push(request);
+            match act {
+                Act::Send(text) => stream.send(&text).await,
+                Act::Last(text) => return stream.send(&text).await,
+                Act::Silence => {
+                    stream.ended().await;
+                    return;
+                }
+                Act::Echo(text) => {
+                    stream.send(&text).await;
+                    stream.echo().await;
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn requests(&self) -> usize {
+        self.seen.requests.lock().unwrap().len()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// The head of the request seen last, in lower case.
+    pub(super) fn head(&self) -> String {
+        self.seen.requests.lock().unwrap().last().unwrap().head.to_ascii_lowercase()
+    }
+}
+
+/// An address where nobody listens.
+pub(super) async fn nobody() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// A response, or what a target got.
+#[derive(Clone, Debug)]
+pub(super) struct Response {
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Response {
+    pub(super) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let named = |line: &'_ str| {
+            line.split_once(':').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name))
+        };
+        let line = self.head.lines().skip(1).find(|line| named(line))?;
+        line.split_once(':').map(|(_, value)| value.trim())
+    }
+}
+
+/// One end of a connection, by hand.
+pub(super) struct Client {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Client {
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    pub(super) async fn connect(address: std::net::SocketAddr) -> Self {
+        Self::new(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// The other end may be gone already.
+    pub(super) async fn send(&mut self, text: &str) {
+        let _ = self.stream.write_all(text.as_bytes()).await;
+    }
+
+    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Whether these bytes come before the end.
+    pub(super) async fn until_bytes(&mut self, bytes: &[u8]) -> bool {
+        while !self.buffer.windows(bytes.len()).any(|window| window == bytes) {
+            if !self.more().await {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) async fn get(&mut self, path: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
+        self.response().await
+    }
+
+    pub(super) async fn post(&mut self, path: &str, body: &str) -> Response {
+        let length = body.len();
+        self.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+        self.response().await
+    }
+
+    pub(super) async fn response(&mut self) -> Response {
+        self.message().await.expect("the connection ended without a response")
+    }
+
+    /// False: the stream has ended.
+    async fn more(&mut self) -> bool {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
+        read.expect("nothing came").is_ok_and(|count| count > 0)
+    }
+
+    /// A head without a body.
+    pub(super) async fn head(&mut self) -> Option<Response> {
+        let end = loop {
+            let found = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
+            if let Some(end) = found {
+                break end;
+            }
+            if !self.more().await {
+                return None;
+            }
+        };
+        let head = self.buffer.split_to(end + 4);
+        Some(Response { head: String::from_utf8(head.to_vec()).unwrap(), body: String::new() })
+    }
+
+    /// A whole message, framed by length, chunks, or (responses alone) the end of the stream.
+    pub(super) async fn message(&mut self) -> Option<Response> {
+        let mut message = self.head().await?;
+        if let Some(length) = message.header("content-length") {
+            message.body = self.take(length.parse().unwrap()).await?;
+        } else if message.header("transfer-encoding").is_some() {
+            loop {
+                let size = self.line().await?;
+                let size = usize::from_str_radix(size.trim(), 16).unwrap();
+                message.body += &self.take(size).await?;
+                self.line().await?;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else if message.head.starts_with("HTTP/")
+            && message.status() >= 200
+            && message.status() != 204
+        {
+            message.body = self.rest().await;
+        }
+        Some(message)
+    }
+
+    pub(super) async fn take(&mut self, count: usize) -> Option<String> {
+        while self.buffer.len() < count {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(String::from_utf8(self.buffer.split_to(count).to_vec()).unwrap())
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                return self.take(end + 1).await;
+            }
+            if !self.more().await {
+                return None;
+            }
+        }
+    }
+
+    /// Everything until the end of the stream.
+    pub(super) async fn rest(&mut self) -> String {
+        while self.more().await {}
+        String::from_utf8(self.buffer.split().to_vec()).unwrap()
+    }
+
+    /// Waits for the end; true when nothing came before it.
+    pub(super) async fn ended(&mut self) -> bool {
+        self.rest().await.is_empty()
+    }
+
+    async fn echo(&mut self) {
+        loop {
+            let bytes = self.buffer.split();
+            let _ = self.stream.write_all(&bytes).await;
+            let read = self.stream.read_buf(&mut self.buffer).await;
+            if !read.is_ok_and(|count| count > 0) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Roadstead: an open ALB, NLB, Route 53 private zone and Cloud Map for containers on machines of
+//! your own, with the ECS-like orchestrator that feeds them.
+//!
+//! # The picture
+//!
+//! ```text
+//!            the file, status                 Docker Engine, child processes
+//!                 │ api                             ▲ runtime
+//!                 ▼                                 │
+//!   ┌───────── one State, one writer, one journal ──┴── orchestrator ┐     control threads
+//!   │ state                  ▲ verdicts                              │
+//!   │                        └── health ──▶ probes                   │
+//!   └──▶ routing: compiled, swapped, acknowledged per data thread ◀──┘ waits before it stops
+//!            │                      │                      │
+//!            ▼                      ▼                      ▼
+//!   http, l4, dns            http, l4, dns          http, l4, dns           data threads
+//! ```
+//!
+//! The State ([`state`]) says what is wanted and known. Every change is one commit, durable before
+//! it is acknowledged. The publisher compiles each State into an immutable [`routing::Routing`] and
+//! swaps one pointer; every data thread acknowledges what it has seen. The orchestrator turns
+//! services into tasks and tasks into containers, level by level, and stops a container only after
+//! every data thread has acknowledged that nothing picks it, its last exchange has ended and no DNS
+//! cache may still name it.
+//!
+//! # The floors
+//!
+//! A file imports from its own folder and from lower floors; folders on one floor do not see each
+//! other. `tests/tidy.rs` keeps it so.
+//!
+//! | floor | modules | what stands there |
+//! |---|---|---|
+//! | 7 | [`cli`], [`app`] | the wiring; `app` is the only one that knows everything |
+//! | 6 | [`api`] | the outside world's words: the file, `status` |
+//! | 5 | [`orchestrator`] | desired → tasks → containers |
+//! | 4 | [`http`], [`l4`], [`dns`]; [`runtime`] | planes; containers (sees floor 0 alone) |
+//! | 3 | [`routing`] | State → snapshot, the pointer, the acknowledgements, the decision |
+//! | 2 | [`rules`], [`balance`], [`health`], [`zone`] | mechanisms |
+//! | 1 | [`state`], [`net`], [`logs`] | the world and its journal; sockets; the access log |
+//! | 0 | [`model`], [`clock`], [`config`], [`metrics`], [`sys`] | nouns and leaves |
+//!
+//! # Where to look
+//!
+//! | question | place |
+//! |---|---|
+//! | what becomes of a request | [`http`], then [`routing::decide`] |
+//! | what becomes of a TCP connection | `l4/tcp.rs` |
+//! | what becomes of a query | [`dns`], then [`zone`] |
+//! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
+//! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
+//! | when a target is healthy | `health/verdict.rs`, pure |
+//! | what an option of the file means | `api/file/meaning` |
+//! | what may refer to what | `state/refer.rs` |
+//! | when a data thread opens or closes a socket | `app/sockets.rs`, `app/data_thread.rs` |
+//!
+//! # Glossary
+//!
+//! AWS's nouns mean what AWS means. Beside them: a **target** is configured, an **endpoint** is the
+//! same target in a snapshot with its counters; a **registration** is active or draining, written
+//! by whoever registers; a **verdict** is what health checks came to, written by [`health`] alone;
+//! **desired** was asked for, **known** is recorded, **observed** is what a runtime just said; a
+//! **generation** is the number of a State; a **plan** is what one pass of the orchestrator wants,
+//! a **step** the next thing to do for one task; a **carrier** moves the bytes of a decided
+//! exchange.
+//!
+//! # Invariants
+//!
+//! - No request waits for a lock of another thread or sees half a commit: planes hold a
+//!   [`routing::Reader`], no store.
+//! - A decision is one synchronous call on one snapshot, made again after every await.
+//! - Deciding is pure: clocks and randomness are passed in.
+//! - Everything that runs by itself is level-triggered: an event only wakes it.
+//! - Nothing is stopped because somebody does not answer.
+
+pub mod api;
+pub mod app;
+pub mod balance;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dns;
+pub mod health;
+pub mod http;
+pub mod l4;
+pub mod logs;
+pub mod metrics;
+pub mod model;
+pub mod net;
+pub mod orchestrator;
+pub mod routing;
+pub mod rules;
+pub mod runtime;
+pub mod state;
+pub mod sys;
+pub mod zone;

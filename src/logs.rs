@@ -1,0 +1,499 @@
+//! The access log: one line per request in ALB's format, written by one thread.
+//!
+//! [`Record`] is the plain form of a line and its `Display` the format; [`AccessLog`] queues lines
+//! and never waits. Not here: what is worth a line (the planes), the process's own log (`tracing`).
+//! **Invariant:** a request is never held up by the log, and no text of a client can end a field or
+//! a line.
+
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::metrics::{Counter, Metrics, names};
+
+/// Lines that wait for the disk (ours: at 300 bytes each about 5 MB, and half a second at 30,000
+/// requests/s).
+const QUEUE: usize = 16 * 1024;
+/// Bytes gathered into one write.
+const BUFFER: usize = 64 * 1024;
+/// Text of a client that gets into one field; the rest is cut off (ours: ALB's longest request
+/// line).
+const FIELD: usize = 16 * 1024;
+
+/// `type`: what the client spoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Http,
+    H2,
+    /// An HTTP/1.1 connection that became a tunnel.
+    Ws,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::H2 => "h2",
+            Self::Ws => "ws",
+        }
+    }
+}
+
+/// One request. `None` is what does not apply: `-`, or -1 for times and priorities.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    pub kind: Kind,
+    /// When the response was finished.
+    pub time: Timestamp,
+    /// `app/NAME/ID`.
+    pub elb: &'a str,
+    pub client: SocketAddr,
+    pub target: Option<SocketAddr>,
+    /// From the request's head received to its sending to the target.
+    pub request_time: Option<Duration>,
+    /// From there to the response's head.
+    pub target_time: Option<Duration>,
+    /// From there to the response's first byte to the client.
+    pub response_time: Option<Duration>,
+    pub status: u16,
+    pub target_status: Option<u16>,
+    pub received: u64,
+    pub sent: u64,
+    /// None: what came was no request.
+    pub request: Option<RequestLine<'a>>,
+    /// Where it was sent to, for what was no request.
+    pub listener: SocketAddr,
+    pub user_agent: Option<&'a str>,
+    pub target_group_arn: Option<&'a str>,
+    pub trace_id: Option<&'a str>,
+    /// 0 is the default rule.
+    pub priority: Option<u32>,
+    pub created: Timestamp,
+    pub action: Option<&'a str>,
+    pub error_reason: Option<&'a str>,
+    /// Of the client's connection.
+    pub connection_trace_id: &'a str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'a> {
+    pub method: &'a str,
+    /// As in `Host`; the listener's port is added when there is none.
+    pub host: &'a str,
+    /// With the query.
+    pub path: &'a str,
+    pub version: &'a str,
+}
+
+/// AWS, "Access log entries": the fields in their order, those that do not apply as `-` or -1.
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {} ", self.kind.as_str(), self.time, self.elb, self.client)?;
+        write!(f, "{} ", Or(self.target))?;
+        let times = [self.request_time, self.target_time, self.response_time];
+        for time in times {
+            match time {
+                Some(time) => write!(f, "{:.3} ", time.as_secs_f64())?,
+                None => f.write_str("-1 ")?,
+            }
+        }
+        write!(f, "{} {} ", self.status, Or(self.target_status))?;
+        write!(f, "{} {} ", self.received, self.sent)?;
+        self.request_line(f)?;
+        // No TLS here: ssl_cipher and ssl_protocol.
+        write!(f, " \"{}\" - - ", Text(self.user_agent))?;
+        write!(f, "{} ", Or(self.target_group_arn))?;
+        // domain_name and chosen_cert_arn are TLS's too.
+        write!(f, "\"{}\" \"-\" \"-\" ", Text(self.trace_id))?;
+        write!(f, "{} {} ", self.priority.map_or(-1, i64::from), self.created)?;
+        write!(f, "\"{}\" \"-\" ", Text(self.action))?;
+        write!(f, "\"{}\" ", Text(self.error_reason))?;
+        write!(f, "\"{}\" \"{}\" ", Or(self.target), Or(self.target_status))?;
+        // Classification, its reason; then the transforms behind the connection's id.
+        write!(f, "\"-\" \"-\" {} \"-\" \"-\" \"-\"", self.connection_trace_id)
+    }
+}
+
+impl Record<'_> {
+    fn request_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(RequestLine { method, host, path, version }) = &self.request else {
+            return write!(f, "\"- http://{}- -\"", self.listener);
+        };
+        write!(f, "\"{} http://{}", Text(Some(method)), Text(Some(host)))?;
+        let behind_address = host.rfind(']').map_or(*host, |end| &host[end..]);
+        if !behind_address.contains(':') {
+            write!(f, ":{}", self.listener.port())?;
+        }
+        write!(f, "{} {}\"", Text(Some(path)), Text(Some(version)))
+    }
+}
+
+/// A value, or `-`.
+struct Or<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Or<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// Text of somebody else inside quotes: what could end the field or the line is written as `\xNN`.
+struct Text<'a>(Option<&'a str>);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(text) = self.0.filter(|text| !text.is_empty()) else { return f.write_char('-') };
+        let text = &text[..text.floor_char_boundary(FIELD)];
+        let unsafe_byte = |b: u8| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\';
+        if !text.bytes().any(unsafe_byte) {
+            return f.write_str(text);
+        }
+        for byte in text.bytes() {
+            if unsafe_byte(byte) {
+                write!(f, "\\x{byte:02X}")?;
+            } else {
+                f.write_char(char::from(byte))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Queues lines for the writer thread. Clones share it; dropping the last one writes what is
+/// queued.
+#[derive(Clone, Debug)]
+pub struct AccessLog(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// None only while dropping.
+    queue: Option<SyncSender<Option<String>>>,
+    reopen: Arc<AtomicBool>,
+    dropped: Counter,
+    control: usize,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AccessLog {
+    /// Opens `path` for appending and starts the writer.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread be started.
+    pub fn open(path: &Path, metrics: &Metrics) -> io::Result<Self> {
+        let file = append(path)?;
+        let (queue, lines) = sync_channel(QUEUE);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            path: path.to_owned(),
+            file: BufWriter::with_capacity(BUFFER, file),
+            reopen: Arc::clone(&reopen),
+            written: metrics.counter(&names::ACCESS_LOG_LINES, &[]),
+            dropped: metrics.counter(&names::ACCESS_LOG_DROPPED, &[]),
+            control: metrics.control(),
+            pending: 0,
+            failing: false,
+        };
+        let dropped = writer.dropped.clone();
+        let thread = std::thread::Builder::new()
+            .name("access log".into())
+            .spawn(move || writer.run(lines))?;
+        Ok(Self(Arc::new(Inner {
+            queue: Some(queue),
+            reopen,
+            dropped,
+            control: metrics.control(),
+            thread: Mutex::new(Some(thread)),
+        })))
+    }
+
+    /// Queues one line; drops and counts it when the queue is full. `thread` is the calling data
+    /// thread's index.
+    pub fn log(&self, thread: usize, record: &Record<'_>) {
+        let mut line = String::with_capacity(384);
+        let _ = writeln!(line, "{record}");
+        if !self.0.send(Some(line)) {
+            self.0.dropped.add(thread, 1);
+        }
+    }
+
+    /// Closes the file and opens its path anew: it was moved away. What is queued before goes to
+    /// the old one, or to the new one when the queue is full.
+    pub fn reopen(&self) {
+        self.0.reopen.store(true, Ordering::Release);
+        // Only wakes: a full queue wakes by itself.
+        let _ = self.0.send(None);
+    }
+}
+
+impl Inner {
+    fn send(&self, line: Option<String>) -> bool {
+        self.queue.as_ref().is_some_and(|queue| queue.try_send(line).is_ok())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue = None;
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(control = self.control, "the access log's thread has panicked");
+        }
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    file: BufWriter<File>,
+    reopen: Arc<AtomicBool>,
+    written: Counter,
+    dropped: Counter,
+    control: usize,
+    /// Lines in the buffer.
+    pending: u64,
+    /// The last write failed; said once.
+    failing: bool,
+}
+
+impl Writer {
+    #[allow(clippy::needless_pass_by_value, reason = "the receiver ends with the thread")]
+    fn run(mut self, lines: Receiver<Option<String>>) {
+        loop {
+            let next = match lines.try_recv() {
+                Ok(next) => Ok(next),
+                Err(TryRecvError::Empty) => {
+                    self.flush();
+                    lines.recv()
+                }
+                Err(TryRecvError::Disconnected) => break,
+            };
+            let Ok(line) = next else { break };
+            if let Some(line) = line {
+                self.write(&line);
+            }
+            if self.reopen.swap(false, Ordering::AcqRel) {
+                self.open_again();
+            }
+        }
+        self.flush();
+    }
+
+    fn write(&mut self, line: &str) {
+        // Flushed here rather than by the buffer itself, so that a failed write loses counted
+        // lines.
+        if self.file.buffer().len() + line.len() > BUFFER {
+            self.flush();
+        }
+        self.pending += 1;
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            self.lose(&error);
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.file.flush() {
+            Ok(()) => {
+                self.written.add(self.control, std::mem::take(&mut self.pending));
+                self.failing = false;
+            }
+            Err(error) => self.lose(&error),
+        }
+    }
+
+    /// Gives the buffer up: memory is bounded, the disk may stay full for hours.
+    fn lose(&mut self, error: &io::Error) {
+        self.dropped.add(self.control, std::mem::take(&mut self.pending));
+        if !std::mem::replace(&mut self.failing, true) {
+            let path = self.path.display();
+            tracing::error!(%path, %error, "the access log cannot be written");
+        }
+        if let Ok(file) = self.file.get_ref().try_clone() {
+            let (_, _) = std::mem::replace(&mut self.file, BufWriter::with_capacity(BUFFER, file))
+                .into_parts();
+        }
+    }
+
+    fn open_again(&mut self) {
+        self.flush();
+        match append(&self.path) {
+            Ok(file) => self.file = BufWriter::with_capacity(BUFFER, file),
+            Err(error) => {
+                let path = self.path.display();
+                tracing::error!(%path, %error, "the access log cannot be reopened");
+            }
+        }
+    }
+}
+
+/// Readable by the owner's group at most: lines carry clients' addresses.
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Timestamp = Timestamp(1_530_570_980_186_641);
+
+    fn record() -> Record<'static> {
+        Record {
+            kind: Kind::Http,
+            time: AT,
+            elb: "app/front/50dc6c495c0c9188",
+            client: ([192, 168, 131, 39], 2817).into(),
+            target: Some(([10, 0, 0, 1], 80).into()),
+            request_time: Some(Duration::ZERO),
+            target_time: Some(Duration::from_micros(1499)),
+            response_time: Some(Duration::ZERO),
+            status: 200,
+            target_status: Some(200),
+            received: 34,
+            sent: 366,
+            request: Some(RequestLine {
+                method: "GET",
+                host: "www.example.com",
+                path: "/?a=b",
+                version: "HTTP/1.1",
+            }),
+            listener: ([127, 0, 0, 1], 8080).into(),
+            user_agent: Some("curl/7.46.0"),
+            target_group_arn: Some("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/73"),
+            trace_id: Some("Root=1-58337262-36d228ad5d99923122bbe354"),
+            priority: Some(0),
+            created: AT,
+            action: Some("forward"),
+            error_reason: None,
+            connection_trace_id: "TID_1",
+        }
+    }
+
+    fn check(record: &Record<'_>, expected: &str) {
+        assert_eq!(record.to_string(), expected.replace('\n', " "));
+    }
+
+    #[test]
+    fn forwarded_request_is_logged_as_alb_does() {
+        check(
+            &record(),
+            "http 2018-07-02T22:36:20.186641Z app/front/50dc6c495c0c9188 192.168.131.39:2817\n\
+             10.0.0.1:80 0.000 0.001 0.000 200 200 34 366\n\
+             \"GET http://www.example.com:8080/?a=b HTTP/1.1\" \"curl/7.46.0\" - -\n\
+             arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/73\n\
+             \"Root=1-58337262-36d228ad5d99923122bbe354\" \"-\" \"-\" 0\n\
+             2018-07-02T22:36:20.186641Z\n\
+             \"forward\" \"-\" \"-\" \"10.0.0.1:80\" \"200\" \"-\" \"-\" TID_1 \"-\" \"-\" \"-\"",
+        );
+    }
+
+    #[test]
+    fn what_does_not_apply_is_a_dash_or_minus_one() {
+        let record = Record {
+            client: "[2001:db8::1]:5".parse().unwrap(),
+            target: None,
+            request_time: None,
+            target_time: None,
+            response_time: None,
+            status: 400,
+            target_status: None,
+            request: None,
+            user_agent: None,
+            target_group_arn: None,
+            trace_id: None,
+            priority: None,
+            action: None,
+            error_reason: Some("MalformedRequest"),
+            ..record()
+        };
+        check(
+            &record,
+            "http 2018-07-02T22:36:20.186641Z app/front/50dc6c495c0c9188 [2001:db8::1]:5 -\n\
+             -1 -1 -1 400 - 34 366 \"- http://127.0.0.1:8080- -\" \"-\"\n\
+             - - - \"-\" \"-\" \"-\" -1\n\
+             2018-07-02T22:36:20.186641Z \"-\" \"-\" \"MalformedRequest\"\n\
+             \"-\" \"-\" \"-\" \"-\" TID_1 \"-\" \"-\" \"-\"",
+        );
+    }
+
+    #[test]
+    fn no_text_of_a_client_ends_its_field() {
+        let line = Record { user_agent: Some("a\"b\\c\nd\té"), ..record() }.to_string();
+        assert!(line.contains(r#" "a\x22b\x5Cc\x0Ad\x09\xC3\xA9" - - "#), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn host_keeps_the_port_it_has() {
+        let check = |host, expected: &str| {
+            let request = RequestLine { method: "GET", host, path: "/", version: "HTTP/1.1" };
+            let line = Record { request: Some(request), ..record() }.to_string();
+            assert!(line.contains(expected), "{line}");
+        };
+        check("a.b:9", "http://a.b:9/ ");
+        check("[::1]", "http://[::1]:8080/ ");
+        check("[::1]:9", "http://[::1]:9/ ");
+    }
+
+    #[test]
+    fn lines_are_on_disk_when_the_last_clone_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let metrics = Metrics::new(1);
+        let written = metrics.counter(&names::ACCESS_LOG_LINES, &[]);
+        let log = AccessLog::open(&path, &metrics).unwrap();
+        for _ in 0..500 {
+            log.clone().log(0, &record());
+        }
+        drop(log);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 500);
+        assert_eq!(written.total(), 500);
+    }
+
+    #[test]
+    fn after_reopen_lines_go_to_the_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("a"), directory.path().join("b"));
+        let log = AccessLog::open(&path, &Metrics::new(1)).unwrap();
+        log.log(0, &record());
+        std::fs::rename(&path, &moved).unwrap();
+        log.reopen();
+        let deadline = crate::clock::instant() + Duration::from_secs(30);
+        while !path.exists() {
+            assert!(crate::clock::instant() < deadline, "the log was not reopened");
+            std::thread::yield_now();
+        }
+        log.log(0, &record());
+        drop(log);
+        let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&moved), lines(&path)), (1, 1));
+    }
+
+    #[test]
+    fn lines_that_the_disk_refuses_are_counted() {
+        let metrics = Metrics::new(1);
+        let written = metrics.counter(&names::ACCESS_LOG_LINES, &[]);
+        let dropped = metrics.counter(&names::ACCESS_LOG_DROPPED, &[]);
+        let log = AccessLog::open(Path::new("/dev/full"), &metrics).unwrap();
+        for _ in 0..300 {
+            log.log(0, &record());
+        }
+        drop(log);
+        assert_eq!((written.total(), dropped.total()), (0, 300));
+    }
+
+    #[test]
+    fn a_directory_that_does_not_exist_is_an_error() {
+        assert!(AccessLog::open(Path::new("/nonexistent/a"), &Metrics::new(1)).is_err());
+    }
+}

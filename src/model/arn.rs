@@ -1,0 +1,148 @@
+//! Amazon Resource Names: `arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE`.
+//!
+//! Formats: the ECS and Elastic Load Balancing pages of AWS's service authorization reference.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterName, ListenerKey, LoadBalancer, ServiceKey, TargetGroup, TaskDefinitionKey, TaskId,
+};
+
+/// Whose resources these are: the region and account id that every ARN of this process carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub region: String,
+    /// Twelve digits.
+    pub id: String,
+}
+
+impl Account {
+    #[must_use]
+    pub fn arn(&self, service: &str, resource: impl Into<String>) -> Arn {
+        Arn {
+            service: service.to_owned(),
+            region: self.region.clone(),
+            account: self.id.clone(),
+            resource: resource.into(),
+        }
+    }
+
+    #[must_use]
+    pub fn cluster(&self, name: &ClusterName) -> Arn {
+        self.arn("ecs", format!("cluster/{name}"))
+    }
+
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Arn {
+        self.arn("ecs", format!("service/{key}"))
+    }
+
+    #[must_use]
+    pub fn task(&self, cluster: &ClusterName, id: &TaskId) -> Arn {
+        self.arn("ecs", format!("task/{cluster}/{id}"))
+    }
+
+    #[must_use]
+    pub fn task_definition(&self, key: &TaskDefinitionKey) -> Arn {
+        self.arn("ecs", format!("task-definition/{key}"))
+    }
+
+    #[must_use]
+    pub fn load_balancer(&self, lb: &LoadBalancer) -> Arn {
+        self.arn("elasticloadbalancing", format!("loadbalancer/{}", lb.path()))
+    }
+
+    #[must_use]
+    pub fn listener(&self, lb: &LoadBalancer, key: &ListenerKey, id: &str) -> Arn {
+        debug_assert_eq!(lb.name, key.load_balancer);
+        self.arn("elasticloadbalancing", format!("listener/{}/{id}", lb.path()))
+    }
+
+    #[must_use]
+    pub fn target_group(&self, group: &TargetGroup) -> Arn {
+        self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))
+    }
+}
+
+/// A parsed ARN of partition `aws`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Arn {
+    pub service: String,
+    pub region: String,
+    pub account: String,
+    /// Everything behind the fifth colon.
+    pub resource: String,
+}
+
+/// A text that is no ARN.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an ARN (arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE)")]
+pub struct BadArn(pub String);
+
+impl FromStr for Arn {
+    type Err = BadArn;
+
+    fn from_str(text: &str) -> Result<Self, BadArn> {
+        let bad = || BadArn(text.to_owned());
+        let rest = text.strip_prefix("arn:aws:").ok_or_else(bad)?;
+        let mut parts = rest.splitn(4, ':').map(str::to_owned);
+        let mut part = || parts.next().ok_or_else(bad);
+        let arn = Self { service: part()?, region: part()?, account: part()?, resource: part()? };
+        if arn.service.is_empty() || arn.resource.is_empty() { Err(bad()) } else { Ok(arn) }
+    }
+}
+
+impl fmt::Display for Arn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "arn:aws:{}:{}:{}:{}", self.service, self.region, self.account, self.resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn task_arn_has_the_long_format() {
+        let account = Account { region: "local".into(), id: "000000000000".into() };
+        assert_eq!(
+            account.task(&"default".into(), &"0123".into()).to_string(),
+            "arn:aws:ecs:local:000000000000:task/default/0123"
+        );
+    }
+
+    #[test]
+    fn texts_that_are_no_arn_are_refused() {
+        for text in [
+            "",
+            "arn:aws",
+            "arn:aws:ecs:r:a",
+            "arn:aws::r:a:x",
+            "arn:gcp:ecs:r:a:x",
+            "arn:aws:ecs:r:a:",
+        ] {
+            assert!(text.parse::<Arn>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arn_reads_back_what_it_prints(
+            service in "[a-z]{1,12}", region in "[a-z0-9-]{0,12}", account in "[0-9]{0,12}",
+            resource in "[ -~]{1,40}",
+        ) {
+            let arn = Arn { service, region, account, resource };
+            prop_assert_eq!(arn.to_string().parse::<Arn>().unwrap(), arn);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,80}") {
+            let _ = text.parse::<Arn>();
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Names and ids: one type per kind, so that a service's name never stands where a cluster's
+//! belongs.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            #[must_use]
+            pub fn new(name: impl Into<Arc<str>>) -> Self {
+                Self(name.into())
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadKey;
+
+            fn from_str(text: &str) -> Result<Self, BadKey> {
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    )*};
+}
+
+names! {
+    ClusterName;
+    ServiceName;
+    /// A task definition's family.
+    Family;
+    /// 32 hexadecimal digits, as ECS's.
+    TaskId;
+    LoadBalancerName;
+    TargetGroupName;
+    /// A DNS name in lower case without the final dot: `demo.internal`.
+    NamespaceName;
+    /// The name of a discovery service inside its namespace; may hold dots (`_sip._udp.phones`).
+    DiscoveryName;
+    /// A discovery instance: for a task of a service, the task's id.
+    InstanceId;
+    /// `ecs-svc/<19 digits>`.
+    DeploymentId;
+}
+
+/// A key that the journal holds and this version cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("bad key {0:?}")]
+pub struct BadKey(pub String);
+
+macro_rules! pairs {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $left:ident: $left_type:ty, $right:ident: $right_type:ty } $sep:literal;
+    )*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name {
+            pub $left: $left_type,
+            pub $right: $right_type,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!("{}", $sep, "{}"), self.$left, self.$right)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadKey;
+
+            fn from_str(text: &str) -> Result<Self, BadKey> {
+                let bad = || BadKey(text.to_owned());
+                let (left, right) = text.rsplit_once($sep).ok_or_else(bad)?;
+                Ok(Self {
+                    $left: left.parse().map_err(|_| bad())?,
+                    $right: right.parse().map_err(|_| bad())?,
+                })
+            }
+        }
+    )*};
+}
+
+pairs! {
+    ServiceKey { cluster: ClusterName, name: ServiceName } "/";
+    TaskDefinitionKey { family: Family, revision: u32 } ":";
+    /// A load balancer has one listener per port.
+    ListenerKey { load_balancer: LoadBalancerName, port: u16 } ":";
+    /// A discovery service: a name inside a namespace.
+    DiscoveryKey { namespace: NamespaceName, name: DiscoveryName } "/";
+    /// One instance of a discovery service; its id is the task's.
+    InstanceKey { service: DiscoveryKey, id: InstanceId } "/";
+}
+
+/// One registration of a target in a target group. Never used again: an address that comes back
+/// gets a new one, and so inherits nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RegistrationId(pub u64);
+
+impl fmt::Display for RegistrationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "r-{:x}", self.0)
+    }
+}
+
+impl FromStr for RegistrationId {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        text.strip_prefix("r-")
+            .and_then(|hex| u64::from_str_radix(hex, 16).ok())
+            .map(Self)
+            .ok_or_else(|| BadKey(text.to_owned()))
+    }
+}
+
+/// The version number of the State. It never falls, not even over a crash.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back_what_they_print() {
+        let listener = ListenerKey { load_balancer: "front".into(), port: 80 };
+        assert_eq!(listener.to_string().parse::<ListenerKey>().unwrap(), listener);
+        let id = RegistrationId(0xbeef);
+        assert_eq!(id.to_string().parse::<RegistrationId>().unwrap(), id);
+        let service = DiscoveryKey { namespace: "demo.internal".into(), name: "web".into() };
+        let instance = InstanceKey { service, id: "0a".into() };
+        assert_eq!(instance.to_string().parse::<InstanceKey>().unwrap(), instance);
+    }
+
+    #[test]
+    fn keys_refuse_what_they_never_print() {
+        assert!("front".parse::<ListenerKey>().is_err());
+        assert!("front:http".parse::<ListenerKey>().is_err());
+        assert!("12".parse::<RegistrationId>().is_err());
+    }
+}

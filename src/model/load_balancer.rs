@@ -1,0 +1,133 @@
+//! Load balancers, listeners, rules, conditions and actions, as configured.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ListenerKey, LoadBalancerName, Owner, TargetGroupName};
+use crate::clock::Timestamp;
+
+/// ALB's `idle_timeout.timeout_seconds`.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// NLB's `tcp.idle_timeout.seconds`.
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(350);
+/// ALB's `client_keep_alive.seconds`: a client connection's greatest age.
+pub const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadBalancer {
+    pub name: LoadBalancerName,
+    /// Sixteen hexadecimal digits, part of its ARN and of its DNS name.
+    pub id: String,
+    pub kind: LoadBalancerKind,
+    /// The one address its listeners bind.
+    pub address: IpAddr,
+    pub idle_timeout: Duration,
+    pub client_keep_alive: Duration,
+    pub owner: Owner,
+    pub created_at: Timestamp,
+}
+
+impl LoadBalancer {
+    /// `app/NAME/ID`: its part of ARNs, and its name in access logs and CloudWatch dimensions.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let kind = match self.kind {
+            LoadBalancerKind::Application => "app",
+            LoadBalancerKind::Network => "net",
+        };
+        format!("{kind}/{}/{}", self.name, self.id)
+    }
+
+    /// The name our DNS answers with its address: `NAME-ID.REGION.elb.DOMAIN`, lower case.
+    #[must_use]
+    pub fn dns_name(&self, region: &str, domain: &str) -> String {
+        format!("{}-{}.{region}.elb.{domain}", self.name, self.id).to_ascii_lowercase()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadBalancerKind {
+    Application,
+    Network,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub key: ListenerKey,
+    /// Sixteen hexadecimal digits.
+    pub id: String,
+    pub protocol: Protocol,
+    /// Ascending by priority, each priority once.
+    pub rules: Vec<Rule>,
+    pub default_action: Action,
+    pub owner: Owner,
+}
+
+impl Listener {
+    /// Every action of its rules, then the default's.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.rules.iter().map(|rule| &rule.action).chain(std::iter::once(&self.default_action))
+    }
+}
+
+/// What a listener or a target group speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    Http,
+    Tcp,
+}
+
+impl Protocol {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Tcp => "TCP",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Sixteen hexadecimal digits.
+    pub id: String,
+    /// 1 to 50000; the lowest that matches wins.
+    pub priority: u32,
+    /// All of them have to match.
+    pub conditions: Vec<Condition>,
+    pub action: Action,
+}
+
+/// Any of a condition's values has to match.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Case-insensitive, `*` and `?`, compared without the port.
+    HostHeader(Vec<String>),
+    /// Case-sensitive, `*` and `?`, compared without the query.
+    PathPattern(Vec<String>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    Forward(Vec<WeightedGroup>),
+    FixedResponse(FixedResponse),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightedGroup {
+    pub group: TargetGroupName,
+    /// 0 to 999.
+    pub weight: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedResponse {
+    pub status: u16,
+    pub content_type: String,
+    /// At most 1024 bytes.
+    pub body: String,
+}

@@ -1,0 +1,27 @@
+//! The nouns: what a cluster, a service, a target or a record is.
+//!
+//! Plain data, serializable for the journal. Not here: AWS's wire shapes (`api` owns them),
+//! anything that decides, anything that waits. **Invariant:** no type of this folder knows a file,
+//! a socket or a clock.
+
+pub mod arn;
+pub mod discovery;
+pub mod id;
+pub mod load_balancer;
+pub mod network;
+pub mod observed;
+pub mod service;
+pub mod target_group;
+pub mod task;
+pub mod task_definition;
+
+pub use arn::{Account, Arn};
+pub use discovery::*;
+pub use id::*;
+pub use load_balancer::*;
+pub use network::*;
+pub use observed::*;
+pub use service::*;
+pub use target_group::*;
+pub use task::*;
+pub use task_definition::*;

@@ -1,0 +1,135 @@
+//! Clusters, services and their deployments.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClusterName, DeploymentId, DiscoveryKey, Family, ServiceKey, TargetGroupName, TaskDefinitionKey,
+};
+use crate::clock::Timestamp;
+
+/// ECS shows the newest hundred events of a service.
+pub const EVENTS_KEPT: usize = 100;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub name: ClusterName,
+    pub owner: Owner,
+}
+
+/// Who created a resource, and so who may change it: the configuration file or the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    File,
+    Api,
+}
+
+/// What was asked of a service. Written by the file and the API, never by the orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub key: ServiceKey,
+    pub definition: TaskDefinitionKey,
+    pub desired_count: u32,
+    pub load_balancers: Vec<ServiceTargetGroup>,
+    pub discovery: Option<ServiceDiscovery>,
+    /// ECS's `minimumHealthyPercent`, default 100.
+    pub minimum_healthy_percent: u32,
+    /// ECS's `maximumPercent`, default 200.
+    pub maximum_percent: u32,
+    /// Unhealthy verdicts within this time of a task's start do not replace it. Default 0.
+    pub health_check_grace_period: Duration,
+    pub status: ServiceStatus,
+    pub owner: Owner,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceStatus {
+    Active,
+    /// Deleted; its last tasks are being stopped. It vanishes with them.
+    Draining,
+}
+
+/// A target group that a service's tasks are registered in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceTargetGroup {
+    pub group: TargetGroupName,
+    pub container_port: u16,
+}
+
+/// The discovery service that a service's tasks are registered in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDiscovery {
+    pub service: DiscoveryKey,
+    /// The port of its SRV records.
+    pub container_port: Option<u16>,
+}
+
+/// What the orchestrator keeps of a service between passes. **Invariant:** written by the
+/// orchestrator alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub service: ServiceKey,
+    /// Newest first; the first is PRIMARY, the others drain.
+    pub deployments: Vec<Deployment>,
+    pub backoff: Backoff,
+    /// Newest last, at most [`EVENTS_KEPT`].
+    pub events: VecDeque<ServiceEvent>,
+    /// Number of events ever written, the id of the next.
+    pub events_written: u64,
+    /// The steady state was announced and still holds.
+    pub steady: bool,
+    /// Tasks replaced, by reason; counters of the metric.
+    pub replacements: std::collections::BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    pub definition: TaskDefinitionKey,
+    /// As the service had them when this deployment began: a change of them begins the next.
+    #[serde(default)]
+    pub load_balancers: Vec<ServiceTargetGroup>,
+    #[serde(default)]
+    pub discovery: Option<ServiceDiscovery>,
+    pub rollout: Rollout,
+    pub failed_tasks: u32,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rollout {
+    InProgress,
+    Completed,
+}
+
+/// How long the next start has to wait: grows with tasks that failed to start or died young.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Consecutive rounds of starts that ended in a failure.
+    pub failures: u32,
+    /// When the last round failed: tasks created before belong to it.
+    #[serde(default)]
+    pub failed_at: Option<Timestamp>,
+    /// No start before.
+    pub until: Option<Timestamp>,
+    /// The last failure, for `status`.
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEvent {
+    pub id: u64,
+    pub at: Timestamp,
+    /// ECS's words: `(service web) has reached a steady state.`
+    pub message: String,
+}
+
+/// The newest revision ever registered in a family; it stays when its revisions are gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyRecord {
+    pub family: Family,
+    pub last_revision: u32,
+}

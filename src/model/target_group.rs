@@ -1,0 +1,154 @@
+//! Target groups, targets, and what health checks made of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Owner, Protocol, RegistrationId, TargetGroupName, TaskId};
+use crate::clock::Timestamp;
+
+/// ALB's `deregistration_delay.timeout_seconds`.
+pub const DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetGroup {
+    pub name: TargetGroupName,
+    /// Sixteen hexadecimal digits.
+    pub id: String,
+    pub protocol: Protocol,
+    /// For targets registered without a port.
+    pub port: u16,
+    pub health_check: HealthCheck,
+    pub deregistration_delay: Duration,
+    pub owner: Owner,
+}
+
+/// ALB's parameters and defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub protocol: Protocol,
+    /// None: the port that gets the traffic.
+    pub port: Option<u16>,
+    pub path: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy_threshold: u32,
+    pub unhealthy_threshold: u32,
+    /// Status codes that pass.
+    pub matcher: Vec<RangeInclusive<u16>>,
+}
+
+impl HealthCheck {
+    /// ALB's defaults for HTTP, NLB's for TCP.
+    #[must_use]
+    pub fn defaults(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            port: None,
+            path: "/".to_owned(),
+            interval: Duration::from_secs(30),
+            timeout: match protocol {
+                Protocol::Http => Duration::from_secs(5),
+                Protocol::Tcp => Duration::from_secs(10),
+            },
+            healthy_threshold: 5,
+            unhealthy_threshold: 2,
+            matcher: vec![200..=200],
+        }
+    }
+}
+
+/// A target as configured: one registration of an address and port in a group.
+///
+/// **Invariant:** written by whoever registers (the file, the API, the orchestrator), never by
+/// `health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub id: RegistrationId,
+    pub group: TargetGroupName,
+    pub address: IpAddr,
+    pub port: u16,
+    /// The task it belongs to; none for a fixed target.
+    pub task: Option<TaskId>,
+    pub registration: Registration,
+    pub registered_at: Timestamp,
+}
+
+impl Target {
+    #[must_use]
+    pub const fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.registration == Registration::Active
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Registration {
+    Active,
+    /// Gets nothing new; gone when its last exchange ended or its group's deregistration delay did.
+    Draining {
+        since: Timestamp,
+    },
+}
+
+/// What the health checks of one registration have come to. **Invariant:** written by `health`
+/// alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub target: RegistrationId,
+    pub state: VerdictState,
+    pub reason: Option<TargetReason>,
+    /// For people: `Health checks failed with these codes: [503]`.
+    pub description: String,
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum VerdictState {
+    /// No probe has decided yet.
+    Initial,
+    Healthy,
+    Unhealthy,
+}
+
+impl VerdictState {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// ELB's reason codes that apply here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetReason {
+    RegistrationInProgress,
+    InitialHealthChecking,
+    ResponseCodeMismatch,
+    Timeout,
+    FailedHealthChecks,
+    DeregistrationInProgress,
+}
+
+impl TargetReason {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RegistrationInProgress => "Elb.RegistrationInProgress",
+            Self::InitialHealthChecking => "Elb.InitialHealthChecking",
+            Self::ResponseCodeMismatch => "Target.ResponseCodeMismatch",
+            Self::Timeout => "Target.Timeout",
+            Self::FailedHealthChecks => "Target.FailedHealthChecks",
+            Self::DeregistrationInProgress => "Target.DeregistrationInProgress",
+        }
+    }
+}

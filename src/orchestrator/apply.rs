@@ -1,0 +1,182 @@
+//! Writes a plan into the State: moves become rows, events get their numbers.
+//!
+//! **Invariant:** a plan is applied inside the transaction whose State it was made from, whole or
+//! not at all.
+
+use super::plan::{Event, Move, Plan, Why};
+use super::settings::Settings;
+use super::words;
+use crate::clock::Timestamp;
+use crate::model::{
+    Backoff, Deployment, DeploymentId, Desired, EVENTS_KEPT, Owner, Progress, Rollout,
+    ServiceEvent, ServiceKey, Stop, StopCode, Task,
+};
+use crate::state::{Key, State, Tx};
+
+/// Metric labels of why a task was replaced; keys of [`Progress::replacements`].
+pub(super) const UNHEALTHY: &str = "unhealthy";
+pub(super) const DEPLOYMENT: &str = "deployment";
+pub(super) const EXITED: &str = "exited";
+pub(super) const FAILED_TO_START: &str = "failed_to_start";
+
+/// Writes all of `plan`.
+pub(super) fn apply(tx: &mut Tx<'_>, plan: &Plan, settings: &Settings, now: Timestamp) {
+    for step in &plan.moves {
+        make(tx, step, settings, now);
+    }
+    for Event { service, message } in &plan.events {
+        tell(tx, service, message.clone(), now);
+    }
+}
+
+fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
+    match step {
+        Move::Open { service, deployment } => open(tx, service, deployment),
+        Move::Start(task) => tx.put((**task).clone()),
+        Move::Stop { task, why } => {
+            if let Some(task) = tx.state().tasks.get(task).cloned() {
+                stop(tx, &task, why, settings, now);
+            }
+        }
+        Move::Complete { service, deployment } => change(tx, service, |progress| {
+            let found = progress.deployments.iter_mut().find(|d| &d.id == deployment);
+            if let Some(deployment) = found {
+                deployment.rollout = Rollout::Completed;
+            }
+        }),
+        Move::Close { service, deployment } => {
+            change(tx, service, |progress| progress.deployments.retain(|d| &d.id != deployment));
+        }
+        Move::Calm(service) => change(tx, service, |p| p.backoff = Backoff::default()),
+        Move::Steady { service, steady } => change(tx, service, |p| p.steady = *steady),
+        Move::ForgetTask(task) => tx.remove(Key::Task(task.clone())),
+        Move::ForgetService(service) => forget(tx, service),
+        Move::Release(address) => tx.remove(Key::Quarantine(*address)),
+    }
+}
+
+/// Changes what is kept of a service, if anything is.
+pub(super) fn change(tx: &mut Tx<'_>, service: &ServiceKey, change: impl FnOnce(&mut Progress)) {
+    if let Some(progress) = tx.state().progress.get(service) {
+        let mut progress = Progress::clone(progress);
+        change(&mut progress);
+        tx.put(progress);
+    }
+}
+
+/// Adds an event; the oldest makes room.
+pub(super) fn tell(tx: &mut Tx<'_>, service: &ServiceKey, message: String, now: Timestamp) {
+    change(tx, service, |progress| {
+        while progress.events.len() >= EVENTS_KEPT {
+            progress.events.pop_front();
+        }
+        let id = progress.events_written;
+        progress.events.push_back(ServiceEvent { id, at: now, message });
+        progress.events_written += 1;
+    });
+}
+
+fn open(tx: &mut Tx<'_>, service: &ServiceKey, deployment: &Deployment) {
+    let mut progress = tx.state().progress.get(service).map_or_else(
+        || Progress {
+            service: service.clone(),
+            deployments: Vec::new(),
+            backoff: Backoff::default(),
+            events: std::collections::VecDeque::new(),
+            events_written: 0,
+            steady: false,
+            replacements: std::collections::BTreeMap::new(),
+        },
+        |progress| Progress::clone(progress),
+    );
+    progress.deployments.insert(0, deployment.clone());
+    progress.backoff = Backoff::default();
+    progress.steady = false;
+    tx.put(progress);
+}
+
+fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Timestamp) {
+    let reason = match why {
+        Why::Unhealthy(Some(group)) => words::failed_checks(group),
+        Why::Unhealthy(None) => {
+            "Task failed ELB health checks: its registration is gone".to_owned()
+        }
+        Why::Leaving => words::LEAVING.to_owned(),
+        Why::ScaleIn | Why::Deployment | Why::Deleted => words::scaling(newest(tx.state(), task)),
+    };
+    let replaced = match why {
+        Why::Unhealthy(_) => Some(UNHEALTHY),
+        Why::Deployment => Some(DEPLOYMENT),
+        Why::ScaleIn | Why::Deleted | Why::Leaving => None,
+    };
+    if let Some(label) = replaced {
+        count_replacement(tx, task, label);
+    }
+    let early = task.started_at.is_some_and(|at| now < at + settings.backoff.early);
+    if matches!(why, Why::Unhealthy(_)) && early {
+        count_failure(tx, task, &reason, settings, now);
+    }
+    let stop = Some(Stop { code: StopCode::ServiceSchedulerInitiated, reason });
+    tx.put(Task { desired: Desired::Stopped, stop, ..task.clone() });
+}
+
+/// The deployment that a stop serves: the newest of the service.
+fn newest<'a>(state: &'a State, task: &Task) -> Option<&'a DeploymentId> {
+    let progress = state.progress.get(task.service.as_ref()?)?;
+    progress.deployments.first().map(|deployment| &deployment.id)
+}
+
+pub(super) fn count_replacement(tx: &mut Tx<'_>, task: &Task, label: &str) {
+    if let Some(service) = &task.service {
+        change(tx, service, |p| *p.replacements.entry(label.to_owned()).or_insert(0) += 1);
+    }
+}
+
+/// Counts a task that failed to start or died young. Tasks of one round that fail together count
+/// once; those of an older deployment slow down nobody.
+pub(super) fn count_failure(
+    tx: &mut Tx<'_>,
+    task: &Task,
+    reason: &str,
+    settings: &Settings,
+    now: Timestamp,
+) {
+    let Some(service) = &task.service else { return };
+    change(tx, service, |progress| {
+        let own = |d: &&mut Deployment| Some(&d.id) == task.deployment.as_ref();
+        if let Some(deployment) = progress.deployments.iter_mut().find(own) {
+            deployment.failed_tasks += 1;
+        }
+        let primary = progress.deployments.first().map(|deployment| &deployment.id);
+        let backoff = &mut progress.backoff;
+        if primary != task.deployment.as_ref() {
+            return;
+        }
+        backoff.reason = Some(reason.to_owned());
+        if backoff.failed_at.is_none_or(|at| task.created_at >= at) {
+            backoff.failures += 1;
+            backoff.failed_at = Some(now);
+            backoff.until = Some(now + settings.backoff.delay(backoff.failures));
+        }
+    });
+}
+
+/// Removes a deleted service, and of the file's rows what stood there for it alone: its discovery
+/// service.
+fn forget(tx: &mut Tx<'_>, key: &ServiceKey) {
+    let Some(service) = tx.state().services.get(key).cloned() else { return };
+    tx.remove(Key::Progress(key.clone()));
+    tx.remove(Key::Service(key.clone()));
+    let Some(discovery) = &service.discovery else { return };
+    let state = tx.state();
+    let files = |owner: Owner| owner == Owner::File;
+    let named = state
+        .services
+        .values()
+        .any(|s| s.discovery.as_ref().is_some_and(|d| d.service == discovery.service));
+    let answered = state.discovery_instances.keys().any(|i| i.service == discovery.service);
+    let row = state.discovery_services.get(&discovery.service);
+    if files(service.owner) && row.is_some_and(|row| files(row.owner)) && !named && !answered {
+        tx.remove(Key::DiscoveryService(discovery.service.clone()));
+    }
+}

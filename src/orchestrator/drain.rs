@@ -1,0 +1,197 @@
+//! Waiting until nobody uses a registration any more.
+//!
+//! **Invariant:** counters are read as final only after every data thread has acknowledged a
+//! generation in which the registration was draining.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::Shared;
+use super::step::{Acknowledged, DRAIN_POLL, Drain};
+use crate::clock::Timestamp;
+use crate::model::{
+    DiscoveryInstance, Generation, InstanceKey, RECORD_TTL, Registration, RegistrationId, Target,
+    Task,
+};
+use crate::state::{Key, State, StoreError};
+
+/// What is being drained, as it was when the drain began.
+#[derive(Debug)]
+pub(super) struct Draining {
+    generation: Generation,
+    targets: Vec<RegistrationId>,
+    instances: Vec<InstanceKey>,
+    pub since: Timestamp,
+    deadline: Timestamp,
+    pub acknowledged: Acknowledged,
+}
+
+impl Draining {
+    /// Of all registrations of a task. `state` has them draining already.
+    pub(super) fn of_task(state: &State, task: &Task, now: Timestamp) -> Self {
+        let since = task.stopping_at.unwrap_or(now);
+        Self::new(
+            state,
+            state.targets_of_task(&task.id),
+            state.instances_of_task(&task.id),
+            since,
+            now,
+        )
+    }
+
+    fn new<'a>(
+        state: &State,
+        targets: impl Iterator<Item = &'a Target>,
+        instances: impl Iterator<Item = &'a DiscoveryInstance>,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let (mut longest, mut ids, mut keys) = (Duration::ZERO, Vec::new(), Vec::new());
+        for target in targets {
+            let group = state.target_groups.get(&target.group);
+            longest = longest.max(group.map_or(Duration::ZERO, |g| g.deregistration_delay));
+            ids.push(target.id);
+        }
+        for instance in instances {
+            let service = state.discovery_services.get(&instance.key.service);
+            longest = longest.max(service.map_or(RECORD_TTL, |service| service.ttl));
+            keys.push(instance.key.clone());
+        }
+        // A clock that was set back must not lengthen the delay.
+        let since = since.min(now);
+        Self {
+            generation: state.generation,
+            targets: ids,
+            instances: keys,
+            since,
+            deadline: since + longest,
+            acknowledged: Acknowledged::Waiting,
+        }
+    }
+
+    pub(super) fn facts(&self, shared: &Shared) -> Drain {
+        let routing = shared.reader.load();
+        let endpoints = self.targets.iter().filter_map(|id| routing.endpoints.get(id));
+        let cached = self.instances.iter().map(|key| routing.zones.cached_until(key));
+        Drain {
+            acknowledged: self.acknowledged,
+            in_flight: endpoints.map(|endpoint| endpoint.in_flight()).sum(),
+            cached_until: cached.max().unwrap_or_default(),
+            deadline: self.deadline,
+            registered: !self.targets.is_empty() || !self.instances.is_empty(),
+        }
+    }
+
+    /// Waits for the data threads.
+    pub(super) async fn acknowledge(&mut self, shared: &Shared) {
+        self.acknowledged = match shared.reader.wait_for(self.generation).await {
+            Ok(()) => Acknowledged::Yes,
+            Err(_) => Acknowledged::Silent,
+        };
+    }
+
+    /// Measures a drain that ended at `now`.
+    pub(super) fn measure(&self, shared: &Shared, now: Timestamp) {
+        let drain = self.facts(shared);
+        if !drain.registered {
+            return;
+        }
+        let cell = shared.metrics.control();
+        shared.meters.drain_seconds.observe(cell, now.since(self.since));
+        let busy = drain.in_flight > 0 || drain.acknowledged != Acknowledged::Yes;
+        if busy && now >= self.deadline {
+            shared.meters.drains_cut.add(cell, 1);
+        }
+    }
+}
+
+/// A draining row that no stopping task will take along: a fixed target, or one somebody
+/// deregistered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Leftover {
+    Target(RegistrationId),
+    Instance(InstanceKey),
+}
+
+impl Leftover {
+    /// All of them in `state`.
+    pub(super) fn all(state: &State) -> Vec<Self> {
+        let alone = |task: Option<&crate::model::TaskId>| {
+            task.and_then(|id| state.tasks.get(id)).is_none_or(|task| {
+                task.is_live() || task.known == crate::model::TaskStatus::Stopped
+            })
+        };
+        let draining = |registration| matches!(registration, Registration::Draining { .. });
+        let targets = state.targets.values().filter(|t| draining(t.registration));
+        let instances = state.discovery_instances.values().filter(|i| draining(i.registration));
+        targets
+            .filter(|target| alone(target.task.as_ref()))
+            .map(|target| Self::Target(target.id))
+            .chain(
+                instances
+                    .filter(|instance| alone(instance.task.as_ref()))
+                    .map(|instance| Self::Instance(instance.key.clone())),
+            )
+            .collect()
+    }
+
+    fn draining(&self, state: &State, now: Timestamp) -> Option<Draining> {
+        let since = |registration| match registration {
+            Registration::Draining { since } => Some(since),
+            Registration::Active => None,
+        };
+        match self {
+            Self::Target(id) => {
+                let target = state.targets.get(id)?;
+                let since = since(target.registration)?;
+                let targets = std::iter::once(&**target);
+                Some(Draining::new(state, targets, std::iter::empty(), since, now))
+            }
+            Self::Instance(key) => {
+                let instance = state.discovery_instances.get(key)?;
+                let since = since(instance.registration)?;
+                let instances = std::iter::once(&**instance);
+                Some(Draining::new(state, std::iter::empty(), instances, since, now))
+            }
+        }
+    }
+
+    /// Waits until nobody uses it, then removes its row. The next pass tries again what could not
+    /// be written.
+    pub(super) async fn reap(self, shared: Arc<Shared>) {
+        let drained = self.draining(&shared.store.read(), shared.clock.now());
+        let Some(mut draining) = drained else { return };
+        loop {
+            let now = shared.clock.now();
+            let drain = draining.facts(&shared);
+            if now >= drain.deadline {
+                break;
+            }
+            let left = drain.deadline.since(now);
+            match drain.acknowledged {
+                Acknowledged::Waiting => {
+                    let _ = tokio::time::timeout(left, draining.acknowledge(&shared)).await;
+                }
+                Acknowledged::Yes if drain.in_flight == 0 && drain.cached_until <= now => break,
+                Acknowledged::Yes => tokio::time::sleep(DRAIN_POLL.min(left)).await,
+                Acknowledged::Silent => tokio::time::sleep(left).await,
+            }
+        }
+        draining.measure(&shared, shared.clock.now());
+        let removed = shared.store.update(move |tx| {
+            match self {
+                Self::Target(id) => {
+                    tx.remove(Key::Verdict(id));
+                    tx.remove(Key::Target(id));
+                }
+                Self::Instance(key) => tx.remove(Key::DiscoveryInstance(key)),
+            }
+            Ok::<_, StoreError>(())
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "a drained registration could not be removed");
+            // The next pass begins it again; on a full disk it must not do so at once.
+            tokio::time::sleep(super::WRITE_AGAIN).await;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The metrics of services: desired, running and pending tasks, starts, replacements by reason.
+//!
+//! **Invariant:** a service's series live as long as the service.
+
+use std::collections::BTreeMap;
+
+use super::plan::{Move, Plan};
+use crate::metrics::{Counter, Gauge, Metrics, names};
+use crate::model::{ServiceKey, TaskStatus};
+use crate::state::State;
+
+#[derive(Debug, Default)]
+pub(super) struct ServiceMeters(BTreeMap<ServiceKey, OneService>);
+
+#[derive(Debug)]
+struct OneService {
+    label: String,
+    desired: Gauge,
+    running: Gauge,
+    pending: Gauge,
+    starts: Counter,
+    /// By reason, with what was counted so far: the State has the totals, restarts included.
+    replacements: BTreeMap<String, (Counter, u64)>,
+}
+
+impl OneService {
+    fn new(key: &ServiceKey, metrics: &Metrics) -> Self {
+        let label = key.to_string();
+        let tasks = |state| metrics.gauge(&names::SERVICE_TASKS, &[&label, state]);
+        Self {
+            desired: tasks("desired"),
+            running: tasks("running"),
+            pending: tasks("pending"),
+            starts: metrics.counter(&names::SERVICE_STARTS, &[&label]),
+            replacements: BTreeMap::new(),
+            label,
+        }
+    }
+}
+
+impl ServiceMeters {
+    fn of(&mut self, key: &ServiceKey, metrics: &Metrics) -> &mut OneService {
+        self.0.entry(key.clone()).or_insert_with(|| OneService::new(key, metrics))
+    }
+
+    /// Counts what a written plan starts.
+    pub(super) fn started(&mut self, plan: &Plan, metrics: &Metrics) {
+        for step in &plan.moves {
+            if let Move::Start(task) = step
+                && let Some(service) = &task.service
+            {
+                self.of(service, metrics).starts.add(metrics.control(), 1);
+            }
+        }
+    }
+
+    /// Sets the gauges, and brings the counters up to the State's.
+    pub(super) fn update(&mut self, state: &State, metrics: &Metrics) {
+        self.0.retain(|key, _| state.services.contains_key(key));
+        let mut counts: BTreeMap<&ServiceKey, (i64, i64)> = BTreeMap::new();
+        for task in state.tasks.values().filter(|task| task.is_live()) {
+            if let Some(service) = &task.service {
+                let (running, pending) = counts.entry(service).or_default();
+                *if task.known == TaskStatus::Running { running } else { pending } += 1;
+            }
+        }
+        for service in state.services.values() {
+            let one = self.of(&service.key, metrics);
+            let (running, pending) = counts.get(&service.key).copied().unwrap_or_default();
+            one.desired.set(i64::from(service.desired_count));
+            one.running.set(running);
+            one.pending.set(pending);
+            let Some(progress) = state.progress.get(&service.key) else { continue };
+            for (reason, total) in &progress.replacements {
+                let (counter, counted) =
+                    one.replacements.entry(reason.clone()).or_insert_with(|| {
+                        let labels = [one.label.as_str(), reason.as_str()];
+                        (metrics.counter(&names::SERVICE_REPLACEMENTS, &labels), 0)
+                    });
+                counter.add(metrics.control(), total.saturating_sub(*counted));
+                *counted = *total;
+            }
+        }
+    }
+}

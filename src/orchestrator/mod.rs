@@ -1,0 +1,328 @@
+//! The orchestrator: desired counts → tasks → containers.
+//!
+//! Two levels. A pass ([`plan`]) is instant and pure and writes only the State: which tasks there
+//! should be. A worker per task performs [`next`] one step at a time: records, and calls of the
+//! runtime. Both are level-triggered: an event only wakes them, and a full pass comes anyway. Not
+//! here: how a container is run (`runtime`), who is healthy (`health` writes the verdicts), what
+//! gets traffic (`routing` compiles that from the State).
+//!
+//! After a restart nothing is special. Containers of known tasks are found by their task's id and
+//! adopted; a task whose container is gone died; containers of tasks that nobody knows are removed
+//! after a grace, unless the store had no task at all when this process began: then it was most
+//! likely lost, and those containers are kept and named in the log. **Invariant:** nothing is
+//! stopped because a runtime does not answer, and stopping this process stops no task.
+
+mod apply;
+mod drain;
+mod meters;
+mod orphans;
+mod plan;
+mod record;
+mod settings;
+mod shared;
+mod step;
+mod words;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::drain::Leftover;
+use self::meters::ServiceMeters;
+use self::orphans::Orphans;
+use self::shared::{Look, Meters, Shared, Sight};
+use self::worker::{Desk, Worker};
+use crate::clock::{self, Clock, Timestamp};
+use crate::metrics::{Counter, Histogram, Metrics, names};
+use crate::model::{TaskId, TaskStatus};
+use crate::routing::Reader;
+use crate::runtime::Runtime;
+use crate::state::{State, Store, StoreError};
+
+pub use plan::{Event, Move, Plan, View, Why, plan};
+pub use settings::{Curve, Settings};
+pub use step::{Acknowledged, Drain, Facts, Record, Seen, Step, next};
+
+/// After a plan that could not be written, the next pass comes this soon (ours).
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+/// A long pass rests as long as it took before the next, but no longer than this (ours).
+const REST: Duration = Duration::from_millis(100);
+/// A pass this short needs no rest: the timer itself would take longer.
+const BRIEF: Duration = Duration::from_micros(200);
+
+/// Turns services into running tasks. One per store.
+#[derive(Debug)]
+pub struct Orchestrator {
+    shared: Arc<Shared>,
+    rng: fastrand::Rng,
+    leaving: Arc<watch::Sender<bool>>,
+    work: JoinSet<()>,
+    /// What the tasks of `work` are for.
+    jobs: BTreeMap<Id, Job>,
+    desks: BTreeMap<TaskId, Arc<Desk>>,
+    orphans: Orphans,
+    service_meters: ServiceMeters,
+    passes: Counter,
+    pass_seconds: Histogram,
+}
+
+/// Tells a running [`Orchestrator`] to stop every task. Clones reach the same one.
+#[derive(Clone, Debug)]
+pub struct Stopper(Arc<watch::Sender<bool>>);
+
+impl Stopper {
+    /// From now on nothing is started and every task is stopped, in order; `run` returns when none
+    /// is left. There is no way back. After a restart, services get their tasks again.
+    pub fn stop_everything(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Job {
+    Task(TaskId),
+    Leftover(Leftover),
+    Orphan(TaskId),
+    /// These two end only by accident.
+    Listen,
+    Look,
+}
+
+impl Orchestrator {
+    #[must_use]
+    pub fn new(
+        store: Store,
+        reader: Reader,
+        runtime: Arc<dyn Runtime>,
+        settings: Settings,
+        clock: Clock,
+        rng: fastrand::Rng,
+        metrics: Metrics,
+    ) -> Self {
+        let meters = Meters::new(&metrics, &settings.runtime);
+        let (passes, pass_seconds) =
+            (metrics.counter(&names::PASSES, &[]), metrics.histogram(&names::PASS_SECONDS, &[]));
+        let orphans = Orphans::new(&store.read(), settings.orphan_grace);
+        let shared = Arc::new(Shared {
+            store,
+            reader,
+            runtime,
+            settings: Arc::new(settings),
+            clock,
+            metrics,
+            meters,
+            sight: Sight::new(),
+        });
+        Self {
+            shared,
+            rng,
+            leaving: Arc::new(watch::Sender::new(false)),
+            work: JoinSet::new(),
+            jobs: BTreeMap::new(),
+            desks: BTreeMap::new(),
+            orphans,
+            service_meters: ServiceMeters::default(),
+            passes,
+            pass_seconds,
+        }
+    }
+
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.leaving))
+    }
+
+    /// Works until `stop`, or until [`Stopper::stop_everything`] has stopped the last task. Tasks
+    /// outlive it otherwise.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.reconcile() => {}
+        }
+        // Whatever a worker was about to do, the next process does: abort, and wait until they are
+        // gone.
+        self.work.shutdown().await;
+    }
+
+    async fn reconcile(&mut self) {
+        // Events first, so that nothing falls between the first look and them.
+        self.listen();
+        self.spawn(Job::Look, Arc::clone(&self.shared).look());
+        let mut commits = self.shared.store.watch();
+        let mut looks = self.shared.sight.watch();
+        let mut leaving = self.leaving.subscribe();
+        let (mut state, mut look) = (Arc::new(State::default()), None);
+        loop {
+            commits.borrow_and_update();
+            let new_look = looks.borrow_and_update().clone();
+            let is_leaving = *leaving.borrow_and_update();
+            let began = clock::instant();
+            let revisit = self.pass(is_leaving).await;
+            let new_state = self.shared.store.read();
+            self.hire(&state, &new_state);
+            self.wake_shown(look.as_deref(), new_look.as_deref());
+            self.sweep(&new_state, new_look.as_deref());
+            self.service_meters.update(&new_state, &self.shared.metrics);
+            let cell = self.shared.metrics.control();
+            self.passes.add(cell, 1);
+            self.pass_seconds.observe(cell, began.elapsed());
+            if is_leaving && new_state.tasks.values().all(|t| t.known == TaskStatus::Stopped) {
+                return;
+            }
+            (state, look) = (new_state, new_look);
+            let took = began.elapsed();
+            if took > BRIEF {
+                tokio::time::sleep(took.min(REST)).await;
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = self.work.join_next_with_id() => self.retire(ended),
+                changed = commits.changed() => if changed.is_err() { return },
+                _ = looks.changed() => {}
+                _ = leaving.changed() => {}
+                () = tokio::time::sleep(revisit) => {}
+            }
+            // Many end together: one pass for all of them.
+            while let Some(ended) = self.work.try_join_next_with_id() {
+                self.retire(ended);
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        // Subscribed here and now, not when the task first runs.
+        let events = self.shared.runtime.events();
+        self.spawn(Job::Listen, Arc::clone(&self.shared).listen(events));
+    }
+
+    /// Makes a plan and writes it. How long the next pass may wait.
+    async fn pass(&mut self, leaving: bool) -> Duration {
+        let shared = Arc::clone(&self.shared);
+        let (settings, now) = (Arc::clone(&shared.settings), shared.clock.now());
+        let (seed, avoid) = (self.rng.u64(..), self.orphans.addresses());
+        let make = move |state: &State| {
+            let view = View { state, settings: &settings, leaving, avoid: &avoid };
+            plan(view, now, &mut fastrand::Rng::with_seed(seed))
+        };
+        let first = make(&shared.store.read());
+        let until = |at: Option<Timestamp>| {
+            let wait = at.map_or(shared.settings.full_pass, |at| at.since(now));
+            wait.min(shared.settings.full_pass)
+        };
+        if first.is_empty() {
+            return until(first.revisit);
+        }
+        let settings = Arc::clone(&shared.settings);
+        // Made again inside: the State may have moved on, and a plan is only right for the State it
+        // was made from.
+        let written = shared.store.update(move |tx| {
+            let plan = make(tx.state());
+            apply::apply(tx, &plan, &settings, now);
+            Ok::<_, StoreError>(plan)
+        });
+        match written.await {
+            Ok(committed) => {
+                let plan = committed.value;
+                for step in &plan.moves {
+                    tracing::info!(%step, "plan");
+                }
+                self.service_meters.started(&plan, &shared.metrics);
+                until(plan.revisit)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the plan could not be written");
+                WRITE_AGAIN.min(shared.settings.full_pass)
+            }
+        }
+    }
+
+    fn spawn(&mut self, job: Job, work: impl Future<Output = ()> + Send + 'static) {
+        let id = self.work.spawn(work).id();
+        self.jobs.insert(id, job);
+    }
+
+    /// A worker for every task that has none, a reaper for every leftover, and a wake-up for
+    /// changed tasks.
+    fn hire(&mut self, before: &State, state: &State) {
+        if !Arc::ptr_eq(&before.tasks, &state.tasks) {
+            for (id, desk) in &self.desks {
+                let (old, new) = (before.tasks.get(id), state.tasks.get(id));
+                if old.zip(new).is_none_or(|(old, new)| !Arc::ptr_eq(old, new)) {
+                    desk.wake();
+                }
+            }
+        }
+        for task in state.tasks.values() {
+            let works = task.known != TaskStatus::Stopped
+                && state.definitions.contains_key(&task.definition);
+            if works && !self.desks.contains_key(&task.id) {
+                let desk = Arc::new(Desk::default());
+                let worker = Worker::new(&self.shared, task, &desk, self.rng.fork());
+                self.desks.insert(task.id.clone(), desk);
+                self.spawn(Job::Task(task.id.clone()), worker.run());
+            }
+        }
+        for leftover in Leftover::all(state) {
+            let job = Job::Leftover(leftover.clone());
+            if !self.jobs.values().any(|other| *other == job) {
+                self.spawn(job, leftover.reap(Arc::clone(&self.shared)));
+            }
+        }
+    }
+
+    fn retire(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let (id, failure) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let job = self.jobs.remove(&id);
+        if let Some(error) = failure {
+            tracing::error!(%error, ?job, "work of the orchestrator failed; it is begun again");
+        }
+        match job {
+            Some(Job::Task(task)) => drop(self.desks.remove(&task)),
+            Some(Job::Listen) => {
+                self.listen();
+                self.shared.sight.ask();
+            }
+            Some(Job::Look) => self.spawn(Job::Look, Arc::clone(&self.shared).look()),
+            Some(Job::Leftover(_) | Job::Orphan(_)) | None => {}
+        }
+    }
+
+    /// Wakes the workers of tasks that look different now, and those that wait for any look.
+    fn wake_shown(&self, before: Option<&Look>, now: Option<&Look>) {
+        let (Some(now), true) = (now, before.map(|l| l.started) != now.map(|l| l.started)) else {
+            return;
+        };
+        for (id, desk) in &self.desks {
+            let looking = desk.take_looking();
+            let old = before.and_then(|look| look.containers.get(id));
+            if looking || before.is_none() || old != now.containers.get(id) {
+                desk.wake();
+            }
+        }
+    }
+
+    /// Removes containers that belong to nobody.
+    fn sweep(&mut self, state: &State, look: Option<&Look>) {
+        let Some(look) = look else { return };
+        for (task, containers) in self.orphans.ripe(state, look) {
+            let job = Job::Orphan(task.clone());
+            if !self.jobs.values().any(|other| *other == job) {
+                tracing::warn!(%task, "containers of an unknown task are removed");
+                let runtime = Arc::clone(&self.shared);
+                self.spawn(job, orphans::remove(runtime, task, containers));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

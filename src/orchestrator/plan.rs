@@ -1,0 +1,326 @@
+//! The plan: what one pass wants of all services. Pure.
+//!
+//! Not here: how a task gets from one status to the next (`step`), any write (`apply`).
+//! **Invariant:** a plan only follows from the State, the time and the seed; made again on the
+//! State it leads to, it wants nothing more.
+
+mod health;
+mod service;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::settings::Settings;
+use crate::clock::Timestamp;
+use crate::model::{
+    Deployment, DeploymentId, ServiceKey, Target, Task, TaskDefinitionKey, TaskId, TaskStatus,
+};
+use crate::state::{QuarantineKey, State, ipam};
+
+/// ECS says the same thing again after six hours at the earliest.
+const DUPLICATES: Duration = Duration::from_secs(6 * 3600);
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub state: &'a State,
+    pub settings: &'a Settings,
+    /// Everything is being stopped and nothing is started any more.
+    pub leaving: bool,
+    /// Addresses that containers nobody knows still hold.
+    pub avoid: &'a BTreeSet<IpAddr>,
+}
+
+/// What one pass wants.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In order; all of them become one commit.
+    pub moves: Vec<Move>,
+    pub events: Vec<Event>,
+    /// Look again then, even if nothing changes.
+    pub revisit: Option<Timestamp>,
+}
+
+impl Plan {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.moves.is_empty() && self.events.is_empty()
+    }
+
+    fn revisit_at(&mut self, at: Timestamp) {
+        self.revisit = Some(self.revisit.map_or(at, |other| other.min(at)));
+    }
+}
+
+/// Something a service's events should tell.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event {
+    pub service: ServiceKey,
+    pub message: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Move {
+    /// A new PRIMARY deployment.
+    Open {
+        service: ServiceKey,
+        deployment: Deployment,
+    },
+    Start(Box<Task>),
+    Stop {
+        task: TaskId,
+        why: Why,
+    },
+    /// The rollout has come to its end.
+    Complete {
+        service: ServiceKey,
+        deployment: DeploymentId,
+    },
+    /// The last task of a replaced deployment is gone.
+    Close {
+        service: ServiceKey,
+        deployment: DeploymentId,
+    },
+    /// The failures are forgotten.
+    Calm(ServiceKey),
+    Steady {
+        service: ServiceKey,
+        steady: bool,
+    },
+    /// A STOPPED task was kept long enough.
+    ForgetTask(TaskId),
+    /// A deleted service has no task any more.
+    ForgetService(ServiceKey),
+    /// An address has rested long enough.
+    Release(QuarantineKey),
+}
+
+/// Why a plan stops a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    ScaleIn,
+    /// A newer deployment has replaced it.
+    Deployment,
+    /// Its checks failed in this target group (an ARN); none: its registration was taken away.
+    Unhealthy(Option<String>),
+    Deleted,
+    /// This process ends and takes its tasks with it.
+    Leaving,
+}
+
+/// One line per move: what the tables compare.
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open { service, deployment } => {
+                write!(f, "open {} {}", service.name, deployment.definition)
+            }
+            Self::Start(task) => {
+                write!(f, "start {}", task.definition)?;
+                task.replaces.as_ref().map_or(Ok(()), |old| write!(f, " for {old}"))
+            }
+            Self::Stop { task, why } => write!(f, "stop {task}: {why}"),
+            Self::Complete { service, .. } => write!(f, "complete {}", service.name),
+            Self::Close { service, deployment } => write!(f, "close {} {deployment}", service.name),
+            Self::Calm(service) => write!(f, "calm {}", service.name),
+            Self::Steady { service, steady: true } => write!(f, "steady {}", service.name),
+            Self::Steady { service, steady: false } => write!(f, "unsteady {}", service.name),
+            Self::ForgetTask(task) => write!(f, "forget task {task}"),
+            Self::ForgetService(service) => write!(f, "forget service {}", service.name),
+            Self::Release(address) => write!(f, "release {address}"),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ScaleIn => "scale-in",
+            Self::Deployment => "deployment",
+            Self::Unhealthy(_) => "unhealthy",
+            Self::Deleted => "deleted",
+            Self::Leaving => "leaving",
+        })
+    }
+}
+
+/// What the tables of the State hold about each service and task, looked up once.
+struct Index<'a> {
+    /// Not STOPPED, by service, in the order they were created.
+    tasks: BTreeMap<&'a ServiceKey, Vec<&'a Task>>,
+    targets: BTreeMap<&'a TaskId, Vec<&'a Target>>,
+    stopped: Vec<&'a Task>,
+}
+
+impl<'a> Index<'a> {
+    fn new(state: &'a State) -> Self {
+        let mut index =
+            Self { tasks: BTreeMap::new(), targets: BTreeMap::new(), stopped: Vec::new() };
+        for task in state.tasks.values() {
+            if task.known == TaskStatus::Stopped {
+                index.stopped.push(task);
+            } else if let Some(service) = &task.service {
+                index.tasks.entry(service).or_default().push(task);
+            }
+        }
+        for tasks in index.tasks.values_mut() {
+            tasks.sort_by_key(|task| (task.created_at, &task.id));
+        }
+        for target in state.targets.values() {
+            if let Some(task) = &target.task {
+                index.targets.entry(task).or_default().push(target);
+            }
+        }
+        index
+    }
+}
+
+/// What is common to all services of one plan.
+struct Draft<'a, 'r> {
+    view: View<'a>,
+    now: Timestamp,
+    rng: &'r mut fastrand::Rng,
+    addresses: Option<Box<dyn Iterator<Item = IpAddr> + 'a>>,
+    plan: Plan,
+}
+
+impl Draft<'_, '_> {
+    /// An address for a new task; none when the runtime has its own.
+    fn address(&mut self) -> Result<Option<IpAddr>, NoAddress> {
+        match &mut self.addresses {
+            None => Ok(None),
+            Some(free) => free.next().map(Some).ok_or(NoAddress),
+        }
+    }
+
+    /// 32 hexadecimal digits.
+    fn task_id(&mut self) -> TaskId {
+        TaskId::new(format!("{:032x}", self.rng.u128(..)))
+    }
+
+    /// `ecs-svc/` and 19 digits.
+    fn deployment_id(&mut self) -> DeploymentId {
+        let number = self.rng.u64(1_000_000_000_000_000_000..10_000_000_000_000_000_000);
+        DeploymentId::new(format!("ecs-svc/{number}"))
+    }
+
+    fn event(&mut self, service: &ServiceKey, message: String) {
+        self.plan.events.push(Event { service: service.clone(), message });
+    }
+
+    /// The same again, which [`DUPLICATES`] keeps from being said twice.
+    fn event_once(&mut self, service: &ServiceKey, message: String) {
+        let told = self.view.state.progress.get(service).is_some_and(|progress| {
+            let same = progress.events.iter().filter(|event| event.message == message);
+            same.map(|event| event.at + DUPLICATES).any(|until| until > self.now)
+        });
+        if !told {
+            self.event(service, message);
+        }
+    }
+}
+
+/// The pool is used up.
+struct NoAddress;
+
+/// What should be done at `now`. `rng` gives ids, and chance where ECS leaves a choice to it.
+pub fn plan(view: View<'_>, now: Timestamp, rng: &mut fastrand::Rng) -> Plan {
+    let index = Index::new(view.state);
+    let addresses = view.settings.addresses.map(|pool| {
+        let free = ipam::free_addresses(view.state, pool, now);
+        Box::new(free.filter(|address| !view.avoid.contains(address)))
+            as Box<dyn Iterator<Item = _>>
+    });
+    let mut draft = Draft { view, now, rng, addresses, plan: Plan::default() };
+    if view.leaving {
+        leave(&mut draft);
+    } else {
+        for service in view.state.services.values() {
+            let tasks = index.tasks.get(&service.key).map_or(&[][..], Vec::as_slice);
+            service::plan(&mut draft, service, tasks, &index.targets);
+        }
+        stop_strays(&mut draft, &index);
+    }
+    retain(&mut draft, &index);
+    draft.plan
+}
+
+fn leave(draft: &mut Draft<'_, '_>) {
+    for task in draft.view.state.tasks.values().filter(|task| task.is_live()) {
+        draft.plan.moves.push(Move::Stop { task: task.id.clone(), why: Why::Leaving });
+    }
+}
+
+/// Tasks whose service is gone: nobody would ever stop them.
+fn stop_strays(draft: &mut Draft<'_, '_>, index: &Index<'_>) {
+    let services = &draft.view.state.services;
+    let strays = index.tasks.iter().filter(|(service, _)| !services.contains_key(*service));
+    for task in strays.flat_map(|(_, tasks)| tasks).filter(|task| task.is_live()) {
+        draft.plan.moves.push(Move::Stop { task: task.id.clone(), why: Why::Deleted });
+    }
+}
+
+/// Drops what was kept long enough: STOPPED tasks by age, then by number, and rested addresses.
+fn retain(draft: &mut Draft<'_, '_>, index: &Index<'_>) {
+    let (settings, now) = (draft.view.settings, draft.now);
+    let mut stopped = index.stopped.clone();
+    stopped.sort_by_key(|task| (task.stopped_at, &task.id));
+    let surplus = stopped.len().saturating_sub(settings.stopped_kept);
+    for (place, task) in stopped.into_iter().enumerate() {
+        let until = task.stopped_at.unwrap_or(task.created_at) + settings.stopped_kept_for;
+        if place < surplus || until <= now {
+            draft.plan.moves.push(Move::ForgetTask(task.id.clone()));
+        } else {
+            draft.plan.revisit_at(until);
+            break;
+        }
+    }
+    // No revisit: an address past its time is free already, its row only takes room until the next
+    // pass.
+    let rested = draft.view.state.quarantine.values().filter(|row| row.until <= now);
+    draft.plan.moves.extend(rested.map(|row| Move::Release(row.address)));
+}
+
+/// The record of a task about to be made.
+fn new_task(
+    draft: &mut Draft<'_, '_>,
+    service: &ServiceKey,
+    deployment: &Deployment,
+    replaces: Option<TaskId>,
+) -> Result<Task, NoAddress> {
+    let address = draft.address()?;
+    let containers = draft.view.state.definitions.get(&deployment.definition);
+    let container = |definition: &crate::model::ContainerDefinition| crate::model::Container {
+        name: definition.name.clone(),
+        runtime_id: None,
+        status: crate::model::ContainerStatus::None,
+        exit_code: None,
+        reason: None,
+    };
+    let definition: TaskDefinitionKey = deployment.definition.clone();
+    Ok(Task {
+        id: draft.task_id(),
+        cluster: service.cluster.clone(),
+        definition,
+        service: Some(service.clone()),
+        deployment: Some(deployment.id.clone()),
+        desired: crate::model::Desired::Running,
+        known: TaskStatus::Provisioning,
+        address,
+        containers: containers
+            .map(|definition| definition.containers.iter().map(container).collect())
+            .unwrap_or_default(),
+        replaces,
+        created_at: draft.now,
+        started_at: None,
+        stopping_at: None,
+        stopped_at: None,
+        stop: None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,419 @@
+//! One service's share of the plan: ECS's rolling deployment, scaling and replacement.
+//!
+//! **Invariant:** no start lifts the live tasks above `maximumPercent`, and no stop of a healthy
+//! task leaves fewer healthy ones than `minimumHealthyPercent`. Tasks already told to stop count as
+//! neither.
+
+use std::collections::BTreeMap;
+
+use super::health::{self, Health, Member};
+use super::{Draft, Move, Why, new_task};
+use crate::clock::Timestamp;
+use crate::model::{
+    Backoff, Deployment, Progress, Rollout, Service, ServiceStatus, Target, Task, TaskId,
+    TaskStatus,
+};
+use crate::orchestrator::words;
+
+/// Failed rounds after which the service says that its starts fail (ours: the first that has to
+/// wait).
+const INCONSISTENT: u32 = 3;
+
+/// `lower=ceil(desired*min/100)`.
+pub(super) fn lower(service: &Service) -> usize {
+    let product = u64::from(service.desired_count) * u64::from(service.minimum_healthy_percent);
+    usize::try_from(product.div_ceil(100)).unwrap_or(usize::MAX)
+}
+
+/// `upper=floor(desired*max/100)`.
+pub(super) fn upper(service: &Service) -> usize {
+    let product = u64::from(service.desired_count) * u64::from(service.maximum_percent);
+    usize::try_from(product / 100).unwrap_or(usize::MAX)
+}
+
+pub(super) fn plan(
+    draft: &mut Draft<'_, '_>,
+    service: &Service,
+    tasks: &[&Task],
+    targets: &BTreeMap<&TaskId, Vec<&Target>>,
+) {
+    if service.status == ServiceStatus::Draining {
+        return delete(draft, service, tasks, targets);
+    }
+    let progress = draft.view.state.progress.get(&service.key).cloned();
+    let (primary, opened) = primary(draft, service, progress.as_deref());
+    let now = draft.now;
+    let state = draft.view.state;
+    let mut live = Vec::with_capacity(tasks.len());
+    for task in tasks.iter().copied().filter(|task| task.is_live()) {
+        let own = targets.get(&task.id).map_or(&[][..], Vec::as_slice);
+        live.push(health::member(state, service, &primary, task, own, now));
+    }
+    let mut crew = Crew { service, primary: &primary, live, stops: Vec::new(), starts: Vec::new() };
+    let backoff = if opened { None } else { progress.as_deref().map(|p| &p.backoff) };
+    crew.scale_in();
+    crew.stop_replaced();
+    crew.retire_old();
+    let waiting = crew.start(draft, backoff);
+    crew.make_room(draft, waiting);
+    crew.grace(draft);
+    crew.finish(draft, targets);
+    if let Some(backoff) = backoff.filter(|backoff| is_over(backoff, &crew, draft)) {
+        debug_assert!(backoff.failures > 0);
+        draft.plan.moves.push(Move::Calm(service.key.clone()));
+    }
+    if !opened && let Some(progress) = progress.as_deref() {
+        close_old(draft, progress, tasks);
+        settle(draft, &crew, progress);
+    }
+}
+
+/// The newest deployment, and whether it begins with this plan.
+fn primary(
+    draft: &mut Draft<'_, '_>,
+    service: &Service,
+    progress: Option<&Progress>,
+) -> (Deployment, bool) {
+    if let Some(current) = progress.and_then(|progress| progress.deployments.first())
+        && current.definition == service.definition
+        && current.load_balancers == service.load_balancers
+        && current.discovery == service.discovery
+    {
+        return (current.clone(), false);
+    }
+    let deployment = Deployment {
+        id: draft.deployment_id(),
+        definition: service.definition.clone(),
+        load_balancers: service.load_balancers.clone(),
+        discovery: service.discovery.clone(),
+        rollout: Rollout::InProgress,
+        failed_tasks: 0,
+        created_at: draft.now,
+    };
+    let (service, deployment) = (service.key.clone(), deployment);
+    draft.plan.moves.push(Move::Open { service, deployment: deployment.clone() });
+    (deployment, true)
+}
+
+/// A deleted service: everything stops; when nothing is left, it vanishes.
+fn delete(
+    draft: &mut Draft<'_, '_>,
+    service: &Service,
+    tasks: &[&Task],
+    targets: &BTreeMap<&TaskId, Vec<&Target>>,
+) {
+    if tasks.is_empty() {
+        draft.plan.moves.push(Move::ForgetService(service.key.clone()));
+        return;
+    }
+    let stops: Vec<&Task> = tasks.iter().copied().filter(|task| task.is_live()).collect();
+    for task in &stops {
+        draft.plan.moves.push(Move::Stop { task: task.id.clone(), why: Why::Deleted });
+    }
+    tell_stops(draft, service, &stops, targets);
+}
+
+/// The live tasks of one service, and what is decided of them so far.
+struct Crew<'a> {
+    service: &'a Service,
+    primary: &'a Deployment,
+    /// In the order they were created; those decided to stop are taken out.
+    live: Vec<Member<'a>>,
+    stops: Vec<(&'a Task, Why)>,
+    starts: Vec<Task>,
+}
+
+impl<'a> Crew<'a> {
+    fn desired(&self) -> usize {
+        usize::try_from(self.service.desired_count).unwrap_or(usize::MAX)
+    }
+
+    fn count(&self, which: impl Fn(&Member<'_>) -> bool) -> usize {
+        self.live.iter().filter(|member| which(member)).count()
+    }
+
+    fn healthy(&self) -> usize {
+        self.count(|member| member.health == Health::Healthy)
+    }
+
+    /// Of the newest deployment and not to be replaced.
+    fn good(&self) -> usize {
+        self.count(|member| member.primary && member.health != Health::Unhealthy)
+    }
+
+    fn stop(&mut self, id: &TaskId, why: Why) {
+        if let Some(place) = self.live.iter().position(|member| &member.task.id == id) {
+            self.stops.push((self.live.remove(place).task, why));
+        }
+    }
+
+    /// More good tasks than desired: those not running go first, then the newest.
+    fn scale_in(&mut self) {
+        let surplus = self.good().saturating_sub(self.desired());
+        let mut victims: Vec<_> = self
+            .live
+            .iter()
+            .rev()
+            .filter(|member| member.primary && member.health != Health::Unhealthy)
+            .map(|member| (member.health, member.task))
+            .collect();
+        victims.sort_by_key(|(health, _)| *health);
+        for (_, task) in victims.into_iter().take(surplus) {
+            self.stop(&task.id, Why::ScaleIn);
+        }
+    }
+
+    /// Unhealthy tasks whose replacement is healthy; where both are unhealthy, the newer one.
+    fn stop_replaced(&mut self) {
+        let healthy = self.count(|m| m.primary && m.health == Health::Healthy);
+        let replaced = |id: &TaskId| {
+            self.live
+                .iter()
+                .any(|m| m.health == Health::Healthy && m.task.replaces.as_ref() == Some(id))
+        };
+        let bad = self.live.iter().rev().filter(|m| m.primary && m.health == Health::Unhealthy);
+        let mut victims: Vec<_> =
+            bad.map(|member| (!replaced(&member.task.id), member.task, member.failing)).collect();
+        let surplus = (healthy + victims.len()).saturating_sub(self.desired());
+        victims.sort_by_key(|(kept, ..)| *kept);
+        for (_, task, failing) in victims.into_iter().take(surplus) {
+            self.stop_unhealthy(task, failing);
+        }
+    }
+
+    fn stop_unhealthy(&mut self, task: &Task, failing: Option<&Target>) {
+        // The group's name stands in until `finish`, which knows the account, makes an ARN of it.
+        let group = failing.map(|target| target.group.to_string());
+        self.stop(&task.id, Why::Unhealthy(group));
+    }
+
+    /// Tasks of older deployments, as far as enough others serve.
+    fn retire_old(&mut self) {
+        let lower = lower(self.service);
+        let old = |member: &&Member<'a>| !member.primary;
+        let mut victims: Vec<_> =
+            self.live.iter().filter(old).map(|member| (member.health, member.task)).collect();
+        victims.sort_by_key(|(health, _)| *health);
+        let serving = self.healthy()
+            + victims
+                .iter()
+                .filter(|(health, _)| !matches!(health, Health::Starting | Health::Healthy))
+                .count();
+        let mut spare = serving.saturating_sub(lower);
+        // Old tasks that serve nobody well must not keep the new ones from starting (maximumPercent
+        // 100).
+        let full = self.live.len() >= upper(self.service);
+        let mut room = if full { self.desired().saturating_sub(self.good()) } else { 0 };
+        for (health, task) in victims {
+            let free = match health {
+                Health::Starting => true,
+                Health::Healthy => spare > 0,
+                Health::Unhealthy | Health::Spared | Health::Waiting => spare > 0 || room > 0,
+            };
+            if free {
+                if health != Health::Starting {
+                    spare = spare.saturating_sub(1);
+                }
+                room = room.saturating_sub(1);
+                self.stop(&task.id, Why::Deployment);
+            }
+        }
+    }
+
+    /// Starts what is missing; true while the back-off forbids it.
+    fn start(&mut self, draft: &mut Draft<'_, '_>, backoff: Option<&Backoff>) -> bool {
+        let missing = self.desired().saturating_sub(self.good());
+        let count = missing.min(upper(self.service).saturating_sub(self.live.len()));
+        if missing == 0 {
+            return false;
+        }
+        if let Some(until) = backoff.and_then(|backoff| backoff.until)
+            && until > draft.now
+            // A wall clock that was set back must not block starts for longer than the longest
+            // wait.
+            && until.since(draft.now) <= draft.view.settings.backoff.cap
+        {
+            draft.plan.revisit_at(until);
+            if backoff.is_some_and(|backoff| backoff.failures >= INCONSISTENT) {
+                draft.event_once(&self.service.key, words::inconsistent(&self.service.key));
+            }
+            return true;
+        }
+        let replaced = |id: &TaskId| self.live.iter().any(|m| m.task.replaces.as_ref() == Some(id));
+        let bad = self.live.iter().filter(|m| m.primary && m.health == Health::Unhealthy);
+        let bad: Vec<TaskId> = bad.map(|m| m.task.id.clone()).filter(|id| !replaced(id)).collect();
+        let mut bad = bad.into_iter();
+        for _ in 0..count {
+            match new_task(draft, &self.service.key, self.primary, bad.next()) {
+                Ok(task) => self.starts.push(task),
+                Err(super::NoAddress) => {
+                    draft.event_once(&self.service.key, words::no_address(&self.service.key));
+                    break;
+                }
+            }
+        }
+        false
+    }
+
+    /// `maximumPercent` forbids the replacement to start first: an unhealthy task at random goes
+    /// before it, one at a time.
+    fn make_room(&mut self, draft: &mut Draft<'_, '_>, waiting: bool) {
+        let missing = self.desired().saturating_sub(self.good());
+        let moving = !self.stops.is_empty() || !self.starts.is_empty() || waiting;
+        let full = self.live.len() >= upper(self.service);
+        let settling =
+            self.count(|m| m.primary && matches!(m.health, Health::Starting | Health::Waiting)) > 0;
+        if missing == 0 || moving || !full || settling {
+            return;
+        }
+        let bad: Vec<_> =
+            self.live.iter().filter(|m| m.primary && m.health == Health::Unhealthy).collect();
+        if bad.is_empty() {
+            if self.count(|member| !member.primary) > 0 {
+                draft.event_once(&self.service.key, words::stuck(&self.service.key));
+            }
+            return;
+        }
+        let victim = bad[draft.rng.usize(0..bad.len())];
+        let (task, failing) = (victim.task, victim.failing);
+        self.stop_unhealthy(task, failing);
+    }
+
+    /// Looks again when a grace period ends.
+    fn grace(&self, draft: &mut Draft<'_, '_>) {
+        for member in self.live.iter().filter(|member| member.health == Health::Spared) {
+            draft.plan.revisit_at(health::grace_ends(self.service, member.task));
+        }
+    }
+
+    /// Turns the decisions into moves and tells them.
+    fn finish(&mut self, draft: &mut Draft<'_, '_>, targets: &BTreeMap<&TaskId, Vec<&Target>>) {
+        let service = self.service;
+        self.tell_unhealthy(draft);
+        let (account, state) = (&draft.view.settings.account, draft.view.state);
+        let arn = |name: String| match state.target_groups.get(&name.as_str().into()) {
+            Some(group) => account.target_group(group).to_string(),
+            None => name,
+        };
+        let stopped: Vec<&Task> = self.stops.iter().map(|(task, _)| *task).collect();
+        let starts: Vec<TaskId> = self.starts.iter().map(|task| task.id.clone()).collect();
+        for (task, why) in std::mem::take(&mut self.stops) {
+            let why = match why {
+                Why::Unhealthy(group) => Why::Unhealthy(group.map(arn)),
+                other => other,
+            };
+            draft.plan.moves.push(Move::Stop { task: task.id.clone(), why });
+        }
+        let boxed = std::mem::take(&mut self.starts).into_iter().map(|t| Move::Start(Box::new(t)));
+        draft.plan.moves.extend(boxed);
+        if !starts.is_empty() {
+            draft.event(&service.key, words::started(&service.key, &starts));
+        }
+        tell_stops(draft, service, &stopped, targets);
+    }
+
+    /// Says which tasks are being replaced for their health, when the replacement begins.
+    fn tell_unhealthy(&self, draft: &mut Draft<'_, '_>) {
+        let (account, state) = (&draft.view.settings.account, draft.view.state);
+        let mut told = Vec::new();
+        let begins =
+            |m: &Member<'_>| self.starts.iter().any(|t| t.replaces.as_ref() == Some(&m.task.id));
+        let sick = self.live.iter().filter(|m| m.primary && m.health == Health::Unhealthy);
+        for member in sick.filter(|m| begins(m)) {
+            let Some(target) = member.failing else { continue };
+            let Some(group) = state.target_groups.get(&target.group) else { continue };
+            let reason = match state.verdict(target.id) {
+                Some(verdict) if !verdict.description.is_empty() => verdict.description.clone(),
+                _ => "Health checks failed".to_owned(),
+            };
+            let arn = account.target_group(group).to_string();
+            told.push(words::unhealthy(
+                &self.service.key,
+                &member.task.id,
+                target.port,
+                &arn,
+                &reason,
+            ));
+        }
+        for message in told {
+            draft.event_once(&self.service.key, message);
+        }
+    }
+
+    fn is_steady(&self) -> bool {
+        self.live.len() == self.desired()
+            && self.live.iter().all(|m| m.primary && m.health == Health::Healthy)
+    }
+}
+
+/// ECS's three lines about tasks that are being stopped.
+fn tell_stops(
+    draft: &mut Draft<'_, '_>,
+    service: &Service,
+    stopped: &[&Task],
+    targets: &BTreeMap<&TaskId, Vec<&Target>>,
+) {
+    if stopped.is_empty() {
+        return;
+    }
+    let ids: Vec<TaskId> = stopped.iter().map(|task| task.id.clone()).collect();
+    draft.event(&service.key, words::stopped(&service.key, &ids));
+    let active = |task: &TaskId| targets.get(task).into_iter().flatten().filter(|t| t.is_active());
+    let mut groups = BTreeMap::new();
+    for target in ids.iter().flat_map(active) {
+        *groups.entry(&target.group).or_insert(0) += 1;
+    }
+    for (name, count) in groups {
+        if let Some(group) = draft.view.state.target_groups.get(name) {
+            let arn = draft.view.settings.account.target_group(group).to_string();
+            draft.event(&service.key, words::deregistered(&service.key, count, &arn));
+        }
+    }
+    let draining = ids.iter().filter(|id| active(id).next().is_some()).count();
+    if draining > 0 {
+        draft.event(&service.key, words::draining(&service.key, draining));
+    }
+}
+
+/// No failure since the last wait ended, and a task that has lasted.
+fn is_over(backoff: &Backoff, crew: &Crew<'_>, draft: &Draft<'_, '_>) -> bool {
+    let reset = draft.view.settings.backoff.reset;
+    let lasted = |at: Option<Timestamp>| at.is_some_and(|at| at + reset <= draft.now);
+    backoff.failures > 0
+        && lasted(backoff.until)
+        && crew
+            .live
+            .iter()
+            .any(|m| m.primary && m.task.known == TaskStatus::Running && lasted(m.task.started_at))
+}
+
+/// Deployments that were replaced and have no task left.
+fn close_old(draft: &mut Draft<'_, '_>, progress: &Progress, tasks: &[&Task]) {
+    for old in progress.deployments.iter().skip(1) {
+        if !tasks.iter().any(|task| task.deployment.as_ref() == Some(&old.id)) {
+            let (service, deployment) = (progress.service.clone(), old.id.clone());
+            draft.plan.moves.push(Move::Close { service, deployment });
+        }
+    }
+}
+
+/// Announces the end of a rollout and the steady state, each once.
+fn settle(draft: &mut Draft<'_, '_>, crew: &Crew<'_>, progress: &Progress) {
+    let key = &crew.service.key;
+    let moved = draft.plan.moves.iter().any(|step| match step {
+        Move::Start(task) => task.service.as_ref() == Some(key),
+        _ => false,
+    });
+    let steady = crew.is_steady() && !moved;
+    if steady && crew.primary.rollout == Rollout::InProgress {
+        let deployment = crew.primary.id.clone();
+        draft.event(key, words::completed(key, &deployment));
+        draft.plan.moves.push(Move::Complete { service: key.clone(), deployment });
+    }
+    if steady != progress.steady {
+        draft.plan.moves.push(Move::Steady { service: key.clone(), steady });
+        if steady {
+            draft.event(key, words::steady(key));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The commits of one task: what each step writes, all of it or nothing.
+//!
+//! **Invariant:** whoever reads any State sees a task's status, its registrations and its address
+//! fit together: nothing is registered before it runs, nothing is active once it is to stop, no
+//! address is free while it may be named.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::apply;
+use super::settings::Settings;
+use super::step::{self, Record, Seen};
+use super::words;
+use crate::clock::Timestamp;
+use crate::model::{
+    ContainerStatus, Desired, DiscoveryInstance, InstanceId, InstanceKey, Observed, RECORD_TTL,
+    Registration, Service, Stop, StopCode, Target, Task, TaskId, TaskStatus,
+};
+use crate::state::{Key, Quarantine, QuarantineKey, State, Tx};
+
+/// What a record is based on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    /// What the runtime showed; none: it did not say.
+    pub shown: Option<Vec<Observed>>,
+    /// A container that cannot be made or started, and why.
+    pub failure: Option<(String, String)>,
+}
+
+/// Writes `record` of a task as it was when the record was decided. False: it is another task by
+/// now, and nothing was written.
+pub(super) fn write(
+    tx: &mut Tx<'_>,
+    before: &Task,
+    record: &Record,
+    evidence: &Evidence,
+    settings: &Settings,
+    now: Timestamp,
+) -> bool {
+    if tx.state().tasks.get(&before.id).map(AsRef::as_ref) != Some(before) {
+        return false;
+    }
+    let seen = evidence.shown.as_deref().map_or(Seen::Unknown, Seen::Known);
+    let mut task = before.clone();
+    task.containers = step::containers(before, seen);
+    match record {
+        Record::To(status) => {
+            task.known = *status;
+            if *status == TaskStatus::Running {
+                task.started_at = Some(now);
+            }
+        }
+        Record::Containers => {}
+        Record::Activate => {
+            let shown = evidence.shown.as_deref().unwrap_or_default();
+            activate(tx, &mut task, shown, settings, now);
+        }
+        Record::Deregister => deregister(tx, &mut task, now),
+        Record::Die(stop) => {
+            if let Some((container, reason)) = &evidence.failure {
+                blame(&mut task, container, reason);
+            }
+            die(tx, &mut task, stop, settings, now);
+        }
+        Record::Finish => finish(tx, &mut task, settings, now),
+    }
+    tx.put(task);
+    true
+}
+
+/// The service whose registrations a task gets.
+pub(super) fn service<'a>(state: &'a State, task: &Task) -> Option<&'a Service> {
+    state.services.get(task.service.as_ref()?).map(AsRef::as_ref)
+}
+
+fn activate(
+    tx: &mut Tx<'_>,
+    task: &mut Task,
+    shown: &[Observed],
+    settings: &Settings,
+    now: Timestamp,
+) {
+    task.known = TaskStatus::Activating;
+    task.address = task.address.or_else(|| shown.iter().find_map(|container| container.address));
+    let (Some(address), Some(service)) = (task.address, service(tx.state(), task).cloned()) else {
+        return;
+    };
+    for lb in &service.load_balancers {
+        let target = Target {
+            id: tx.next_registration(),
+            group: lb.group.clone(),
+            address,
+            port: lb.container_port,
+            task: Some(task.id.clone()),
+            registration: Registration::Active,
+            registered_at: now,
+        };
+        tx.put(target);
+        if let Some(group) = tx.state().target_groups.get(&lb.group) {
+            let arn = settings.account.target_group(group).to_string();
+            apply::tell(tx, &service.key, words::registered(&service.key, 1, &arn), now);
+        }
+    }
+    if let Some(discovery) = &service.discovery {
+        let definition = tx.state().definitions.get(&task.definition);
+        let first = definition.and_then(|definition| definition.first_port());
+        let id = InstanceId::new(task.id.as_str());
+        tx.put(DiscoveryInstance {
+            key: InstanceKey { service: discovery.service.clone(), id },
+            address,
+            port: discovery.container_port.or(first),
+            task: Some(task.id.clone()),
+            registration: Registration::Active,
+        });
+    }
+}
+
+fn deregister(tx: &mut Tx<'_>, task: &mut Task, now: Timestamp) {
+    task.known = TaskStatus::Deactivating;
+    task.stopping_at = Some(now);
+    let draining = Registration::Draining { since: now };
+    let targets: Vec<Target> = tx.state().targets_of_task(&task.id).cloned().collect();
+    for target in targets.into_iter().filter(Target::is_active) {
+        tx.put(Target { registration: draining, ..target });
+    }
+    let instances: Vec<DiscoveryInstance> =
+        tx.state().instances_of_task(&task.id).cloned().collect();
+    for instance in instances.into_iter().filter(|i| i.registration == Registration::Active) {
+        tx.put(DiscoveryInstance { registration: draining, ..instance });
+    }
+}
+
+fn die(tx: &mut Tx<'_>, task: &mut Task, stop: &Stop, settings: &Settings, now: Timestamp) {
+    let early = task.started_at.is_none_or(|at| now < at + settings.backoff.early);
+    if early {
+        apply::count_failure(tx, task, &stop.reason, settings, now);
+    }
+    let label = match stop.code {
+        StopCode::TaskFailedToStart => apply::FAILED_TO_START,
+        _ => apply::EXITED,
+    };
+    apply::count_replacement(tx, task, label);
+    task.desired = Desired::Stopped;
+    task.stop = Some(stop.clone());
+    deregister(tx, task, now);
+}
+
+/// Marks the container that could not be made or started, so that `status` can say why.
+fn blame(task: &mut Task, container: &str, reason: &str) {
+    if let Some(container) = task.containers.iter_mut().find(|c| c.name == container) {
+        container.status = ContainerStatus::Stopped;
+        container.reason = Some(reason.chars().take(1024).collect());
+    }
+}
+
+fn finish(tx: &mut Tx<'_>, task: &mut Task, settings: &Settings, now: Timestamp) {
+    let ttl = withdraw_instances(tx, &task.id);
+    let targets: Vec<_> = tx.state().targets_of_task(&task.id).map(|target| target.id).collect();
+    for target in targets {
+        tx.remove(Key::Verdict(target));
+        tx.remove(Key::Target(target));
+    }
+    let ours = |address: &IpAddr| settings.addresses.is_some_and(|pool| pool.contains(*address));
+    if let Some(address) = task.address.filter(ours) {
+        let until = now + settings.quarantine.max(ttl);
+        tx.put(Quarantine { address: QuarantineKey(address), until });
+    }
+    task.known = TaskStatus::Stopped;
+    task.stopped_at = Some(now);
+}
+
+/// Removes the instances of a task; the longest time for which somebody may remember one.
+fn withdraw_instances(tx: &mut Tx<'_>, task: &TaskId) -> Duration {
+    let keys: Vec<InstanceKey> =
+        tx.state().instances_of_task(task).map(|instance| instance.key.clone()).collect();
+    let mut longest = Duration::ZERO;
+    for key in keys {
+        let service = tx.state().discovery_services.get(&key.service);
+        longest = longest.max(service.map_or(RECORD_TTL, |service| service.ttl));
+        tx.remove(Key::DiscoveryInstance(key));
+    }
+    longest
+}

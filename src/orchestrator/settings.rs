@@ -1,0 +1,92 @@
+//! What the orchestrator is told about its surroundings, and its timings.
+//!
+//! **Invariant:** every bound and every waiting time of the orchestrator that somebody may want to
+//! change is here, with its default and where that comes from.
+
+use std::time::Duration;
+
+use crate::model::{Account, Pool};
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whose ARNs the events name.
+    pub account: Account,
+    /// What metrics call the runtime: `process`, `docker`.
+    pub runtime: String,
+    /// Where tasks get their addresses. None: the runtime has its own (Docker).
+    pub addresses: Option<Pool>,
+    /// How long an address rests after its task; a discovery service's longer TTL wins.
+    pub quarantine: Duration,
+    pub backoff: Curve,
+    /// A pass and a look at the runtime come at least this often.
+    pub full_pass: Duration,
+    /// A container of a task that nobody knows is removed after this.
+    pub orphan_grace: Duration,
+    /// STOPPED tasks kept in all; the oldest go first.
+    pub stopped_kept: usize,
+    /// How long a STOPPED task is kept (ECS: at least an hour).
+    pub stopped_kept_for: Duration,
+}
+
+/// How long starts wait after failures: 0, 0, then `base` doubling up to `cap`.
+#[derive(Clone, Copy, Debug)]
+pub struct Curve {
+    pub base: Duration,
+    /// ECS's throttle ends at 15 minutes.
+    pub cap: Duration,
+    /// A task that ends this soon after RUNNING counts as one that failed to start.
+    pub early: Duration,
+    /// A task that lasts this long ends the count.
+    pub reset: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            account: Account { region: "local".to_owned(), id: "000000000000".to_owned() },
+            runtime: "process".to_owned(),
+            addresses: None,
+            quarantine: Duration::from_secs(60),
+            backoff: Curve::default(),
+            full_pass: Duration::from_secs(10),
+            orphan_grace: Duration::from_secs(120),
+            stopped_kept: 1000,
+            stopped_kept_for: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Default for Curve {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(10),
+            cap: Duration::from_secs(900),
+            early: Duration::from_secs(60),
+            reset: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Curve {
+    /// The wait after the `failures`th round that failed in a row.
+    #[must_use]
+    pub fn delay(&self, failures: u32) -> Duration {
+        let Some(doublings) = failures.checked_sub(3) else { return Duration::ZERO };
+        let factor = 1u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        self.base.saturating_mul(factor).min(self.cap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delay_doubles_from_the_third_failure_up_to_the_cap() {
+        let curve = Curve::default();
+        let seconds: Vec<u64> = (1..=12).map(|n| curve.delay(n).as_secs()).collect();
+        assert_eq!(seconds, [0, 0, 10, 20, 40, 80, 160, 320, 640, 900, 900, 900]);
+        assert_eq!(curve.delay(u32::MAX), curve.cap);
+        assert_eq!(curve.delay(0), Duration::ZERO);
+    }
+}

@@ -1,0 +1,290 @@
+//! The next thing to do for one task. Pure.
+//!
+//! Not here: whether the task should live (`plan`), doing it (`worker`). **Invariant:** a step
+//! never leads back; it concludes nothing from a runtime that does not answer; and a container with
+//! registrations is told to stop only after they were draining, every data thread knew, and nobody
+//! needs it any more or the delay is over.
+
+use crate::clock::Timestamp;
+use crate::model::{
+    Container, ContainerStatus, Desired, Observed, ObservedState, Stop, StopCode, Task,
+    TaskDefinition, TaskStatus,
+};
+
+use super::words;
+
+/// How often a drain looks at the in-flight counters, which wake nobody (ours: below what a person
+/// notices).
+pub(super) const DRAIN_POLL: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// What the runtime shows of one task's containers.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// It has not answered since somebody last touched the task.
+    Unknown,
+    Known(&'a [Observed]),
+}
+
+impl Seen<'_> {
+    fn container(&self, name: &str) -> Option<&Observed> {
+        match self {
+            Self::Unknown => None,
+            Self::Known(containers) => containers.iter().find(|c| c.container == name),
+        }
+    }
+}
+
+/// What the worker knows beside the records and the runtime.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Whether the task has to be reachable by an address: its service registers it somewhere.
+    pub registers: bool,
+    /// While DEACTIVATING.
+    pub drain: Drain,
+    /// A container that cannot be made or started, and what the runtime said of it.
+    pub failure: Option<(String, String)>,
+}
+
+/// How far a task's registrations are drained.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Drain {
+    pub acknowledged: Acknowledged,
+    /// Exchanges on all endpoints of the task.
+    pub in_flight: i64,
+    /// Until when some cache may name the task.
+    pub cached_until: Timestamp,
+    /// The end of the greatest deregistration delay.
+    pub deadline: Timestamp,
+    /// There is something registered to drain at all.
+    pub registered: bool,
+}
+
+/// Whether every data thread knows of the draining.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Acknowledged {
+    #[default]
+    Waiting,
+    Yes,
+    /// Some thread does not say: only the full delay is safe.
+    Silent,
+}
+
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// One commit.
+    Record(Record),
+    Create(String),
+    Start(String),
+    /// Wait until every data thread knows of the draining.
+    Acknowledge,
+    /// Stop these, all at once.
+    Stop(Vec<String>),
+    Remove(Vec<String>),
+    /// Have the runtime asked, and wait for what it says.
+    Look,
+    /// Wait for a change, or until then.
+    Wait(Option<Timestamp>),
+    End,
+}
+
+/// What a commit says. Each also records what the runtime showed of the containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    To(TaskStatus),
+    /// Containers run: ACTIVATING, with its address, targets and instances.
+    Activate,
+    /// It died or cannot be started: DEACTIVATING, nothing of it routable any more.
+    Die(Stop),
+    /// It is to stop: DEACTIVATING, every registration draining and every instance withdrawn.
+    Deregister,
+    /// A container ended that the task can do without.
+    Containers,
+    /// STOPPED: registrations, instances and verdicts vanish, the address rests.
+    Finish,
+}
+
+/// What to do now.
+pub fn next(
+    task: &Task,
+    definition: &TaskDefinition,
+    seen: Seen<'_>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Step {
+    let containers = containers(task, seen);
+    match (task.known, task.desired) {
+        (TaskStatus::Stopped, _) => Step::End,
+        (TaskStatus::Deactivating, _) => {
+            deactivate(definition, &containers, seen, &facts.drain, now)
+        }
+        (TaskStatus::Stopping, _) => stop(seen, TaskStatus::Deprovisioning),
+        (TaskStatus::Deprovisioning, _) => remove(seen),
+        (_, Desired::Stopped) => Step::Record(Record::Deregister),
+        (known, Desired::Running) => {
+            if let Some((name, reason)) = &facts.failure {
+                return Step::Record(Record::Die(failed(name, reason)));
+            }
+            if let Some(dead) = dead(definition, &containers) {
+                return Step::Record(Record::Die(died(task, dead)));
+            }
+            match known {
+                TaskStatus::Provisioning => Step::Record(Record::To(TaskStatus::Pending)),
+                TaskStatus::Pending => bring_up(definition, &containers, seen, facts),
+                TaskStatus::Activating => Step::Record(Record::To(TaskStatus::Running)),
+                _ if containers != task.containers => Step::Record(Record::Containers),
+                _ => Step::Wait(None),
+            }
+        }
+    }
+}
+
+/// Makes and starts what is missing, in the order of the definition.
+fn bring_up(
+    definition: &TaskDefinition,
+    containers: &[Container],
+    seen: Seen<'_>,
+    facts: &Facts,
+) -> Step {
+    let Seen::Known(shown) = seen else { return Step::Look };
+    let ended = |name: &str| {
+        containers.iter().any(|c| c.name == name && c.status == ContainerStatus::Stopped)
+    };
+    let names = || definition.containers.iter().map(|c| c.name.as_str());
+    if let Some(name) = names().find(|name| seen.container(name).is_none() && !ended(name)) {
+        return Step::Create(name.to_owned());
+    }
+    let created =
+        |name: &&str| seen.container(name).is_some_and(|c| c.state == ObservedState::Created);
+    if let Some(name) = names().find(created) {
+        return Step::Start(name.to_owned());
+    }
+    if facts.registers && shown.iter().all(|container| container.address.is_none()) {
+        // It runs, and the runtime has not said where.
+        return Step::Look;
+    }
+    Step::Record(Record::Activate)
+}
+
+fn deactivate(
+    definition: &TaskDefinition,
+    containers: &[Container],
+    seen: Seen<'_>,
+    drain: &Drain,
+    now: Timestamp,
+) -> Step {
+    let serves = match seen {
+        // Nothing that runs can be asked for anything.
+        Seen::Known(shown) => shown.iter().any(|c| c.state == ObservedState::Running),
+        Seen::Unknown => true,
+    };
+    let over = dead(definition, containers).is_some() || !serves || !drain.registered;
+    if over || now >= drain.deadline {
+        return Step::Record(Record::To(TaskStatus::Stopping));
+    }
+    match drain.acknowledged {
+        Acknowledged::Waiting => Step::Acknowledge,
+        Acknowledged::Silent => Step::Wait(Some(drain.deadline)),
+        Acknowledged::Yes if drain.in_flight > 0 => {
+            Step::Wait(Some((now + DRAIN_POLL).min(drain.deadline)))
+        }
+        Acknowledged::Yes if drain.cached_until > now => {
+            Step::Wait(Some(drain.cached_until.min(drain.deadline)))
+        }
+        Acknowledged::Yes => Step::Record(Record::To(TaskStatus::Stopping)),
+    }
+}
+
+fn running(shown: &[Observed]) -> Vec<String> {
+    let running = shown.iter().filter(|c| c.state == ObservedState::Running);
+    // The last one named may need those before it: it goes first where order is kept.
+    running.map(|c| c.container.clone()).rev().collect()
+}
+
+fn stop(seen: Seen<'_>, then: TaskStatus) -> Step {
+    let Seen::Known(shown) = seen else { return Step::Look };
+    let names = running(shown);
+    if names.is_empty() { Step::Record(Record::To(then)) } else { Step::Stop(names) }
+}
+
+fn remove(seen: Seen<'_>) -> Step {
+    let Seen::Known(shown) = seen else { return Step::Look };
+    let names = running(shown);
+    if !names.is_empty() {
+        // Somebody started it again behind our back.
+        return Step::Stop(names);
+    }
+    if shown.is_empty() {
+        return Step::Record(Record::Finish);
+    }
+    Step::Remove(shown.iter().map(|c| c.container.clone()).collect())
+}
+
+/// The essential container that ended first in the definition's order.
+fn dead<'a>(definition: &TaskDefinition, containers: &'a [Container]) -> Option<&'a Container> {
+    let essential = definition.containers.iter().filter(|c| c.essential);
+    essential
+        .filter_map(|c| containers.iter().find(|container| container.name == c.name))
+        .find(|container| container.status == ContainerStatus::Stopped)
+}
+
+fn failed(name: &str, reason: &str) -> Stop {
+    let reason = format!("{}: {name}: {reason}", words::FAILED_TO_START);
+    Stop { code: StopCode::TaskFailedToStart, reason }
+}
+
+fn died(task: &Task, container: &Container) -> Stop {
+    let why = match (&container.reason, container.exit_code) {
+        (Some(reason), _) => reason.clone(),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "exit code unknown".to_owned(),
+    };
+    let name = &container.name;
+    if task.known < TaskStatus::Running {
+        return failed(name, &format!("essential container exited ({why})"));
+    }
+    let reason = format!("{}: {name} ({why})", words::EXITED);
+    Stop { code: StopCode::EssentialContainerExited, reason }
+}
+
+/// The container rows, brought up to what the runtime shows. A container's status never falls.
+pub(super) fn containers(task: &Task, seen: Seen<'_>) -> Vec<Container> {
+    let mut containers = task.containers.clone();
+    if matches!(seen, Seen::Unknown) {
+        return containers;
+    }
+    for container in &mut containers {
+        if container.status == ContainerStatus::Stopped {
+            continue;
+        }
+        match seen.container(&container.name) {
+            Some(observed) => observe(container, observed),
+            None if container.status == ContainerStatus::Running => {
+                container.status = ContainerStatus::Stopped;
+                container.reason = Some(words::VANISHED.to_owned());
+            }
+            None => {}
+        }
+    }
+    containers
+}
+
+fn observe(container: &mut Container, observed: &Observed) {
+    container.runtime_id = Some(observed.runtime_id.clone());
+    match &observed.state {
+        ObservedState::Created => {
+            container.status = container.status.max(ContainerStatus::Created);
+        }
+        ObservedState::Running => container.status = ContainerStatus::Running,
+        ObservedState::Exited { code, out_of_memory } => {
+            container.status = ContainerStatus::Stopped;
+            container.exit_code = *code;
+            if *out_of_memory {
+                container.reason = Some(words::OUT_OF_MEMORY.to_owned());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

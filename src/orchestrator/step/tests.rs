@@ -1,0 +1,256 @@
+//! A task, what the runtime shows, and the step that follows.
+//!
+//! Task: `STATUS [stopping] [NAME=status …]`; runtime: `? | NAME=created|running|exitN|oom …`; the
+//! definition has the essential `app` and the dispensable `log`.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{ContainerDefinition, STOP_TIMEOUT, TaskId};
+
+const NOW: Timestamp = Timestamp::from_millis(100_000);
+
+fn definition() -> TaskDefinition {
+    let container = |name: &str, essential| ContainerDefinition {
+        name: name.to_owned(),
+        image: None,
+        entry_point: Vec::new(),
+        command: Vec::new(),
+        environment: BTreeMap::new(),
+        working_directory: None,
+        user: None,
+        essential,
+        port_mappings: Vec::new(),
+        stop_timeout: STOP_TIMEOUT,
+        cpu: None,
+        memory_mib: None,
+        docker_labels: BTreeMap::new(),
+    };
+    let containers = vec![container("app", true), container("log", false)];
+    TaskDefinition { family: "web".into(), revision: 1, containers, cpu: None, memory_mib: None }
+}
+
+fn task(text: &str) -> Task {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let all = [
+        TaskStatus::Provisioning,
+        TaskStatus::Pending,
+        TaskStatus::Activating,
+        TaskStatus::Running,
+        TaskStatus::Deactivating,
+        TaskStatus::Stopping,
+        TaskStatus::Deprovisioning,
+        TaskStatus::Stopped,
+    ];
+    let container = |name: &str| Container {
+        name: name.to_owned(),
+        runtime_id: None,
+        status: match words.iter().find_map(|w| w.strip_prefix(name)?.strip_prefix('=')) {
+            None => ContainerStatus::None,
+            Some("running") => ContainerStatus::Running,
+            Some("stopped") => ContainerStatus::Stopped,
+            Some(other) => panic!("{other}"),
+        },
+        exit_code: None,
+        reason: None,
+    };
+    Task {
+        id: "t".into(),
+        cluster: "c".into(),
+        definition: definition().key(),
+        service: None,
+        deployment: None,
+        desired: if words.contains(&"stopping") { Desired::Stopped } else { Desired::Running },
+        known: all.into_iter().find(|status| status.as_str() == words[0]).unwrap(),
+        address: None,
+        containers: vec![container("app"), container("log")],
+        replaces: None,
+        created_at: NOW,
+        started_at: None,
+        stopping_at: None,
+        stopped_at: None,
+        stop: None,
+    }
+}
+
+fn shown(text: &str) -> Option<Vec<Observed>> {
+    let observed = |word: &str| {
+        let (name, state) = word.split_once('=').unwrap();
+        let state = match state {
+            "created" => ObservedState::Created,
+            "running" => ObservedState::Running,
+            "oom" => ObservedState::Exited { code: Some(137), out_of_memory: true },
+            exit => {
+                let code = exit.strip_prefix("exit").unwrap().parse().ok();
+                ObservedState::Exited { code, out_of_memory: false }
+            }
+        };
+        Observed {
+            task: TaskId::from("t"),
+            container: name.to_owned(),
+            runtime_id: format!("id-{name}"),
+            state,
+            address: None,
+        }
+    };
+    (text != "?").then(|| text.split_whitespace().map(observed).collect())
+}
+
+fn print(step: &Step) -> String {
+    match step {
+        Step::Record(Record::To(status)) => format!("to {}", status.as_str()),
+        Step::Record(Record::Die(stop)) => format!("die {}: {}", stop.code.as_str(), stop.reason),
+        Step::Record(record) => format!("{record:?}").to_lowercase(),
+        Step::Create(name) => format!("create {name}"),
+        Step::Start(name) => format!("start {name}"),
+        Step::Stop(names) => format!("stop {}", names.join(" ")),
+        Step::Remove(names) => format!("remove {}", names.join(" ")),
+        Step::Wait(None) => "wait".to_owned(),
+        Step::Wait(Some(until)) => format!("wait {} ms", until.since(NOW).as_millis()),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn with(task_text: &str, seen_text: &str, facts: &Facts, expected: &str) {
+    let shown = shown(seen_text);
+    let seen = shown.as_deref().map_or(Seen::Unknown, Seen::Known);
+    let step = next(&task(task_text), &definition(), seen, facts, NOW);
+    assert_eq!(print(&step), expected, "{task_text} / {seen_text}");
+}
+
+fn check(task_text: &str, seen_text: &str, expected: &str) {
+    with(task_text, seen_text, &Facts::default(), expected);
+}
+
+#[test]
+fn task_comes_up_container_by_container() {
+    check("PROVISIONING", "?", "to PENDING");
+    check("PENDING", "?", "look");
+    check("PENDING", "", "create app");
+    check("PENDING", "app=created", "create log");
+    check("PENDING", "app=created log=created", "start app");
+    check("PENDING", "app=running log=created", "start log");
+    check("PENDING", "app=running log=running", "activate");
+    check("ACTIVATING app=running log=running", "app=running log=running", "to RUNNING");
+    check("ACTIVATING app=running log=running", "?", "to RUNNING");
+    check("RUNNING app=running log=running", "?", "wait");
+}
+
+#[test]
+fn task_without_an_address_is_not_registered() {
+    let facts = Facts { registers: true, ..Facts::default() };
+    with("PENDING", "app=running log=running", &facts, "look");
+}
+
+#[test]
+fn essential_container_s_end_ends_the_task() {
+    let running = "RUNNING app=running log=running";
+    check(
+        running,
+        "app=exit3 log=running",
+        "die EssentialContainerExited: Essential container in task exited: app (exit code 3)",
+    );
+    check(
+        running,
+        "app=oom log=running",
+        "die EssentialContainerExited: Essential container in task exited: app \
+         (OutOfMemoryError: Container killed due to memory usage)",
+    );
+    check(
+        running,
+        "log=running",
+        "die EssentialContainerExited: Essential container in task exited: app \
+         (ContainerVanishedError: the runtime no longer has this container)",
+    );
+    check(
+        "PENDING",
+        "app=exit1 log=created",
+        "die TaskFailedToStart: Task failed to start: app: essential container exited \
+         (exit code 1)",
+    );
+    check(
+        "ACTIVATING app=running log=running",
+        "app=exit log=running",
+        "die TaskFailedToStart: Task failed to start: app: essential container exited \
+         (exit code unknown)",
+    );
+}
+
+#[test]
+fn dispensable_container_s_end_is_only_recorded() {
+    let both = "app=running log=exit0";
+    check("RUNNING app=running log=running", both, "containers");
+    check("PENDING", both, "activate");
+    // Removed from outside after it had ended: not made again.
+    check("PENDING log=stopped", "app=running", "activate");
+}
+
+#[test]
+fn container_that_cannot_be_started_fails_the_task() {
+    let failure = Some(("app".to_owned(), "CannotStartContainerError: no such file".to_owned()));
+    let facts = Facts { failure, ..Facts::default() };
+    with(
+        "PENDING",
+        "app=created log=created",
+        &facts,
+        "die TaskFailedToStart: Task failed to start: app: CannotStartContainerError: no such file",
+    );
+    with("PENDING stopping", "app=created", &facts, "deregister");
+}
+
+#[test]
+fn every_stop_begins_with_the_registrations() {
+    for status in ["PROVISIONING", "PENDING", "ACTIVATING", "RUNNING"] {
+        check(&format!("{status} stopping"), "app=running log=running", "deregister");
+        check(&format!("{status} stopping"), "?", "deregister");
+    }
+}
+
+fn drain(acknowledged: Acknowledged, in_flight: i64, cached_ms: u64, deadline_ms: u64) -> Facts {
+    let at = |ms| Timestamp(NOW.0 + ms * 1000);
+    let (cached_until, deadline) = (at(cached_ms), at(deadline_ms));
+    let drain = Drain { acknowledged, in_flight, cached_until, deadline, registered: true };
+    Facts { drain, ..Facts::default() }
+}
+
+#[test]
+fn drain_waits_for_the_data_threads_the_exchanges_and_the_caches() {
+    use Acknowledged::{Silent, Waiting, Yes};
+    let check = |facts: &Facts, expected: &str| {
+        let task = "DEACTIVATING stopping app=running log=running";
+        with(task, "app=running log=running", facts, expected);
+        with(task, "?", facts, expected);
+    };
+    check(&drain(Waiting, 0, 0, 300_000), "acknowledge");
+    check(&drain(Yes, 2, 0, 300_000), "wait 10 ms");
+    check(&drain(Yes, 2, 0, 4), "wait 4 ms");
+    check(&drain(Yes, 0, 5_000, 300_000), "wait 5000 ms");
+    check(&drain(Yes, 0, 0, 300_000), "to STOPPING");
+    check(&drain(Silent, 0, 0, 300_000), "wait 300000 ms");
+    for acknowledged in [Waiting, Silent, Yes] {
+        check(&drain(acknowledged, 9, 9_000, 0), "to STOPPING");
+    }
+}
+
+#[test]
+fn dead_task_is_not_drained() {
+    let facts = drain(Acknowledged::Waiting, 3, 5_000, 300_000);
+    let task = "DEACTIVATING stopping app=running log=running";
+    with(task, "app=exit1 log=running", &facts, "to STOPPING");
+    with(task, "", &facts, "to STOPPING");
+    with("DEACTIVATING stopping app=stopped", "?", &facts, "to STOPPING");
+    with("DEACTIVATING stopping", "app=created", &facts, "to STOPPING");
+}
+
+#[test]
+fn task_goes_down_and_nothing_is_concluded_from_silence() {
+    check("STOPPING stopping", "?", "look");
+    check("STOPPING stopping", "app=running log=running", "stop log app");
+    check("STOPPING stopping", "app=exit0 log=running", "stop log");
+    check("STOPPING stopping", "app=exit0 log=exit0", "to DEPROVISIONING");
+    check("DEPROVISIONING stopping", "?", "look");
+    check("DEPROVISIONING stopping", "app=exit0 log=exit0", "remove app log");
+    check("DEPROVISIONING stopping", "app=running", "stop app");
+    check("DEPROVISIONING stopping", "", "finish");
+    check("STOPPED stopping", "app=running", "end");
+}

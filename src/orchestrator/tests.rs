@@ -1,0 +1,300 @@
+//! Facts about the whole loop, on the simulated runtime and in virtual time.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{
+    Account, Cluster, ContainerDefinition, HealthCheck, Owner, PortMapping, Protocol, Service,
+    ServiceKey, ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition,
+    Transport, Verdict, VerdictState,
+};
+use crate::routing::{Context, Publisher, Slot};
+use crate::runtime::ContainerSpec;
+use crate::runtime::sim::{EffectKind, Faults, Sim};
+use crate::state::{MemoryJournal, Tx};
+
+const DELAY: Duration = Duration::from_secs(30);
+
+fn definition() -> TaskDefinition {
+    let container = ContainerDefinition {
+        name: "app".to_owned(),
+        image: None,
+        entry_point: Vec::new(),
+        command: Vec::new(),
+        environment: BTreeMap::new(),
+        working_directory: None,
+        user: None,
+        essential: true,
+        port_mappings: vec![PortMapping {
+            container_port: 80,
+            protocol: Transport::Tcp,
+            name: None,
+        }],
+        stop_timeout: Duration::from_secs(5),
+        cpu: None,
+        memory_mib: None,
+        docker_labels: BTreeMap::new(),
+    };
+    let containers = vec![container];
+    TaskDefinition { family: "web".into(), revision: 1, containers, cpu: None, memory_mib: None }
+}
+
+fn key() -> ServiceKey {
+    ServiceKey { cluster: "c".into(), name: "web".into() }
+}
+
+/// A service of `count` tasks in group `g`.
+fn furnish(tx: &mut Tx<'_>, count: u32) {
+    tx.put(Cluster { name: "c".into(), owner: Owner::File });
+    tx.put(definition());
+    tx.put(TargetGroup {
+        name: "g".into(),
+        id: "0".repeat(16),
+        protocol: Protocol::Http,
+        port: 80,
+        health_check: HealthCheck::defaults(Protocol::Http),
+        deregistration_delay: DELAY,
+        owner: Owner::File,
+    });
+    tx.put(Service {
+        key: key(),
+        definition: definition().key(),
+        desired_count: count,
+        load_balancers: vec![ServiceTargetGroup { group: "g".into(), container_port: 80 }],
+        discovery: None,
+        minimum_healthy_percent: 100,
+        maximum_percent: 200,
+        health_check_grace_period: Duration::ZERO,
+        status: ServiceStatus::Active,
+        owner: Owner::File,
+        created_at: Timestamp(0),
+    });
+}
+
+struct House {
+    journal: MemoryJournal,
+    sim: Sim,
+    store: Store,
+    slot: Slot,
+    reader: Reader,
+    work: JoinSet<()>,
+}
+
+impl House {
+    fn new() -> Self {
+        Self::on(MemoryJournal::default(), Sim::new(1))
+    }
+
+    fn on(journal: MemoryJournal, sim: Sim) -> Self {
+        let store = Store::memory(&journal).unwrap();
+        let metrics = Metrics::new(1);
+        let reader = Reader::new(&metrics);
+        let account = Account { region: "local".into(), id: "0".repeat(12) };
+        let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
+        let slot = reader.register();
+        let clock = Clock::paused(Timestamp::from_millis(1_700_000_000_000));
+        let settings =
+            Settings { addresses: Some("127.64.0.0/24".parse().unwrap()), ..Settings::default() };
+        let publisher = Publisher::new(store.clone(), reader.clone(), context);
+        let orchestrator = Orchestrator::new(
+            store.clone(),
+            reader.clone(),
+            Arc::new(sim.clone()),
+            settings,
+            clock,
+            fastrand::Rng::with_seed(1),
+            metrics,
+        );
+        let mut work = JoinSet::new();
+        work.spawn(publisher.run(CancellationToken::new()));
+        work.spawn(orchestrator.run(CancellationToken::new()));
+        Self { journal, sim, store, slot, reader, work }
+    }
+
+    async fn scale(&self, count: u32) {
+        let change = move |tx: &mut Tx<'_>| {
+            furnish(tx, count);
+            Ok::<_, StoreError>(())
+        };
+        self.store.update(change).await.unwrap();
+    }
+
+    /// The data thread acknowledges what is published, and every registration is healthy.
+    fn serve(&self) {
+        self.slot.acknowledge(self.reader.load().generation);
+        let state = self.store.read();
+        let fresh = state.targets.keys().filter(|id| state.verdict(**id).is_none());
+        let verdicts = fresh.map(|id| Verdict {
+            target: *id,
+            state: VerdictState::Healthy,
+            reason: None,
+            description: String::new(),
+            since: Timestamp(0),
+        });
+        let verdicts: Vec<_> = verdicts.collect();
+        let _ = self.store.update_riding(|tx| verdicts.into_iter().for_each(|row| tx.put(row)));
+    }
+
+    /// Serves until `holds`.
+    async fn until(&self, what: &str, holds: impl Fn(&State) -> bool) {
+        for _ in 0..6_000 {
+            self.serve();
+            if holds(&self.store.read()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never: {what}; {:#?}", self.store.read().progress);
+    }
+
+    /// How often something was done, over all containers.
+    fn effects(&self, which: impl Fn(&EffectKind) -> bool) -> usize {
+        self.sim.history().iter().filter(|effect| which(&effect.kind)).count()
+    }
+
+    async fn crash(mut self) -> (MemoryJournal, Sim) {
+        self.work.shutdown().await;
+        (self.journal, self.sim)
+    }
+}
+
+fn is_steady(state: &State) -> bool {
+    state.progress.get(&key()).is_some_and(|progress| progress.steady)
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_adopts_every_task_and_starts_none() {
+    let house = House::new();
+    house.scale(3).await;
+    house.until("steady", is_steady).await;
+    let tasks = house.store.read().tasks.clone();
+    let (journal, sim) = house.crash().await;
+    let house = House::on(journal, sim);
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(house.store.read().tasks, tasks);
+    assert_eq!(house.effects(|kind| *kind == EffectKind::Created), 3);
+    assert_eq!(house.effects(|kind| *kind == EffectKind::Removed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn task_that_died_while_nobody_looked_is_replaced_after_the_restart() {
+    let house = House::new();
+    house.scale(2).await;
+    house.until("steady", is_steady).await;
+    let victim = house.sim.running()[0].clone();
+    let (journal, sim) = house.crash().await;
+    assert!(sim.kill(&victim.0, &victim.1, 137));
+    let house = House::on(journal, sim);
+    let replaced = |state: &State| {
+        state.tasks[&victim.0].known == TaskStatus::Stopped && state.tasks.len() == 3
+    };
+    house.until("replaced", replaced).await;
+    let task = house.store.read().tasks[&victim.0].clone();
+    assert_eq!(task.stop.as_ref().unwrap().code, StopCode::EssentialContainerExited);
+    assert_eq!(task.containers[0].exit_code, Some(137));
+}
+
+#[tokio::test(start_paused = true)]
+async fn runtime_that_does_not_answer_stops_nothing() {
+    let house = House::new();
+    house.scale(2).await;
+    house.until("steady", is_steady).await;
+    let (journal, sim) = house.crash().await;
+    sim.outage(Duration::from_secs(600));
+    let house = House::on(journal, sim);
+    tokio::time::sleep(Duration::from_secs(590)).await;
+    assert_eq!(house.store.read().tasks.values().filter(|task| task.is_live()).count(), 2);
+    assert_eq!(house.store.read().tasks.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_data_thread_costs_the_full_deregistration_delay() {
+    let house = House::new();
+    house.scale(1).await;
+    house.until("steady", is_steady).await;
+    let began = clock::instant();
+    house.scale(0).await;
+    tokio::time::sleep(DELAY - Duration::from_secs(1)).await;
+    assert_eq!(house.effects(|kind| *kind == EffectKind::StopSignalled), 0);
+    while house.effects(|kind| *kind == EffectKind::StopSignalled) == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(began.elapsed() < DELAY + Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_task_is_stopped_as_soon_as_the_data_threads_know() {
+    let house = House::new();
+    house.scale(1).await;
+    house.until("steady", is_steady).await;
+    let began = clock::instant();
+    house.scale(0).await;
+    let gone = |state: &State| state.tasks.values().all(|t| t.known == TaskStatus::Stopped);
+    house.until("stopped", gone).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(house.store.read().quarantine.len(), 1);
+    house.until("address rested", |state| state.quarantine.is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn death_ejects_the_endpoint_before_any_commit() {
+    let house = House::new();
+    house.scale(1).await;
+    house.until("steady", is_steady).await;
+    house.journal.set_failing(true);
+    let (task, container) = house.sim.running().remove(0);
+    house.sim.kill(&task, &container, 1);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(house.reader.load().endpoints.values().all(|endpoint| endpoint.is_ejected()));
+    assert!(house.store.read().tasks[&task].is_live(), "nothing could be written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn task_that_cannot_start_backs_off_and_says_why() {
+    let house = House::new();
+    house.sim.set_faults(Faults { start_error: 1.0, ..Faults::default() });
+    house.scale(1).await;
+    let failures = |count| {
+        move |state: &State| state.progress.get(&key()).is_some_and(|p| p.backoff.failures == count)
+    };
+    house.until("three failures", failures(3)).await;
+    let third = clock::instant();
+    house.until("four failures", failures(4)).await;
+    assert!(third.elapsed() >= Duration::from_secs(9), "{:?}", third.elapsed());
+    let state = house.store.read();
+    let backoff = &state.progress[&key()].backoff;
+    let reason = backoff.reason.as_deref().unwrap();
+    assert!(reason.contains("CannotStartContainerError"), "{reason}");
+    house.sim.set_faults(Faults::default());
+    house.until("steady", is_steady).await;
+}
+
+async fn stray(sim: &Sim, task: &str) {
+    let id = TaskId::from(task);
+    let spec = ContainerSpec::new(&id, "c", &definition(), "app", None).unwrap();
+    sim.create(&spec).await.unwrap();
+    sim.start(&id, "app").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn container_of_an_unknown_task_goes_after_its_grace() {
+    let house = House::new();
+    house.scale(1).await;
+    house.until("steady", is_steady).await;
+    stray(&house.sim, "stray").await;
+    tokio::time::sleep(Duration::from_secs(115)).await;
+    assert_eq!(house.sim.running().len(), 2);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(house.sim.observed().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_that_a_lost_store_does_not_know_are_kept() {
+    let sim = Sim::new(1);
+    stray(&sim, "stray").await;
+    let house = House::on(MemoryJournal::default(), sim);
+    house.scale(1).await;
+    house.until("steady", is_steady).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(house.sim.running().len(), 2);
+}

@@ -1,0 +1,91 @@
+//! ECS's own words for service events and stop reasons.
+//!
+//! **Invariant:** people and scripts match on these texts, so each is written once, here.
+
+use crate::model::{DeploymentId, ServiceKey, TaskId};
+
+pub(super) const EXITED: &str = "Essential container in task exited";
+pub(super) const FAILED_TO_START: &str = "Task failed to start";
+pub(super) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
+pub(super) const VANISHED: &str =
+    "ContainerVanishedError: the runtime no longer has this container";
+pub(super) const LEAVING: &str = "Roadstead ends, and on_exit tells it to stop its tasks";
+
+/// Also ECS's words for what a deployment stops.
+pub(super) fn scaling(deployment: Option<&DeploymentId>) -> String {
+    match deployment {
+        Some(id) => format!("Scaling activity initiated by (deployment {id})"),
+        None => "Scaling activity initiated by its service".to_owned(),
+    }
+}
+
+pub(super) fn failed_checks(group_arn: &str) -> String {
+    format!("Task failed ELB health checks in (target-group {group_arn})")
+}
+
+fn tasks(ids: &[TaskId]) -> String {
+    ids.iter().map(|id| format!(" (task {id})")).collect()
+}
+
+pub(super) fn started(service: &ServiceKey, ids: &[TaskId]) -> String {
+    format!("(service {}) has started {} tasks:{}.", service.name, ids.len(), tasks(ids))
+}
+
+pub(super) fn stopped(service: &ServiceKey, ids: &[TaskId]) -> String {
+    format!("(service {}) has stopped {} running tasks:{}.", service.name, ids.len(), tasks(ids))
+}
+
+pub(super) fn registered(service: &ServiceKey, count: usize, group_arn: &str) -> String {
+    format!("(service {}) registered {count} targets in (target-group {group_arn})", service.name)
+}
+
+pub(super) fn deregistered(service: &ServiceKey, count: usize, group_arn: &str) -> String {
+    format!("(service {}) deregistered {count} targets in (target-group {group_arn})", service.name)
+}
+
+pub(super) fn draining(service: &ServiceKey, count: usize) -> String {
+    format!("(service {}) has begun draining connections on {count} tasks.", service.name)
+}
+
+pub(super) fn completed(service: &ServiceKey, deployment: &DeploymentId) -> String {
+    format!("(service {}) (deployment {deployment}) deployment completed.", service.name)
+}
+
+pub(super) fn steady(service: &ServiceKey) -> String {
+    format!("(service {}) has reached a steady state.", service.name)
+}
+
+pub(super) fn inconsistent(service: &ServiceKey) -> String {
+    format!("(service {}) is unable to consistently start tasks successfully.", service.name)
+}
+
+pub(super) fn no_address(service: &ServiceKey) -> String {
+    format!(
+        "(service {}) was unable to place a task because no container instance met all of its \
+         requirements. The address pool has no free address.",
+        service.name
+    )
+}
+
+pub(super) fn stuck(service: &ServiceKey) -> String {
+    format!(
+        "(service {}) was unable to stop or start tasks during a deployment because of the service \
+         deployment configuration. Update the minimumHealthyPercent or maximumPercent value and \
+         try again.",
+        service.name
+    )
+}
+
+pub(super) fn unhealthy(
+    service: &ServiceKey,
+    task: &TaskId,
+    port: u16,
+    group_arn: &str,
+    reason: &str,
+) -> String {
+    format!(
+        "(service {}) (task {task}) (port {port}) is unhealthy in (target-group {group_arn}) \
+         due to (reason {reason}).",
+        service.name
+    )
+}

@@ -1,0 +1,301 @@
+//! The worker of one task: asks for the next step and performs it, one after the other.
+//!
+//! **Invariant:** what an effect is for is durable before the effect; every effect may be made
+//! again. A worker that is dropped leaves its task as it is: the next one goes on from the records
+//! and the runtime.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+
+use super::drain::Draining;
+use super::record::{self, Evidence};
+use super::shared::Shared;
+use super::step::{self, Facts, Record, Seen, Step};
+use crate::clock::{self, Instant};
+use crate::metrics::Counter;
+use crate::model::{Observed, Task, TaskDefinition, TaskId, TaskStatus};
+use crate::runtime::{ContainerSpec, RuntimeError};
+use crate::state::StoreError;
+
+/// Waits after failed calls: doubling from here (ours) …
+const RETRY: Duration = Duration::from_millis(200);
+/// … up to here (ours: a full pass).
+const RETRY_MOST: Duration = Duration::from_secs(10);
+
+/// How the loop reaches a worker.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    wake: Notify,
+    /// It waits for the runtime's next answer, whatever that is.
+    looking: AtomicBool,
+}
+
+impl Desk {
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Asks to be woken by the next look, whatever it shows.
+    fn look(&self) {
+        self.looking.store(true, Ordering::Release);
+    }
+
+    /// Whether the worker waits for a look; once.
+    pub(super) fn take_looking(&self) -> bool {
+        self.looking.swap(false, Ordering::AcqRel)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    id: TaskId,
+    desk: Arc<Desk>,
+    rng: fastrand::Rng,
+    evidence: Evidence,
+    /// The tick of the last effect.
+    trust: u64,
+    /// Calls that failed in a row, and when the next may be made.
+    errors: u32,
+    retry_at: Option<Instant>,
+    draining: Option<Draining>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        task: &Task,
+        desk: &Arc<Desk>,
+        rng: fastrand::Rng,
+    ) -> Self {
+        // Effects follow PENDING, which is durable first: before it there is nothing to be found.
+        let shown = (task.known == TaskStatus::Provisioning).then(Vec::new);
+        let trust = if shown.is_some() { shared.sight.tick() } else { 0 };
+        Self {
+            shared: Arc::clone(shared),
+            id: task.id.clone(),
+            desk: Arc::clone(desk),
+            rng,
+            evidence: Evidence { shown, failure: None },
+            trust,
+            errors: 0,
+            retry_at: None,
+            draining: None,
+        }
+    }
+
+    /// Works until the task is STOPPED or forgotten.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.refresh();
+            let Some((task, definition, facts)) = self.look_up() else { return };
+            let seen = self.evidence.shown.as_deref().map_or(Seen::Unknown, Seen::Known);
+            let now = self.shared.clock.now();
+            let step = step::next(&task, &definition, seen, &facts, now);
+            if step == Step::End {
+                return;
+            }
+            tracing::trace!(task = %self.id, ?step, "step");
+            self.perform(step, &task, &definition).await;
+        }
+    }
+
+    /// Takes over what the runtime showed, if that is newer than the last effect.
+    fn refresh(&mut self) {
+        let Some(look) = self.shared.sight.latest() else { return };
+        if look.started > self.trust {
+            self.evidence.shown = Some(look.containers.get(&self.id).cloned().unwrap_or_default());
+        } else {
+            // Too old to believe, but the next look may show the same: it has to wake us even then.
+            self.desk.look();
+        }
+    }
+
+    fn look_up(&mut self) -> Option<(Arc<Task>, Arc<TaskDefinition>, Facts)> {
+        let state = self.shared.store.read();
+        let task = Arc::clone(state.tasks.get(&self.id)?);
+        let definition = Arc::clone(state.definitions.get(&task.definition)?);
+        if task.known == TaskStatus::Deactivating && self.draining.is_none() {
+            self.draining = Some(Draining::of_task(&state, &task, self.shared.clock.now()));
+        }
+        let registers = record::service(&state, &task)
+            .is_some_and(|s| !s.load_balancers.is_empty() || s.discovery.is_some());
+        let drain = self.draining.as_ref().map(|draining| draining.facts(&self.shared));
+        let failure = self.evidence.failure.clone();
+        Some((task, definition, Facts { registers, drain: drain.unwrap_or_default(), failure }))
+    }
+
+    async fn perform(&mut self, step: Step, task: &Arc<Task>, definition: &TaskDefinition) {
+        let effect = !matches!(step, Step::Wait(_) | Step::Look | Step::Acknowledge | Step::End);
+        if effect && let Some(at) = self.retry_at.filter(|at| *at > clock::instant()) {
+            self.pause(Some(at)).await;
+            return;
+        }
+        match step {
+            Step::Record(record) => self.commit(task, record).await,
+            Step::Create(name) => self.create(task, definition, &name).await,
+            Step::Start(name) => {
+                let started = self.shared.runtime.start(&self.id, &name).await;
+                let errors = self.shared.meters.start_errors.clone();
+                self.made(&name, started, &errors);
+            }
+            Step::Acknowledge => self.acknowledge().await,
+            Step::Stop(names) => self.stop(definition, &names).await,
+            Step::Remove(names) => self.remove(&names).await,
+            Step::Look => {
+                self.desk.looking.store(true, Ordering::Release);
+                self.shared.sight.ask();
+                self.pause(Some(clock::instant() + self.shared.settings.full_pass)).await;
+            }
+            Step::Wait(until) => {
+                let now = self.shared.clock.now();
+                self.pause(until.map(|until| clock::instant() + until.since(now))).await;
+            }
+            Step::End => {}
+        }
+    }
+
+    /// Waits for a wake-up, or until then.
+    async fn pause(&self, until: Option<Instant>) {
+        tokio::select! {
+            biased;
+            () = self.desk.wake.notified() => {}
+            () = async { match until {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            } } => {}
+        }
+    }
+
+    async fn commit(&mut self, task: &Arc<Task>, record: Record) {
+        if let Record::Die(stop) = &record {
+            tracing::info!(task = %self.id, reason = stop.reason, "task died");
+            self.shared.eject(&self.id);
+        }
+        let now = self.shared.clock.now();
+        let drained = record == Record::To(TaskStatus::Stopping);
+        let (before, evidence) = (Arc::clone(task), self.evidence.clone());
+        let settings = Arc::clone(&self.shared.settings);
+        let written = self.shared.store.update(move |tx| {
+            Ok::<_, StoreError>(record::write(tx, &before, &record, &evidence, &settings, now))
+        });
+        match written.await {
+            Ok(committed) => {
+                self.succeeded();
+                if drained
+                    && committed.value
+                    && let Some(draining) = &self.draining
+                {
+                    draining.measure(&self.shared, now);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(task = %self.id, %error, "next status could not be written");
+                self.failed();
+            }
+        }
+    }
+
+    async fn create(&mut self, task: &Task, definition: &TaskDefinition, name: &str) {
+        let cluster = task.cluster.as_str();
+        let Some(spec) = ContainerSpec::new(&self.id, cluster, definition, name, task.address)
+        else {
+            return;
+        };
+        let created = self.shared.runtime.create(&spec).await;
+        let errors = self.shared.meters.create_errors.clone();
+        self.made(name, created, &errors);
+    }
+
+    /// The answer to a create or a start.
+    fn made(&mut self, name: &str, answer: Result<Observed, RuntimeError>, errors: &Counter) {
+        self.trust = self.shared.sight.tick();
+        match answer {
+            Ok(observed) => {
+                self.succeeded();
+                let shown = self.evidence.shown.get_or_insert_default();
+                shown.retain(|container| container.container != name);
+                shown.push(observed);
+            }
+            Err(error) => {
+                errors.add(self.shared.metrics.control(), 1);
+                tracing::warn!(task = %self.id, container = name, %error, "not brought up");
+                // It may be there all the same.
+                self.evidence.shown = None;
+                if error.is_passing() {
+                    self.failed();
+                } else {
+                    self.evidence.failure = Some((name.to_owned(), error.to_string()));
+                }
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self) {
+        let Some(draining) = &mut self.draining else { return };
+        let deadline = draining.facts(&self.shared).deadline;
+        let left = deadline.since(self.shared.clock.now());
+        tokio::select! {
+            biased;
+            () = draining.acknowledge(&self.shared) => {}
+            () = self.desk.wake.notified() => {}
+            () = tokio::time::sleep(left) => {}
+        }
+    }
+
+    async fn stop(&mut self, definition: &TaskDefinition, names: &[String]) {
+        let stops = names.iter().map(|name| {
+            let grace = definition.container(name).map(|container| container.stop_timeout);
+            let grace = grace.unwrap_or_else(|| definition.stop_timeout());
+            self.shared.runtime.stop(&self.id, name, grace)
+        });
+        let answers = join_all(stops).await;
+        self.trust = self.shared.sight.tick();
+        // Its exit code is still to be seen.
+        self.evidence.shown = None;
+        self.count(answers, &self.shared.meters.stop_errors.clone());
+    }
+
+    async fn remove(&mut self, names: &[String]) {
+        let removals = names.iter().map(|name| self.shared.runtime.remove(&self.id, name));
+        let answers = join_all(removals).await;
+        self.trust = self.shared.sight.tick();
+        if answers.iter().all(Result::is_ok) {
+            self.evidence.shown = Some(Vec::new());
+        } else {
+            self.evidence.shown = None;
+        }
+        self.count(answers, &self.shared.meters.remove_errors.clone());
+    }
+
+    fn count(&mut self, answers: Vec<Result<(), RuntimeError>>, errors: &Counter) {
+        let gone = |error: &RuntimeError| matches!(error, RuntimeError::Vanished(_));
+        let failed: Vec<_> =
+            answers.into_iter().filter_map(Result::err).filter(|error| !gone(error)).collect();
+        if failed.is_empty() {
+            self.succeeded();
+            return;
+        }
+        for error in failed {
+            errors.add(self.shared.metrics.control(), 1);
+            tracing::warn!(task = %self.id, %error, "container not taken down");
+        }
+        self.failed();
+    }
+
+    fn succeeded(&mut self) {
+        (self.errors, self.retry_at) = (0, None);
+    }
+
+    /// The next call waits; half of the wait is chance, so that many tasks do not come back at
+    /// once.
+    fn failed(&mut self) {
+        let most = RETRY.saturating_mul(1 << self.errors.min(10)).min(RETRY_MOST);
+        self.errors = self.errors.saturating_add(1);
+        self.retry_at = Some(clock::instant() + most.mul_f64(0.5 + self.rng.f64() / 2.0));
+    }
+}

@@ -1,0 +1,298 @@
+//! State → Routing. Pure, and incremental: what did not change is shared with the previous
+//! snapshot.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{
+    Forwarding, ListenerMetrics, OwnResponses, RoutedAction, RoutedListener, Routing, SocketKey,
+};
+use crate::balance::{Endpoint, Group, GroupMetrics};
+use crate::metrics::{Metrics, names};
+use crate::model::{
+    Account, Action, Listener, RegistrationId, Target, TargetGroup, TargetGroupName, Verdict,
+    VerdictState,
+};
+use crate::rules::Matcher;
+use crate::state::{State, Table, changed};
+use crate::zone::{ZoneContext, Zones};
+
+/// What compiling needs beside the State.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub account: Account,
+    /// The domain of load balancers' DNS names.
+    pub domain: String,
+    pub metrics: Metrics,
+}
+
+/// The tables that endpoints and groups were compiled from.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    target_groups: Table<TargetGroupName, TargetGroup>,
+    targets: Table<RegistrationId, Target>,
+    verdicts: Table<RegistrationId, Verdict>,
+}
+
+/// Compiles `state`; endpoints, counters and unchanged groups and listeners are taken over from
+/// `previous`.
+#[must_use]
+pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing {
+    let registered = changed(&previous.inputs.targets, &state.targets);
+    let endpoints = endpoints(state, previous, &registered, context);
+    let touched = touched(state, &previous.inputs, &registered);
+    let groups = groups(state, previous, &touched, context, &endpoints);
+    let listeners = listeners(state, previous, context, &groups);
+    let zone_context = ZoneContext {
+        region: context.account.region.clone(),
+        domain: context.domain.clone(),
+        threads: context.metrics.threads(),
+    };
+    let zones = Arc::new(Zones::compile(state, &previous.zones, &zone_context));
+    let inputs = Inputs {
+        target_groups: Arc::clone(&state.target_groups),
+        targets: Arc::clone(&state.targets),
+        verdicts: Arc::clone(&state.verdicts),
+    };
+    Routing { generation: state.generation, listeners, groups, endpoints, zones, inputs }
+}
+
+/// `registered` are the ids whose rows came, changed or went.
+fn endpoints(
+    state: &State,
+    previous: &Routing,
+    registered: &[RegistrationId],
+    context: &Context,
+) -> Arc<HashMap<RegistrationId, Arc<Endpoint>>> {
+    if registered.is_empty() {
+        return Arc::clone(&previous.endpoints);
+    }
+    let mut endpoints = HashMap::clone(&previous.endpoints);
+    for id in registered {
+        let Some(target) = state.targets.get(id) else {
+            endpoints.remove(id);
+            continue;
+        };
+        endpoints.entry(*id).or_insert_with(|| {
+            let (group, task) = (target.group.clone(), target.task.clone());
+            let address = target.socket_address();
+            Arc::new(Endpoint::new(target.id, address, group, task, &context.metrics))
+        });
+    }
+    Arc::new(endpoints)
+}
+
+/// The groups that may differ from those of before: of all others neither row, targets nor verdicts
+/// changed.
+fn touched(
+    state: &State,
+    previous: &Inputs,
+    registered: &[RegistrationId],
+) -> HashSet<TargetGroupName> {
+    let judged = changed(&previous.verdicts, &state.verdicts);
+    let before = registered.iter().filter_map(|id| previous.targets.get(id));
+    let now = registered.iter().chain(&judged).filter_map(|id| state.targets.get(id));
+    let mut touched: HashSet<_> = before.chain(now).map(|target| target.group.clone()).collect();
+    touched.extend(changed(&previous.target_groups, &state.target_groups));
+    touched
+}
+
+/// The members of one group, by what may be done with them.
+#[derive(Default)]
+struct Members {
+    active: Vec<Arc<Endpoint>>,
+    healthy: Vec<Arc<Endpoint>>,
+    unhealthy: Vec<Arc<Endpoint>>,
+    draining: usize,
+}
+
+fn groups(
+    state: &State,
+    previous: &Routing,
+    touched: &HashSet<TargetGroupName>,
+    context: &Context,
+    endpoints: &HashMap<RegistrationId, Arc<Endpoint>>,
+) -> HashMap<TargetGroupName, Arc<Group>> {
+    if touched.is_empty() {
+        return previous.groups.clone();
+    }
+    let mut members: HashMap<&TargetGroupName, Members> = HashMap::new();
+    for target in state.targets.values().filter(|target| touched.contains(&target.group)) {
+        let group = members.entry(&target.group).or_default();
+        let Some(endpoint) = endpoints.get(&target.id) else { continue };
+        if !target.is_active() {
+            group.draining += 1;
+            continue;
+        }
+        group.active.push(Arc::clone(endpoint));
+        match state.verdict_state(target.id) {
+            VerdictState::Healthy => group.healthy.push(Arc::clone(endpoint)),
+            VerdictState::Unhealthy => group.unhealthy.push(Arc::clone(endpoint)),
+            VerdictState::Initial => {}
+        }
+    }
+    let group = |(name, configured): (&TargetGroupName, &Arc<TargetGroup>)| {
+        let old = previous.groups.get(name);
+        if let Some(old) = old
+            && !touched.contains(name)
+        {
+            return (name.clone(), Arc::clone(old));
+        }
+        let members = members.remove(name).unwrap_or_default();
+        (name.clone(), group(configured, members, old, context))
+    };
+    state.target_groups.iter().map(group).collect()
+}
+
+fn group(
+    configured: &TargetGroup,
+    members: Members,
+    old: Option<&Arc<Group>>,
+    context: &Context,
+) -> Arc<Group> {
+    let metrics = old.map_or_else(
+        || Arc::new(GroupMetrics::new(&context.metrics, configured.name.as_str())),
+        |old| Arc::clone(&old.metrics),
+    );
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let initial = members.active.len() - members.healthy.len() - members.unhealthy.len();
+    metrics.healthy.set(count(members.healthy.len()));
+    metrics.unhealthy.set(count(members.unhealthy.len()));
+    metrics.initial.set(count(initial));
+    metrics.draining.set(count(members.draining));
+    let fail_open = members.healthy.is_empty() && !members.unhealthy.is_empty();
+    let routable = if fail_open { members.unhealthy } else { members.healthy };
+    let group = Group {
+        name: configured.name.clone(),
+        arn: context.account.target_group(configured).to_string(),
+        protocol: configured.protocol,
+        endpoints: members.active,
+        routable,
+        fail_open,
+        deregistration_delay: configured.deregistration_delay,
+        cursor: old.map(|old| Arc::clone(&old.cursor)).unwrap_or_default(),
+        metrics,
+    };
+    match old {
+        Some(old) if same(old, &group) => Arc::clone(old),
+        _ => Arc::new(group),
+    }
+}
+
+fn same(old: &Group, new: &Group) -> bool {
+    let same_endpoints = |a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    old.arn == new.arn
+        && old.protocol == new.protocol
+        && old.fail_open == new.fail_open
+        && old.deregistration_delay == new.deregistration_delay
+        && same_endpoints(&old.endpoints, &new.endpoints)
+        && same_endpoints(&old.routable, &new.routable)
+}
+
+fn listeners(
+    state: &State,
+    previous: &Routing,
+    context: &Context,
+    groups: &HashMap<TargetGroupName, Arc<Group>>,
+) -> BTreeMap<SocketKey, Arc<RoutedListener>> {
+    let mut listeners = BTreeMap::new();
+    for listener in state.listeners.values() {
+        let Some(lb) = state.load_balancers.get(&listener.key.load_balancer) else { continue };
+        let address = SocketAddr::new(lb.address, listener.key.port);
+        let socket = SocketKey { address, transport: RoutedListener::transport(listener.protocol) };
+        let old = previous.listeners.get(&socket).filter(|old| old.listener.key == listener.key);
+        let same_matcher = old.filter(|old| old.listener.rules == listener.rules);
+        let Some(matcher) = same_matcher.map_or_else(
+            || Matcher::compile(&listener.rules).ok().map(Arc::new),
+            |old| Some(Arc::clone(&old.matcher)),
+        ) else {
+            tracing::error!(listener = %listener.key, "rules do not compile; it is left out");
+            continue;
+        };
+        let Some(actions) = actions(listener, groups) else { continue };
+        if let Some(old) = old
+            && Arc::ptr_eq(&old.listener, listener)
+            && Arc::ptr_eq(&old.load_balancer, lb)
+            && same_actions(&old.actions, &actions)
+        {
+            listeners.insert(socket, Arc::clone(old));
+            continue;
+        }
+        let metrics = old.map_or_else(
+            || Arc::new(ListenerMetrics::new(&context.metrics, &listener.key.to_string())),
+            |old| Arc::clone(&old.metrics),
+        );
+        let routed = RoutedListener {
+            listener: Arc::clone(listener),
+            load_balancer: Arc::clone(lb),
+            elb: lb.path(),
+            protocol: listener.protocol,
+            address,
+            matcher,
+            actions,
+            idle_timeout: lb.idle_timeout,
+            client_keep_alive: lb.client_keep_alive,
+            metrics,
+        };
+        listeners.insert(socket, Arc::new(routed));
+    }
+    listeners
+}
+
+/// None when a group is missing, which the State's referential rules exclude.
+fn actions(
+    listener: &Listener,
+    groups: &HashMap<TargetGroupName, Arc<Group>>,
+) -> Option<Vec<RoutedAction>> {
+    let action = |action: &Action| match action {
+        Action::FixedResponse(response) => Some(RoutedAction::Fixed(Arc::new(response.clone()))),
+        Action::Forward(weighted) => {
+            let found =
+                weighted.iter().map(|w| Some((Arc::clone(groups.get(&w.group)?), w.weight)));
+            let groups: Vec<_> = found.collect::<Option<_>>()?;
+            let total_weight = groups.iter().map(|(_, weight)| weight).sum();
+            (!groups.is_empty())
+                .then_some(RoutedAction::Forward(Forwarding { groups, total_weight }))
+        }
+    };
+    listener.actions().map(action).collect()
+}
+
+/// Whether both forward to the very same groups; fixed responses are part of the listener's row.
+fn same_actions(old: &[RoutedAction], new: &[RoutedAction]) -> bool {
+    let same = |(old, new): (&RoutedAction, &RoutedAction)| match (old, new) {
+        (RoutedAction::Forward(old), RoutedAction::Forward(new)) => {
+            old.groups.len() == new.groups.len()
+                && old.groups.iter().zip(&new.groups).all(|(old, new)| Arc::ptr_eq(&old.0, &new.0))
+        }
+        (RoutedAction::Fixed(_), RoutedAction::Fixed(_)) => true,
+        _ => false,
+    };
+    old.len() == new.len() && old.iter().zip(new).all(same)
+}
+
+impl ListenerMetrics {
+    fn new(metrics: &Metrics, listener: &str) -> Self {
+        let class = |class| metrics.counter(&names::LISTENER_REQUESTS, &[listener, class]);
+        let own = |code: u16| {
+            let label = if code == 0 { "other".to_owned() } else { code.to_string() };
+            (code, metrics.counter(&names::LISTENER_OWN_RESPONSES, &[listener, &label]))
+        };
+        Self {
+            connections: metrics.counter(&names::LISTENER_CONNECTIONS, &[listener]),
+            active: metrics.gauge(&names::LISTENER_ACTIVE, &[listener]),
+            rejected: metrics.counter(&names::LISTENER_REJECTED, &[listener]),
+            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
+            request_seconds: metrics.histogram(&names::LISTENER_REQUEST_SECONDS, &[listener]),
+            received: metrics.counter(&names::LISTENER_RECEIVED, &[listener]),
+            sent: metrics.counter(&names::LISTENER_SENT, &[listener]),
+            own: OwnResponses([400, 408, 414, 460, 502, 503, 504, 0].map(own)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

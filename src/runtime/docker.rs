@@ -1,0 +1,305 @@
+//! Containers on a local Docker Engine (API 1.41 and newer), through its socket.
+//!
+//! Containers have deterministic names and our labels; after a restart they are found by those.
+//! They publish no ports: they are reached at their address in the bridge network. Images are
+//! pulled when missing, without credentials. Not here: health checks, restarts (Docker's are
+//! switched off). **Invariant:** a container without this cluster's label is never touched,
+//! whatever its name.
+
+mod engine;
+mod events;
+mod shape;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use futures_util::{StreamExt, stream};
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+
+use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, START, STATS, STOP};
+use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
+use crate::clock::instant;
+use crate::model::{Observed, ObservedState, TaskId, Usage};
+
+/// Containers that a list inspects at the same time.
+const INSPECTED_AT_ONCE: usize = 16;
+/// Stop requests that are sent for one stop, each with its whole time: the daemon loses one now and
+/// then.
+const STOP_TRIES: u32 = 2;
+/// While another removal of the same container is under way.
+const REMOVE_POLL: Duration = Duration::from_millis(100);
+
+/// The Docker runtime. Dropping it leaves the containers running.
+#[derive(Debug)]
+pub struct Docker {
+    engine: Arc<Engine>,
+    cluster_uid: String,
+    network: Option<String>,
+    events: broadcast::Sender<RuntimeEvent>,
+    follower: AbortHandle,
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+impl Docker {
+    /// A runtime on the daemon at `endpoint` (`unix:///var/run/docker.sock`), which need not be up
+    /// yet. `network` is the Docker network that containers join; none means the daemon's own
+    /// bridge. Call it inside a tokio runtime.
+    pub fn connect(
+        endpoint: &str,
+        cluster_uid: &str,
+        network: Option<String>,
+    ) -> Result<Self, RuntimeError> {
+        let handle = Handle::try_current()
+            .map_err(|error| RuntimeError::Unavailable(format!("docker: {error}")))?;
+        let engine = Arc::new(Engine::new(endpoint)?);
+        let events = broadcast::Sender::new(EVENTS);
+        let follower = events::run(Arc::clone(&engine), cluster_uid.to_owned(), events.clone());
+        let follower = handle.spawn(follower).abort_handle();
+        Ok(Self { engine, cluster_uid: cluster_uid.to_owned(), network, events, follower })
+    }
+
+    fn name(&self, task: &TaskId, container: &str) -> String {
+        shape::name(&self.cluster_uid, task, container)
+    }
+
+    /// The container by its name or id, if there is one and it is ours.
+    async fn find(&self, name: &str) -> Result<Option<Observed>, Failure> {
+        let container = self.engine.inspect(name).await?;
+        Ok(container
+            .and_then(|found| shape::observed(&found, &self.cluster_uid, self.network.as_deref())))
+    }
+
+    /// The container of a call that cannot do without it.
+    async fn expect(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError> {
+        let found = self.find(&self.name(task, container)).await;
+        found.map_err(|failure| failure.into_error(RuntimeError::Unavailable))?.ok_or_else(|| {
+            RuntimeError::Vanished(format!("no container {container} of task {task}"))
+        })
+    }
+
+    async fn create_once(&self, name: &str, body: &ContainerCreateBody) -> Result<String, Failure> {
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let body = body.clone();
+        let created = self.engine.call(CREATE, |client| async move {
+            client.create_container(Some(options), body).await
+        });
+        Ok(created.await?.id)
+    }
+
+    async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
+        let pull_error = |failure: Failure| match failure {
+            Failure::Gone(text) => RuntimeError::CannotPull(text),
+            other => other.into_error(RuntimeError::CannotPull),
+        };
+        let options =
+            CreateImageOptionsBuilder::default().from_image(&shape::with_tag(image)).build();
+        let client = self.engine.client().map_err(pull_error)?;
+        let mut progress = Box::pin(client.create_image(Some(options), None, None));
+        let deadline = instant() + PULL;
+        // Pulled only while somebody reads; an error comes as one of the items.
+        loop {
+            match tokio::time::timeout(PULL_SILENCE, progress.next()).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(_))) if instant() < deadline => {}
+                Ok(Some(Err(error))) => return Err(pull_error(error.into())),
+                Ok(Some(Ok(_))) | Err(_) => {
+                    let text = format!("{image}: the pull takes too long");
+                    return Err(RuntimeError::CannotPull(text));
+                }
+            }
+        }
+    }
+
+    /// None: no container of ours runs under this id.
+    async fn running(&self, id: &str) -> Result<Option<Observed>, Failure> {
+        let found = self.find(id).await?;
+        Ok(found.filter(|observed| observed.state == ObservedState::Running))
+    }
+
+    async fn stop_once(&self, id: &str, grace: Duration) -> Result<(), Failure> {
+        // Docker counts whole seconds; rather one more than one less.
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let stopped = self.engine.call(grace + STOP, |client| async move {
+            client.stop_container(id, Some(options)).await
+        });
+        stopped.await
+    }
+
+    async fn kill(&self, id: &str) -> Result<(), Failure> {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let killed = self
+            .engine
+            .call(STOP, |client| async move { client.kill_container(id, Some(options)).await });
+        killed.await
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
+        let body = shape::request(spec, &self.cluster_uid, self.network.as_deref())?;
+        let name = self.name(&spec.task, &spec.definition.name);
+        let failed = |failure: Failure| failure.into_error(RuntimeError::CannotCreate);
+        let mut created = self.create_once(&name, &body).await;
+        if let Err(Failure::Gone(_)) = created {
+            // The image is gone; that says nothing of a container that was made of it before.
+            if let Some(found) = self.find(&name).await.map_err(failed)? {
+                return Ok(found);
+            }
+            self.pull(body.image.as_deref().unwrap_or_default()).await?;
+            created = self.create_once(&name, &body).await;
+        }
+        match created {
+            Ok(id) => Ok(Observed {
+                task: spec.task.clone(),
+                container: spec.definition.name.clone(),
+                runtime_id: id,
+                state: ObservedState::Created,
+                address: None,
+            }),
+            Err(Failure::Conflict(text)) => {
+                let found = self.find(&name).await.map_err(failed)?;
+                let is_it = |found: &Observed| {
+                    found.task == spec.task && found.container == spec.definition.name
+                };
+                found.filter(is_it).ok_or(RuntimeError::CannotCreate(text))
+            }
+            // Still no image, or no network of that name: no container has vanished.
+            Err(Failure::Gone(text)) => Err(RuntimeError::CannotCreate(text)),
+            Err(failure) => Err(failed(failure)),
+        }
+    }
+
+    async fn start(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError> {
+        let found = self.expect(task, container).await?;
+        if found.state != ObservedState::Created {
+            // Docker would start one that exited again.
+            return Ok(found);
+        }
+        let id = found.runtime_id.as_str();
+        let started =
+            self.engine.call(START, |client| async move { client.start_container(id, None).await });
+        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))?;
+        self.expect(task, container).await
+    }
+
+    async fn stop(
+        &self,
+        task: &TaskId,
+        container: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError> {
+        let failed = |failure: Failure| failure.into_error(RuntimeError::CannotStop);
+        let found = self.find(&self.name(task, container)).await.map_err(failed)?;
+        let Some(found) = found.filter(|found| found.state == ObservedState::Running) else {
+            return Ok(());
+        };
+        let id = found.runtime_id;
+        for _ in 0..STOP_TRIES {
+            match self.stop_once(&id, grace).await {
+                Ok(()) | Err(Failure::Gone(_)) => return Ok(()),
+                Err(failure) => tracing::warn!(container = id, ?failure, "docker did not stop it"),
+            }
+            // It may be gone all the same; if the daemon is, nothing may be concluded.
+            if self.running(&id).await.map_err(failed)?.is_none() {
+                return Ok(());
+            }
+        }
+        // It has had its grace more than once.
+        let killed = self.kill(&id).await;
+        match self.running(&id).await.map_err(failed)? {
+            None => Ok(()),
+            Some(_) => Err(killed.err().map_or_else(
+                || RuntimeError::Timeout(format!("{container}: still there after SIGKILL")),
+                failed,
+            )),
+        }
+    }
+
+    async fn remove(&self, task: &TaskId, container: &str) -> Result<(), RuntimeError> {
+        let failed = |failure: Failure| failure.into_error(RuntimeError::Unavailable);
+        let found = self.find(&self.name(task, container)).await.map_err(failed)?;
+        let Some(found) = found else { return Ok(()) };
+        let id = found.runtime_id.as_str();
+        let options = RemoveContainerOptionsBuilder::default().v(true).build();
+        let removed = self.engine.retry(REMOVE, |client| {
+            let options = options.clone();
+            async move { client.remove_container(id, Some(options)).await }
+        });
+        let text = match removed.await {
+            Ok(()) | Err(Failure::Gone(_)) => return Ok(()),
+            Err(Failure::Conflict(text)) => text,
+            Err(failure) => return Err(failed(failure)),
+        };
+        // It runs, or it is being removed already.
+        let deadline = instant() + REMOVE;
+        while let Some(found) = self.find(id).await.map_err(failed)? {
+            if found.state == ObservedState::Running {
+                return Err(RuntimeError::CannotStop(text));
+            }
+            if instant() >= deadline {
+                return Err(RuntimeError::Timeout(text));
+            }
+            tokio::time::sleep(REMOVE_POLL).await;
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<Observed>, RuntimeError> {
+        let failed = |failure: Failure| failure.into_error(RuntimeError::Unavailable);
+        let label = format!("{}={}", shape::LABEL_CLUSTER, self.cluster_uid);
+        let filters = [("label", vec![label])].into();
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let all = self.engine.retry(LIST, |client| {
+            let options = options.clone();
+            async move { client.list_containers(Some(options)).await }
+        });
+        let ids = all.await.map_err(failed)?.into_iter().filter_map(|summary| summary.id);
+        // Only an inspection tells the exit code.
+        let mut found = stream::iter(ids)
+            .map(|id| async move { self.find(&id).await })
+            .buffer_unordered(INSPECTED_AT_ONCE);
+        let mut observed = Vec::new();
+        while let Some(one) = found.next().await {
+            observed.extend(one.map_err(failed)?);
+        }
+        Ok(observed)
+    }
+
+    async fn usage(&self, task: &TaskId, container: &str) -> Result<Usage, RuntimeError> {
+        let found = self.expect(task, container).await?;
+        if found.state != ObservedState::Running {
+            return Ok(Usage::default());
+        }
+        let id = found.runtime_id.as_str();
+        // One shot: without it the daemon waits for a second sample.
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let stats = self.engine.call(STATS, |client| async move {
+            Box::pin(client.stats(id, Some(options))).next().await.transpose()
+        });
+        match stats.await.map_err(|failure| failure.into_error(RuntimeError::Unavailable))? {
+            Some(stats) => Ok(shape::usage(&stats)),
+            None => Err(RuntimeError::Vanished(format!("no container {container} of task {task}"))),
+        }
+    }
+
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
+        self.events.subscribe()
+    }
+}

@@ -1,0 +1,161 @@
+//! Our words and Docker's: a specification as a request, an inspected container as an observation.
+//! Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
+    ContainerStatsResponse, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
+    RestartPolicy, RestartPolicyNameEnum,
+};
+
+use crate::model::{Observed, ObservedState, TaskId, Usage};
+use crate::runtime::{ContainerSpec, RuntimeError};
+
+pub(super) const LABEL_CLUSTER: &str = "roadstead.cluster-uid";
+pub(super) const LABEL_TASK: &str = "roadstead.task";
+pub(super) const LABEL_CONTAINER: &str = "roadstead.container";
+
+/// The same bound as for the logs of processes: 16 MiB, 4 files.
+const LOG_SIZE: &str = "16m";
+const LOG_FILES: &str = "4";
+/// ECS: Linux takes no less than 2, and null, 0 and 1 all mean 2.
+const LEAST_CPU_SHARES: u32 = 2;
+
+/// Found again after a lost answer, for it follows from what is asked.
+pub(super) fn name(cluster_uid: &str, task: &TaskId, container: &str) -> String {
+    format!("roadstead-{cluster_uid}-{task}-{container}")
+}
+
+pub(super) fn request(
+    spec: &ContainerSpec,
+    cluster_uid: &str,
+    network: Option<&str>,
+) -> Result<ContainerCreateBody, RuntimeError> {
+    let definition = &spec.definition;
+    let Some(image) = definition.image.as_deref().filter(|image| !image.is_empty()) else {
+        let text = format!("container {}: image is missing", definition.name);
+        return Err(RuntimeError::CannotCreate(text));
+    };
+    let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    let log = [("max-size", LOG_SIZE), ("max-file", LOG_FILES)];
+    let host = HostConfig {
+        cpu_shares: Some(definition.cpu.unwrap_or(0).max(LEAST_CPU_SHARES).into()),
+        memory: definition.memory_mib.map(|mib| i64::from(mib) << 20),
+        network_mode: network.map(str::to_owned),
+        // A restarted daemon must not start what nobody wants any more.
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(log.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+        }),
+        ..HostConfig::default()
+    };
+    let environment = spec.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    Ok(ContainerCreateBody {
+        image: Some(image.to_owned()),
+        env: Some(environment.collect()),
+        entrypoint: some(&definition.entry_point),
+        cmd: some(&definition.command),
+        user: definition.user.clone(),
+        working_dir: definition.working_directory.clone(),
+        // Ours are the checks that count; those of an image would only fill the daemon's ring of
+        // events.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        stop_timeout: i64::try_from(definition.stop_timeout.as_secs()).ok(),
+        labels: Some(labels(spec, cluster_uid)),
+        host_config: Some(host),
+        ..ContainerCreateBody::default()
+    })
+}
+
+/// Ours win over the definition's.
+fn labels(spec: &ContainerSpec, cluster_uid: &str) -> HashMap<String, String> {
+    let mut labels: HashMap<String, String> =
+        spec.definition.docker_labels.clone().into_iter().collect();
+    let ours = [
+        (LABEL_CLUSTER, cluster_uid.to_owned()),
+        (LABEL_TASK, spec.task.to_string()),
+        (LABEL_CONTAINER, spec.definition.name.clone()),
+        ("com.amazonaws.ecs.cluster", spec.cluster.clone()),
+        ("com.amazonaws.ecs.container-name", spec.definition.name.clone()),
+        ("com.amazonaws.ecs.task-definition-family", spec.family.clone()),
+        ("com.amazonaws.ecs.task-definition-version", spec.revision.to_string()),
+    ];
+    labels.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    labels
+}
+
+/// The reference with a tag: a pull without one would fetch every tag there is.
+pub(super) fn with_tag(image: &str) -> String {
+    let last = image.rsplit('/').next().unwrap_or(image);
+    if last.contains([':', '@']) { image.to_owned() } else { format!("{image}:latest") }
+}
+
+/// None: it is not of this cluster, whatever it is called.
+pub(super) fn observed(
+    container: &ContainerInspectResponse,
+    cluster_uid: &str,
+    network: Option<&str>,
+) -> Option<Observed> {
+    let labels = container.config.as_ref()?.labels.as_ref()?;
+    if labels.get(LABEL_CLUSTER)? != cluster_uid {
+        return None;
+    }
+    let state = container.state.as_ref()?;
+    let is_running = state.running == Some(true);
+    let networks = container.network_settings.as_ref().and_then(|all| all.networks.as_ref());
+    let address = networks.filter(|_| is_running).and_then(|all| address(all, network));
+    let state = if is_running {
+        ObservedState::Running
+    } else if state.status == Some(ContainerStateStatusEnum::CREATED) {
+        ObservedState::Created
+    } else {
+        ObservedState::Exited {
+            code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+            out_of_memory: state.oom_killed == Some(true),
+        }
+    };
+    Some(Observed {
+        task: labels.get(LABEL_TASK)?.as_str().into(),
+        container: labels.get(LABEL_CONTAINER)?.clone(),
+        runtime_id: container.id.clone()?,
+        state,
+        address,
+    })
+}
+
+/// In the network asked for, else in the first by name that gives one; IPv4 before IPv6.
+fn address(networks: &HashMap<String, EndpointSettings>, network: Option<&str>) -> Option<IpAddr> {
+    let of = |endpoint: &EndpointSettings| {
+        let parse = |text: &Option<String>| text.as_deref()?.parse::<IpAddr>().ok();
+        parse(&endpoint.ip_address).or_else(|| parse(&endpoint.global_ipv6_address))
+    };
+    let wanted = network.and_then(|name| networks.get(name)).and_then(of);
+    let sorted: BTreeMap<_, _> = networks.iter().collect();
+    wanted.or_else(|| sorted.into_values().find_map(of))
+}
+
+/// As `docker stats` counts: memory without the file cache that the kernel could drop at once.
+pub(super) fn usage(stats: &ContainerStatsResponse) -> Usage {
+    let cpu = stats.cpu_stats.as_ref().and_then(|cpu| cpu.cpu_usage.as_ref()?.total_usage);
+    let memory = stats.memory_stats.as_ref();
+    let used = memory.and_then(|memory| memory.usage).unwrap_or(0);
+    let details = memory.and_then(|memory| memory.stats.as_ref());
+    // Control groups version 1 count the whole tree under another name.
+    let cache = details
+        .and_then(|all| all.get("total_inactive_file").or_else(|| all.get("inactive_file")))
+        .copied()
+        .filter(|cache| *cache < used);
+    Usage { cpu_micros: cpu.unwrap_or(0) / 1000, memory_bytes: used - cache.unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests;

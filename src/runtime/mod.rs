@@ -1,0 +1,148 @@
+//! Runtimes: what starts, stops and shows containers. Docker Engine, child processes, or a
+//! simulation.
+//!
+//! The one trait of the house. Not here: which container should run (`orchestrator` decides), what
+//! is recorded (`state`). **Invariant:** every call is idempotent: made again after a crash or a
+//! lost answer, it finds the container by its deterministic name and finishes the job. A runtime
+//! touches only containers that it labelled.
+
+pub mod docker;
+pub mod process;
+pub mod sim;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+use crate::model::{ContainerDefinition, Observed, TaskDefinition, TaskId, Usage};
+
+/// Events a slow reader may be behind before it has to look for itself.
+pub const EVENTS: usize = 1024;
+
+/// What a runtime needs to make one container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerSpec {
+    pub task: TaskId,
+    pub cluster: String,
+    pub family: String,
+    pub revision: u32,
+    pub definition: ContainerDefinition,
+    /// The task's address where the runtime takes it from us (process); none where it gives one
+    /// (Docker).
+    pub address: Option<IpAddr>,
+    /// The definition's environment and ours (`ADDRESS`, `PORT`, `TASK_ID`); ours wins.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl ContainerSpec {
+    /// The container called `container` of `definition`, as a part of `task`. None: there is no
+    /// such container.
+    #[must_use]
+    pub fn new(
+        task: &TaskId,
+        cluster: &str,
+        definition: &TaskDefinition,
+        container: &str,
+        address: Option<IpAddr>,
+    ) -> Option<Self> {
+        let container = definition.container(container)?;
+        let mut environment = container.environment.clone();
+        // Inside a Docker container the only right address to bind is any.
+        let bind = address.map_or_else(|| "0.0.0.0".to_owned(), |address| address.to_string());
+        environment.insert("ADDRESS".to_owned(), bind);
+        environment.insert("TASK_ID".to_owned(), task.to_string());
+        let own = container.port_mappings.first().map(|mapping| mapping.container_port);
+        if let Some(port) = own.or_else(|| definition.first_port()) {
+            environment.insert("PORT".to_owned(), port.to_string());
+        }
+        let mut container = container.clone();
+        container.cpu = container.cpu.or(definition.cpu);
+        container.memory_mib = container.memory_mib.or(definition.memory_mib);
+        Some(Self {
+            task: task.clone(),
+            cluster: cluster.to_owned(),
+            family: definition.family.to_string(),
+            revision: definition.revision,
+            definition: container,
+            address,
+            environment,
+        })
+    }
+}
+
+/// Something happened to a container of ours. A nudge to look, never a fact; only a death is acted
+/// on at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    Changed {
+        task: TaskId,
+        container: String,
+    },
+    Died {
+        task: TaskId,
+        container: String,
+    },
+    /// Events may have been lost: look at everything.
+    Gap,
+}
+
+/// Errors in ECS's names; `Display` is what a container's `reason` says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("CannotPullContainerError: {0}")]
+    CannotPull(String),
+    #[error("CannotCreateContainerError: {0}")]
+    CannotCreate(String),
+    #[error("CannotStartContainerError: {0}")]
+    CannotStart(String),
+    #[error("CannotStopContainerError: {0}")]
+    CannotStop(String),
+    #[error("ContainerVanishedError: {0}")]
+    Vanished(String),
+    #[error("DockerTimeoutError: {0}")]
+    Timeout(String),
+    /// The runtime itself does not answer: nothing is known, nothing may be concluded.
+    #[error("runtime unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl RuntimeError {
+    /// Whether trying the same call again later may work, without counting as the task's failure.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Timeout(_))
+    }
+}
+
+#[async_trait]
+pub trait Runtime: Send + Sync + std::fmt::Debug {
+    /// Makes the container without starting it; one that is there already is returned as it is.
+    async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError>;
+
+    /// Starts a created container; one that runs already is returned as it is. One that exited
+    /// stays so.
+    async fn start(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError>;
+
+    /// Asks the container to stop, kills it after `grace`, and returns once it is gone. One that is
+    /// not running, or not there, is stopped already.
+    async fn stop(
+        &self,
+        task: &TaskId,
+        container: &str,
+        grace: Duration,
+    ) -> Result<(), RuntimeError>;
+
+    /// Deletes a container that does not run, with all that belongs to it but its log.
+    async fn remove(&self, task: &TaskId, container: &str) -> Result<(), RuntimeError>;
+
+    /// Every container of ours, in no order.
+    async fn list(&self) -> Result<Vec<Observed>, RuntimeError>;
+
+    async fn usage(&self, task: &TaskId, container: &str) -> Result<Usage, RuntimeError>;
+
+    /// Subscribes to events from now on. Subscribe before listing, so that nothing falls between.
+    fn events(&self) -> broadcast::Receiver<RuntimeEvent>;
+}

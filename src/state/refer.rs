@@ -1,0 +1,233 @@
+//! The referential rules: what a row may name, and what may not go while it is named.
+//!
+//! Checked for every row a commit touches, against the State as it would be afterwards.
+//! **Invariant:** a refused commit changes nothing.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Action, Desired, Listener, Owner, Service, Task};
+
+use super::{Key, Row, State};
+
+/// A commit that would leave a reference without its other end, or turn a task back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("{of} names {missing}, which does not exist")]
+    Missing { of: String, missing: String },
+    #[error("{what} is in use by {by}")]
+    InUse { what: String, by: String },
+    #[error("{what} listens on {address} already")]
+    DuplicateListener { what: String, address: String },
+    #[error("task {task} would go back from {from} to {to}")]
+    Backwards { task: String, from: &'static str, to: &'static str },
+    #[error("{what}: {why}")]
+    Invalid { what: String, why: String },
+}
+
+/// Checks what the touched rows have become; `touched` holds each as it was before.
+pub(super) fn check(after: &State, touched: &BTreeMap<Key, Option<Row>>) -> Result<(), Refused> {
+    touched.iter().try_for_each(|(key, before)| match after.get(key) {
+        Some(row) => check_put(before.as_ref(), after, &row),
+        None => check_removed(after, key),
+    })
+}
+
+fn missing(of: impl Into<String>, missing: impl std::fmt::Display) -> Refused {
+    Refused::Missing { of: of.into(), missing: missing.to_string() }
+}
+
+fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refused> {
+    match row {
+        Row::Listener(listener) => check_listener(after, listener),
+        // What a listener was checked against may change under it.
+        Row::LoadBalancer(lb) => {
+            let listeners = after.listeners.values().filter(|l| l.key.load_balancer == lb.name);
+            listeners.into_iter().try_for_each(|listener| check_listener(after, listener))
+        }
+        Row::TargetGroup(group) => {
+            let names =
+                |l: &Listener| l.actions().flat_map(forwarded).any(|name| *name == group.name);
+            let mut listeners = after.listeners.values().filter(|listener| names(listener));
+            listeners.try_for_each(|listener| check_listener(after, listener))
+        }
+        Row::Service(service) => check_service(after, service),
+        Row::Task(task) => check_task(before, after, task),
+        Row::Target(target) if !after.target_groups.contains_key(&target.group) => {
+            Err(missing(format!("target {}", target.id), format!("target group {}", target.group)))
+        }
+        Row::DiscoveryService(service)
+            if !after.namespaces.contains_key(&service.key.namespace) =>
+        {
+            Err(missing(
+                format!("discovery service {}", service.key),
+                format!("namespace {}", service.key.namespace),
+            ))
+        }
+        Row::DiscoveryInstance(instance)
+            if !after.discovery_services.contains_key(&instance.key.service) =>
+        {
+            Err(missing(
+                format!("instance {}", instance.key),
+                format!("discovery service {}", instance.key.service),
+            ))
+        }
+        Row::Verdict(verdict) if !after.targets.contains_key(&verdict.target) => {
+            Err(missing("verdict", format!("target {}", verdict.target)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_listener(after: &State, listener: &Listener) -> Result<(), Refused> {
+    let name = || format!("listener {}", listener.key);
+    let Some(lb) = after.load_balancers.get(&listener.key.load_balancer) else {
+        return Err(missing(name(), format!("load balancer {}", listener.key.load_balancer)));
+    };
+    for group in listener.actions().flat_map(forwarded) {
+        let Some(target_group) = after.target_groups.get(group) else {
+            return Err(missing(name(), format!("target group {group}")));
+        };
+        if target_group.protocol != listener.protocol {
+            let (theirs, ours) = (target_group.protocol.as_str(), listener.protocol.as_str());
+            let why = format!("it speaks {ours}, but its target group {group} speaks {theirs}");
+            return Err(Refused::Invalid { what: name(), why });
+        }
+    }
+    let twin = after.listeners.values().find(|other| {
+        other.key != listener.key
+            && other.key.port == listener.key.port
+            && listener.key.port != 0
+            && after.load_balancers.get(&other.key.load_balancer).map(|o| o.address)
+                == Some(lb.address)
+    });
+    twin.map_or(Ok(()), |twin| {
+        Err(Refused::DuplicateListener {
+            what: format!("listener {}", twin.key),
+            address: std::net::SocketAddr::new(lb.address, listener.key.port).to_string(),
+        })
+    })
+}
+
+fn forwarded(action: &Action) -> impl Iterator<Item = &crate::model::TargetGroupName> {
+    let groups = match action {
+        Action::Forward(groups) => groups.as_slice(),
+        Action::FixedResponse(_) => &[],
+    };
+    groups.iter().map(|weighted| &weighted.group)
+}
+
+fn check_service(after: &State, service: &Service) -> Result<(), Refused> {
+    let name = || format!("service {}", service.key);
+    if !after.clusters.contains_key(&service.key.cluster) {
+        return Err(missing(name(), format!("cluster {}", service.key.cluster)));
+    }
+    if !after.definitions.contains_key(&service.definition) {
+        return Err(missing(name(), format!("task definition {}", service.definition)));
+    }
+    for lb in &service.load_balancers {
+        if !after.target_groups.contains_key(&lb.group) {
+            return Err(missing(name(), format!("target group {}", lb.group)));
+        }
+    }
+    match &service.discovery {
+        Some(discovery) if !after.discovery_services.contains_key(&discovery.service) => {
+            Err(missing(name(), format!("discovery service {}", discovery.service)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_task(before: Option<&Row>, after: &State, task: &Task) -> Result<(), Refused> {
+    if let Some(Row::Task(old)) = before {
+        let revived = old.desired == Desired::Stopped && task.desired == Desired::Running;
+        if task.known < old.known || revived {
+            return Err(Refused::Backwards {
+                task: task.id.to_string(),
+                from: old.known.as_str(),
+                to: task.known.as_str(),
+            });
+        }
+    }
+    if after.definitions.contains_key(&task.definition) {
+        Ok(())
+    } else {
+        Err(missing(format!("task {}", task.id), format!("task definition {}", task.definition)))
+    }
+}
+
+fn in_use(what: impl std::fmt::Display, by: Option<String>) -> Result<(), Refused> {
+    by.map_or(Ok(()), |by| Err(Refused::InUse { what: what.to_string(), by }))
+}
+
+/// `(file)` or `(API)`: whoever reads the refusal knows where to change it.
+fn owner(owner: Owner) -> &'static str {
+    match owner {
+        Owner::File => "file",
+        Owner::Api => "API",
+    }
+}
+
+fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
+    match key {
+        Key::TargetGroup(group) => {
+            let listener = after.listeners.values().find(|listener| {
+                listener.actions().flat_map(forwarded).any(|forwarded| forwarded == group)
+            });
+            let service = after
+                .services
+                .values()
+                .find(|s| s.load_balancers.iter().any(|lb| &lb.group == group));
+            let target = after.targets.values().find(|target| &target.group == group);
+            in_use(
+                format!("target group {group}"),
+                listener
+                    .map(|l| format!("listener {} ({})", l.key, owner(l.owner)))
+                    .or_else(|| service.map(|s| format!("service {} ({})", s.key, owner(s.owner))))
+                    .or_else(|| target.map(|t| format!("target {}", t.id))),
+            )
+        }
+        Key::LoadBalancer(name) => {
+            let listener = after.listeners.values().find(|l| &l.key.load_balancer == name);
+            let by = listener.map(|l| format!("listener {} ({})", l.key, owner(l.owner)));
+            in_use(format!("load balancer {name}"), by)
+        }
+        Key::TaskDefinition(key) => {
+            let service = after.services.values().find(|s| &s.definition == key);
+            let task = after.tasks.values().find(|task| &task.definition == key);
+            in_use(
+                format!("task definition {key}"),
+                service
+                    .map(|s| format!("service {} ({})", s.key, owner(s.owner)))
+                    .or_else(|| task.map(|t| format!("task {}", t.id))),
+            )
+        }
+        Key::Cluster(name) => {
+            let service = after.services.values().find(|s| &s.key.cluster == name);
+            in_use(format!("cluster {name}"), service.map(|s| format!("service {}", s.key)))
+        }
+        Key::Service(key) => {
+            let task =
+                after.tasks.values().find(|t| t.service.as_ref() == Some(key) && t.is_live());
+            in_use(format!("service {key}"), task.map(|t| format!("task {}", t.id)))
+        }
+        Key::Namespace(name) => {
+            let service = after.discovery_services.values().find(|s| &s.key.namespace == name);
+            let by = service.map(|s| format!("discovery service {}", s.key));
+            in_use(format!("namespace {name}"), by)
+        }
+        Key::DiscoveryService(key) => {
+            let named = |s: &&std::sync::Arc<Service>| {
+                s.discovery.as_ref().is_some_and(|discovery| &discovery.service == key)
+            };
+            let service = after.services.values().find(named);
+            let instance = after.discovery_instances.values().find(|i| &i.key.service == key);
+            in_use(
+                format!("discovery service {key}"),
+                service
+                    .map(|s| format!("service {} ({})", s.key, owner(s.owner)))
+                    .or_else(|| instance.map(|i| format!("instance {}", i.key))),
+            )
+        }
+        _ => Ok(()),
+    }
+}

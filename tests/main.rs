@@ -1,0 +1,28 @@
+//! Every integration test of the project, one binary: a module per capability that a user can see.
+#![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+
+mod support;
+
+/// Configurations, good and bad.
+mod config;
+/// The journeys on a real Docker Engine.
+mod docker;
+/// No request reaches a target whose drain has ended.
+mod drain;
+/// What was acknowledged survives kills and full disks.
+mod journal;
+/// Start, reload, listeners that come and go, the end.
+mod lifecycle;
+/// The README's first minutes.
+mod quickstart;
+/// What dies comes back.
+mod recovery;
+/// The same battery against processes, Docker Engine and the simulation.
+mod runtime;
+/// Scaling and rolling out under load.
+mod scaling;
+mod simulation;
+/// No request after SIGTERM.
+mod stops;
+/// Floors, sizes, words.
+mod tidy;

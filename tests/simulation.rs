@@ -1,0 +1,494 @@
+//! The orchestrator in a simulated world: random calls and faults, and what must hold whatever
+//! happens.
+//!
+//! A seed decides everything. `ROADSTEAD_FULL=1` runs 256 seeds of 1,000 steps; otherwise it is 32
+//! of 60. A failure prints its seed, which `ROADSTEAD_SEED=N` runs alone. **Invariant:** two runs
+//! of one seed leave the same trace.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+#[path = "support/sim_check.rs"]
+mod check;
+#[path = "support/sim_world.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fastrand::Rng;
+use roadstead::model::{
+    Cluster, ContainerDefinition, Desired, HealthCheck, Owner, PortMapping, Protocol, Registration,
+    Service, ServiceKey, ServiceStatus, ServiceTargetGroup, Stop, StopCode, Target, TargetGroup,
+    Task, TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus, Transport,
+};
+use roadstead::runtime::sim::Faults;
+use roadstead::state::{StoreError, Tx};
+use tokio::time::sleep;
+
+use self::check::{Watcher, unrest};
+use self::world::{Boot, DELAY, House};
+
+const GROUPS: [&str; 2] = ["g0", "g1"];
+const REVISIONS: u32 = 4;
+/// How long the world may take to come to rest after the last fault, in virtual time.
+const REST: Duration = Duration::from_secs(240);
+
+fn definition(revision: u32) -> TaskDefinition {
+    let container = |name: &str, essential: bool| ContainerDefinition {
+        name: name.to_owned(),
+        image: None,
+        entry_point: Vec::new(),
+        command: vec!["run".to_owned()],
+        environment: BTreeMap::new(),
+        working_directory: None,
+        user: None,
+        essential,
+        port_mappings: vec![PortMapping {
+            container_port: 80,
+            protocol: Transport::Tcp,
+            name: None,
+        }],
+        stop_timeout: Duration::from_secs(3),
+        cpu: None,
+        memory_mib: None,
+        docker_labels: BTreeMap::new(),
+    };
+    let mut containers = vec![container("app", true)];
+    if revision.is_multiple_of(2) {
+        containers.push(container("log", false));
+    }
+    TaskDefinition { family: "web".into(), revision, containers, cpu: None, memory_mib: None }
+}
+
+fn group(name: &str) -> TargetGroup {
+    TargetGroup {
+        name: name.into(),
+        id: "0".repeat(16),
+        protocol: Protocol::Http,
+        port: 80,
+        health_check: HealthCheck::defaults(Protocol::Http),
+        deregistration_delay: DELAY,
+        owner: Owner::Api,
+    }
+}
+
+fn furnish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    tx.put(Cluster { name: "c".into(), owner: Owner::Api });
+    for revision in 1..=REVISIONS {
+        tx.put(definition(revision));
+    }
+    for name in GROUPS {
+        tx.put(group(name));
+    }
+    Ok(())
+}
+
+/// One simulation.
+struct Run {
+    house: House,
+    boot: Option<Boot>,
+    rng: Rng,
+    watcher: Watcher,
+    /// What the API acknowledged of each service; none: deleted.
+    acknowledged: BTreeMap<ServiceKey, Option<Service>>,
+}
+
+impl Run {
+    async fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let house = House::new(rng.u64(..));
+        let boot = house.boot(&mut rng);
+        boot.store.update(furnish).await.unwrap();
+        let (watcher, acknowledged) = (Watcher::default(), BTreeMap::new());
+        Self { house, boot: Some(boot), rng, watcher, acknowledged }
+    }
+
+    fn boot(&self) -> &Boot {
+        self.boot.as_ref().unwrap()
+    }
+
+    fn note(&mut self, what: String) {
+        let ms = self.house.clock.now().millis() % 10_000_000;
+        self.watcher.trace.push(format!("{ms} ## {what}"));
+    }
+
+    fn look(&mut self) {
+        let state = self.boot.as_ref().unwrap().store.read();
+        self.watcher.look(&state, &self.house);
+    }
+
+    /// Lets virtual time pass and looks at every commit.
+    async fn pass_time(&mut self, time: Duration) {
+        let until = roadstead::clock::instant() + time;
+        let mut commits = self.boot().store.watch();
+        loop {
+            self.look();
+            tokio::select! {
+                biased;
+                _ = commits.changed() => {}
+                () = tokio::time::sleep_until(until) => break,
+            }
+        }
+        self.look();
+    }
+
+    async fn put(&mut self, service: Service) {
+        let key = service.key.clone();
+        let row = service.clone();
+        let done = self.boot().store.update(move |tx| {
+            tx.put(row);
+            Ok::<_, StoreError>(())
+        });
+        let ok = done.await.is_ok();
+        self.note(format!(
+            "put {} {} x{} {}/{} {:?}: {ok}",
+            key.name,
+            service.definition,
+            service.desired_count,
+            service.minimum_healthy_percent,
+            service.maximum_percent,
+            service.status
+        ));
+        if ok {
+            let kept = (service.status == ServiceStatus::Active).then_some(service);
+            self.acknowledged.insert(key, kept);
+        }
+    }
+
+    fn random_service(&mut self, key: ServiceKey) -> Service {
+        let (min, max) =
+            *self.rng.choice(&[(100, 200), (50, 100), (50, 150), (100, 150), (0, 200)]).unwrap();
+        let groups = self.rng.usize(0..=GROUPS.len());
+        let lb = |name: &&str| ServiceTargetGroup { group: (*name).into(), container_port: 80 };
+        Service {
+            key,
+            definition: self.random_definition(),
+            desired_count: self.rng.u32(0..5),
+            load_balancers: GROUPS[..groups].iter().map(lb).collect(),
+            discovery: None,
+            minimum_healthy_percent: min,
+            maximum_percent: max,
+            health_check_grace_period: Duration::from_secs(self.rng.u64(0..3)),
+            status: ServiceStatus::Active,
+            owner: Owner::Api,
+            created_at: self.house.clock.now(),
+        }
+    }
+
+    fn random_definition(&mut self) -> TaskDefinitionKey {
+        TaskDefinitionKey { family: "web".into(), revision: self.rng.u32(1..=REVISIONS) }
+    }
+
+    /// Creates, changes or deletes a service.
+    async fn call(&mut self) {
+        let name = *self.rng.choice(&["a", "b", "d"]).unwrap();
+        let key = ServiceKey { cluster: "c".into(), name: name.into() };
+        let current = self.boot().store.read().services.get(&key).cloned();
+        let Some(current) = current else {
+            let service = self.random_service(key);
+            return self.put(service).await;
+        };
+        if current.status == ServiceStatus::Draining {
+            return;
+        }
+        let mut service = Service::clone(&current);
+        match self.rng.u32(0..10) {
+            0 => service.status = ServiceStatus::Draining,
+            1..=5 => service.desired_count = self.rng.u32(0..6),
+            6..=8 => service.definition = self.random_definition(),
+            _ => {
+                let other = self.random_service(service.key.clone());
+                service.load_balancers = other.load_balancers;
+                service.minimum_healthy_percent = other.minimum_healthy_percent;
+                service.maximum_percent = other.maximum_percent;
+            }
+        }
+        self.put(service).await;
+    }
+
+    fn random_task(&mut self) -> Option<TaskId> {
+        let state = self.boot().store.read();
+        let live: Vec<_> = state.tasks.values().filter(|task| task.is_live()).collect();
+        self.rng.choice(&live).map(|task| task.id.clone())
+    }
+
+    async fn stop_task(&mut self) {
+        let Some(id) = self.random_task() else { return };
+        self.note(format!("stop task {id}"));
+        let change = move |tx: &mut Tx<'_>| {
+            let task = Task::clone(&tx.state().tasks[&id]);
+            let reason = "Task stopped by user".to_owned();
+            let stop = Some(Stop { code: StopCode::UserInitiated, reason });
+            tx.put(Task { desired: Desired::Stopped, stop, ..task });
+            Ok::<_, StoreError>(())
+        };
+        let _ = self.boot().store.update(change).await;
+    }
+
+    /// Registers a fixed target, or deregisters one.
+    async fn fixed_target(&mut self) {
+        let (add, now) = (self.rng.bool(), self.house.clock.now());
+        let change = move |tx: &mut Tx<'_>| {
+            let fixed = tx.state().targets.values().find(|t| t.task.is_none() && t.is_active());
+            let registration = Registration::Draining { since: now };
+            match fixed.cloned() {
+                Some(target) if !add => tx.put(Target { registration, ..Target::clone(&target) }),
+                _ => {
+                    let id = tx.next_registration();
+                    tx.put(Target {
+                        id,
+                        group: GROUPS[0].into(),
+                        address: "127.9.0.1".parse().unwrap(),
+                        port: 80,
+                        task: None,
+                        registration: Registration::Active,
+                        registered_at: now,
+                    });
+                }
+            }
+            Ok::<_, StoreError>(())
+        };
+        let _ = self.boot().store.update(change).await;
+    }
+
+    async fn restart(&mut self) {
+        self.note("crash".to_owned());
+        let boot = self.boot.take().unwrap();
+        let store = boot.store.clone();
+        boot.crash().await;
+        let before = store.read();
+        // The old process's exchanges died with it.
+        self.house.shared.lock().unwrap().exchanges.clear();
+        if self.rng.bool() {
+            sleep(Duration::from_millis(self.rng.u64(0..5_000))).await;
+        }
+        self.house.journal.set_failing(false);
+        self.boot = Some(self.house.boot(&mut self.rng));
+        let after = self.boot().store.read();
+        let same = after.tasks == before.tasks
+            && after.services == before.services
+            && after.targets == before.targets
+            && after.progress == before.progress
+            && after.definitions == before.definitions
+            && after.quarantine == before.quarantine
+            && after.target_groups == before.target_groups;
+        if !same {
+            self.watcher.wrong.push("I6 the State differs after a restart".to_owned());
+        }
+        if after.generation <= before.generation {
+            self.watcher.wrong.push("I6 the generation fell over a restart".to_owned());
+        }
+    }
+
+    fn random_faults(&mut self) -> Faults {
+        let mut often = |most: f64| if self.rng.bool() { self.rng.f64() * most } else { 0.0 };
+        Faults {
+            slow: often(0.5),
+            slow_for: Duration::from_secs(5),
+            create_error: often(0.2),
+            start_error: often(0.2),
+            lost_event: often(1.0),
+            repeated_event: often(1.0),
+            exits: often(0.3),
+            exits_within: Duration::from_secs(20),
+            ignores_stop: often(0.5),
+            unavailable: often(0.02),
+            unavailable_for: Duration::from_secs(6),
+            lost_answer: often(0.3),
+        }
+    }
+
+    async fn step(&mut self) {
+        match self.rng.u32(0..100) {
+            0..=34 => self.call().await,
+            35..=44 => {
+                if let Some(id) = self.random_task() {
+                    let code = self.rng.i32(0..140);
+                    let killed = self.house.sim.kill(&id, "app", code);
+                    self.note(format!("kill {id}: {killed}"));
+                }
+            }
+            45..=57 => {
+                if let Some(id) = self.random_task() {
+                    let well = self.rng.bool();
+                    self.note(format!("{id} well: {well}"));
+                    let mut shared = self.house.shared.lock().unwrap();
+                    if well {
+                        shared.sick.clear();
+                    } else {
+                        shared.sick.insert(id);
+                    }
+                }
+            }
+            58..=62 => self.stop_task().await,
+            63..=66 => self.fixed_target().await,
+            67..=74 => {
+                let faults = self.random_faults();
+                self.house.sim.set_faults(faults);
+            }
+            75..=77 => self.house.sim.set_faults(Faults::default()),
+            78..=80 => {
+                let length = Duration::from_millis(self.rng.u64(0..8_000));
+                self.note(format!("outage {length:?}"));
+                self.house.sim.outage(length);
+            }
+            81..=86 => {
+                let failing = self.rng.u32(0..3) == 0;
+                self.note(format!("journal failing: {failing}"));
+                self.house.journal.set_failing(failing);
+            }
+            87..=92 => self.restart().await,
+            _ => {
+                let silences = self.rng.bool();
+                self.house.shared.lock().unwrap().silences = silences;
+            }
+        }
+        let most = *self.rng.choice(&[5, 100, 1_000, 6_000]).unwrap();
+        let time = Duration::from_millis(self.rng.u64(0..most));
+        self.pass_time(time).await;
+    }
+
+    /// Ends every fault and waits until the world is as it was asked to be.
+    async fn come_to_rest(&mut self) {
+        self.note("faults end".to_owned());
+        self.house.sim.set_faults(Faults::default());
+        self.house.journal.set_failing(false);
+        {
+            let mut shared = self.house.shared.lock().unwrap();
+            shared.sick.clear();
+            shared.silences = false;
+        }
+        // One task and at most 150 % leave a deployment no way to go, as in ECS.
+        let services: Vec<_> = self.boot().store.read().services.values().cloned().collect();
+        for service in services.iter().filter(|s| s.status == ServiceStatus::Active) {
+            let (minimum_healthy_percent, maximum_percent) = (100, 200);
+            let service = Service::clone(service);
+            self.put(Service { minimum_healthy_percent, maximum_percent, ..service }).await;
+        }
+        let began = roadstead::clock::instant();
+        while began.elapsed() < REST {
+            self.pass_time(Duration::from_secs(5)).await;
+            if unrest(&self.boot().store.read(), &self.house.sim).is_empty() {
+                return self.check_acknowledged();
+            }
+        }
+        let why = unrest(&self.boot().store.read(), &self.house.sim);
+        self.watcher.wrong.push(format!("I3 no rest after {REST:?}: {}", why.join("; ")));
+    }
+
+    fn check_acknowledged(&mut self) {
+        let state = self.boot().store.read();
+        for (key, service) in std::mem::take(&mut self.acknowledged) {
+            if state.services.get(&key).map(|row| &**row) != service.as_ref() {
+                self.watcher.wrong.push(format!("I6 {key} is not as acknowledged"));
+            }
+        }
+        for service in state.progress.keys().filter(|key| !state.services.contains_key(key)) {
+            self.watcher.wrong.push(format!("progress of {service} outlived it"));
+        }
+    }
+}
+
+/// The trace of one seed. Panics with the seed and the end of the trace when something is wrong.
+fn simulate(seed: u64, steps: usize) -> (Vec<String>, usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut run = Run::new(seed).await;
+        for _ in 0..steps {
+            run.step().await;
+            check(&run, seed);
+        }
+        run.come_to_rest().await;
+        check(&run, seed);
+        let picks = run.house.shared.lock().unwrap().picks;
+        (run.watcher.trace, picks)
+    })
+}
+
+fn check(run: &Run, seed: u64) {
+    if run.watcher.wrong.is_empty() {
+        return;
+    }
+    let trace = &run.watcher.trace;
+    for line in &trace[trace.len().saturating_sub(80)..] {
+        eprintln!("{line}");
+    }
+    panic!("seed {seed}: {}", run.watcher.wrong.join("\n"));
+}
+
+#[test]
+fn invariants_hold_and_every_run_converges() {
+    let full = std::env::var_os("ROADSTEAD_FULL").is_some();
+    let (seeds, steps) = if full { (256, 1_000) } else { (32, 60) };
+    let alone = std::env::var("ROADSTEAD_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
+    let seeds = alone.map_or(0..seeds, |seed| seed..seed + 1);
+    let (lines, picks) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (next, last) = (AtomicU64::new(seeds.start), seeds.end);
+    // A seed has one thread; several seeds at once share nothing.
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= last {
+                return;
+            }
+            let (trace, picked) = simulate(seed, steps);
+            lines.fetch_add(trace.len(), Ordering::Relaxed);
+            picks.fetch_add(picked, Ordering::Relaxed);
+            if full && (seed + 1).is_multiple_of(8) {
+                eprintln!("note: {} of {last} seeds begun", seed + 1);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..cores {
+            scope.spawn(worker);
+        }
+    });
+    let (lines, picks) = (lines.into_inner(), picks.into_inner());
+    assert!(lines > steps && picks > steps, "{lines} lines, {picks} picks");
+}
+
+#[test]
+fn two_runs_of_one_seed_are_equal() {
+    for seed in [3, 1_000_003] {
+        let (first, second) = (simulate(seed, 60), simulate(seed, 60));
+        for (line, (a, b)) in first.0.iter().zip(&second.0).enumerate() {
+            assert_eq!(a, b, "seed {seed}, line {line}");
+        }
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+#[test]
+fn everything_is_stopped_in_order_when_asked() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut run = Run::new(1).await;
+        let key = ServiceKey { cluster: "c".into(), name: "a".into() };
+        let lb = ServiceTargetGroup { group: GROUPS[0].into(), container_port: 80 };
+        let service =
+            Service { desired_count: 3, load_balancers: vec![lb], ..run.random_service(key) };
+        run.put(service).await;
+        run.pass_time(Duration::from_secs(20)).await;
+        assert_eq!(run.house.sim.running().len() % 3, 0);
+        assert!(!run.house.sim.running().is_empty());
+        run.boot().stopper.stop_everything();
+        let orchestrator = run.boot.as_mut().map(|boot| &mut boot.orchestrator).unwrap();
+        tokio::time::timeout(Duration::from_secs(60), orchestrator).await.unwrap().unwrap();
+        run.look();
+        check(&run, 1);
+        let state = run.boot().store.read();
+        assert!(state.tasks.values().all(|task| task.known == TaskStatus::Stopped), "{state:?}");
+        assert!(state.targets.is_empty());
+        assert!(run.house.sim.observed().is_empty());
+    });
+}

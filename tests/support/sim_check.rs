@@ -1,0 +1,277 @@
+//! What must hold after every step of a simulation, and what must hold at its end.
+//!
+//! Numbers in messages are those of section "invariants" of the design: I3 convergence, I4
+//! containers are tasks, I8 no status falls, I12 addresses, I13 percentages, I1 nothing picks what
+//! was told to stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use roadstead::clock::Timestamp;
+use roadstead::model::{
+    Desired, ObservedState, Registration, Service, ServiceKey, ServiceStatus, StopCode, Task,
+    TaskId, TaskStatus, VerdictState,
+};
+use roadstead::runtime::sim::{EffectKind, Sim};
+use roadstead::state::State;
+
+use super::world::{DELAY, House, QUARANTINE};
+
+/// What was seen so far, over all boots.
+#[derive(Debug, Default)]
+pub(crate) struct Watcher {
+    before: Arc<State>,
+    known: BTreeMap<TaskId, TaskStatus>,
+    /// Until when an address rests, and whose it was.
+    resting: BTreeMap<IpAddr, Timestamp>,
+    /// When a task was first seen with nothing active.
+    draining: BTreeMap<TaskId, Timestamp>,
+    starts: BTreeMap<(TaskId, String), usize>,
+    /// When a task's first container was told to stop.
+    signalled: BTreeMap<TaskId, Timestamp>,
+    effects: usize,
+    pub(crate) trace: Vec<String>,
+    pub(crate) wrong: Vec<String>,
+}
+
+fn percent(service: &Service) -> (usize, usize) {
+    let desired = service.desired_count as usize;
+    let lower = (desired * service.minimum_healthy_percent as usize).div_ceil(100);
+    (lower, desired * service.maximum_percent as usize / 100)
+}
+
+fn is_healthy(state: &State, task: &Task) -> bool {
+    task.is_live()
+        && task.known == TaskStatus::Running
+        && state.targets_of_task(&task.id).all(|target| {
+            target.is_active() && state.verdict_state(target.id) == VerdictState::Healthy
+        })
+}
+
+impl Watcher {
+    /// Looks at a new State and at what happened to the containers until now.
+    pub(crate) fn look(&mut self, state: &Arc<State>, house: &House) {
+        let now = house.clock.now();
+        self.tasks(state, now);
+        self.addresses(state, now);
+        for service in state.services.values() {
+            self.percentages(state, service);
+        }
+        self.effects(state, house, now);
+        self.before = Arc::clone(state);
+    }
+
+    fn wrong(&mut self, what: String) {
+        self.trace.push(format!("WRONG {what}"));
+        self.wrong.push(what);
+    }
+
+    fn tasks(&mut self, state: &State, now: Timestamp) {
+        if Arc::ptr_eq(&state.tasks, &self.before.tasks) {
+            return;
+        }
+        for task in state.tasks.values() {
+            let old = self.known.insert(task.id.clone(), task.known);
+            if old != Some(task.known) {
+                let ms = now.millis() % 10_000_000;
+                self.trace.push(format!("{ms} {} {}", task.id, task.known.as_str()));
+            }
+            if old.is_some_and(|old| old > task.known) {
+                self.wrong(format!("I8 {} fell from {old:?} to {:?}", task.id, task.known));
+            }
+            if task.desired == Desired::Stopped && task.known >= TaskStatus::Deactivating {
+                self.draining.entry(task.id.clone()).or_insert(now);
+                if task.known != TaskStatus::Stopped {
+                    continue;
+                }
+                let left = state.targets_of_task(&task.id).count()
+                    + state.instances_of_task(&task.id).count();
+                if left > 0 {
+                    self.wrong(format!("I4 {} is STOPPED with {left} registrations", task.id));
+                }
+                if old != Some(TaskStatus::Stopped)
+                    && let Some(address) = task.address
+                {
+                    let until = task.stopped_at.unwrap_or(now) + QUARANTINE;
+                    self.resting.insert(address, until);
+                }
+            }
+        }
+        for (id, task) in self.before.clone().tasks.iter() {
+            if !state.tasks.contains_key(id) && task.known != TaskStatus::Stopped {
+                self.wrong(format!("I6 {id} was forgotten as {:?}", task.known));
+            }
+        }
+    }
+
+    fn addresses(&mut self, state: &State, now: Timestamp) {
+        let mut taken = BTreeMap::new();
+        for task in state.tasks.values().filter(|task| task.known < TaskStatus::Stopped) {
+            let Some(address) = task.address else {
+                self.wrong(format!("I12 {} has no address", task.id));
+                continue;
+            };
+            if let Some(other) = taken.insert(address, &task.id) {
+                self.wrong(format!("I12 {address} belongs to {other} and {}", task.id));
+            }
+            let new = !self.before.tasks.contains_key(&task.id) && task.created_at == now;
+            if new && self.resting.get(&address).is_some_and(|until| *until > now) {
+                self.wrong(format!("I12 {} got {address} out of quarantine", task.id));
+            }
+        }
+    }
+
+    /// Only decisions are judged: not what an API call made of the numbers.
+    fn percentages(&mut self, state: &State, service: &Arc<Service>) {
+        let before = Arc::clone(&self.before);
+        if before.services.get(&service.key) != Some(service) {
+            return;
+        }
+        let (lower, upper) = percent(service);
+        let live = |state: &State| state.tasks_of(&service.key).filter(|t| t.is_live()).count();
+        let (was, is) = (live(&before), live(state));
+        if is > was && is > upper {
+            self.wrong(format!("I13 {} has {is} tasks, at most {upper}", service.key));
+        }
+        let scheduler = |task: &Task| {
+            task.desired == Desired::Stopped
+                && task.stop.as_ref().is_some_and(|stop| {
+                    stop.code == StopCode::ServiceSchedulerInitiated
+                        && stop.reason.starts_with("Scaling activity")
+                })
+                // Its verdict may have changed just before the decision.
+                && state.targets_of_task(&task.id).all(|target| {
+                    state.verdict_state(target.id) != VerdictState::Unhealthy
+                })
+        };
+        let healthy = before.tasks_of(&service.key).filter(|task| is_healthy(&before, task));
+        let (mut stopped, mut lost) = (0, 0);
+        for task in healthy {
+            match state.tasks.get(&task.id) {
+                Some(now) if scheduler(now) => stopped += 1,
+                Some(now) if is_healthy(state, now) => {}
+                _ => lost += 1,
+            }
+        }
+        let left = state.tasks_of(&service.key).filter(|task| is_healthy(state, task)).count();
+        let wanted = lower.min(service.desired_count as usize);
+        if stopped > 0 && service.status == ServiceStatus::Active && left + lost < wanted {
+            self.wrong(format!(
+                "I13 {}: {stopped} healthy tasks stopped, {left} left, at least {lower}",
+                service.key
+            ));
+        }
+    }
+
+    fn effects(&mut self, state: &State, house: &House, now: Timestamp) {
+        let effects = house.sim.history_since(self.effects);
+        self.effects += effects.len();
+        for effect in effects {
+            let (task, name) = (effect.task.clone(), effect.container.clone());
+            self.trace.push(format!("{:?} {task} {name} {:?}", effect.at, effect.kind));
+            match effect.kind {
+                EffectKind::Started { .. } => {
+                    let starts = self.starts.entry((task.clone(), name.clone())).or_default();
+                    *starts += 1;
+                    let starts = *starts;
+                    if starts > 1 {
+                        self.wrong(format!("I4 {task} {name} started {starts} times"));
+                    }
+                }
+                EffectKind::StopSignalled => self.signal(state, house, &task, now),
+                _ => {}
+            }
+        }
+        let picked = house.shared.lock().unwrap();
+        let late: Vec<_> = self
+            .signalled
+            .iter()
+            .filter(|(task, at)| picked.picked.get(*task).is_some_and(|picked| picked > *at))
+            .map(|(task, at)| format!("I1 {task} picked after its signal at {at}"))
+            .collect();
+        drop(picked);
+        self.signalled.retain(|_, at| *at + DELAY > now);
+        late.into_iter().for_each(|what| self.wrong(what));
+    }
+
+    /// A container was told to stop.
+    fn signal(&mut self, state: &State, house: &House, id: &TaskId, now: Timestamp) {
+        // An orphan has no record.
+        let Some(task) = state.tasks.get(id).filter(|task| task.known != TaskStatus::Stopped)
+        else {
+            return;
+        };
+        if task.desired == Desired::Running || task.known < TaskStatus::Stopping {
+            self.wrong(format!("{id} told to stop as {:?} {:?}", task.desired, task.known));
+        }
+        let active = state.targets_of_task(id).filter(|target| target.is_active()).count();
+        if active > 0 {
+            self.wrong(format!("I1 {id} told to stop with {active} active registrations"));
+        }
+        let died = task.stop.as_ref().is_some_and(|stop| {
+            stop.code != StopCode::ServiceSchedulerInitiated && stop.code != StopCode::UserInitiated
+        });
+        let essential_runs = house.sim.observed().iter().any(|observed| {
+            &observed.task == id
+                && observed.container == "app"
+                && !matches!(observed.state, ObservedState::Exited { .. })
+        });
+        if died || !essential_runs {
+            return;
+        }
+        self.signalled.entry(id.clone()).or_insert(now);
+        let busy = house.shared.lock().unwrap().exchanges.get(id).copied().unwrap_or(0);
+        let since = self.draining.get(id).copied().unwrap_or(now);
+        if busy > 0 && now.since(since) < DELAY {
+            self.wrong(format!("I1 {id} told to stop with {busy} exchanges after {since}"));
+        }
+    }
+}
+
+/// Why the world is not at rest yet; empty when it is.
+pub(crate) fn unrest(state: &State, sim: &Sim) -> Vec<String> {
+    let mut why = Vec::new();
+    for service in state.services.values() {
+        let key: &ServiceKey = &service.key;
+        if service.status == ServiceStatus::Draining {
+            why.push(format!("{key} is still draining"));
+            continue;
+        }
+        let tasks: Vec<_> =
+            state.tasks_of(key).filter(|task| task.known < TaskStatus::Stopped).collect();
+        let healthy = tasks.iter().filter(|task| is_healthy(state, task)).count();
+        if healthy != service.desired_count as usize || healthy != tasks.len() {
+            let have = format!("{healthy} healthy of {} tasks", tasks.len());
+            why.push(format!("{key} has {have}, desired {}", service.desired_count));
+        }
+        if tasks.iter().any(|task| task.definition != service.definition) {
+            why.push(format!("{key} runs another definition than {}", service.definition));
+        }
+        let progress = state.progress.get(key);
+        if !progress.is_some_and(|p| p.steady && p.deployments.len() == 1) {
+            why.push(format!("{key} is not steady"));
+        }
+    }
+    let wanted: BTreeSet<_> =
+        state.tasks.values().filter(|t| t.known < TaskStatus::Stopped).map(|t| &t.id).collect();
+    let running = sim.running();
+    let essential = running.iter().filter(|(_, container)| container == "app");
+    let there: BTreeSet<_> = essential.map(|(task, _)| task).collect();
+    if wanted != there {
+        why.push(format!("I4 tasks {wanted:?}, running containers of {there:?}"));
+    }
+    let shown = sim.observed();
+    if let Some(orphan) = shown.iter().find(|observed| !wanted.contains(&observed.task)) {
+        why.push(format!("I4 {orphan:?} belongs to no task"));
+    }
+    for target in state.targets.values() {
+        if matches!(target.registration, Registration::Draining { .. }) {
+            why.push(format!("{} is still draining", target.id));
+        }
+    }
+    if let Some(orphan) = state.verdicts.keys().find(|id| !state.targets.contains_key(id)) {
+        why.push(format!("verdict of {orphan} without a target"));
+    }
+    why
+}

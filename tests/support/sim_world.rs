@@ -1,0 +1,233 @@
+//! The simulated house: store, publisher, orchestrator, one data thread with traffic, and a health
+//! model.
+//!
+//! [`House::boot`] starts all of it on the journal and the containers of the boot before;
+//! [`Boot::crash`] drops it where it stands. **Invariant:** everything runs on one thread and in
+//! virtual time, and chance comes from the seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fastrand::Rng;
+use roadstead::balance::InFlight;
+use roadstead::clock::{Clock, Timestamp};
+use roadstead::metrics::Metrics;
+use roadstead::model::{Account, Target, TargetGroupName, TaskId, Verdict, VerdictState};
+use roadstead::orchestrator::{Curve, Orchestrator, Settings, Stopper};
+use roadstead::routing::{Context, Publisher, Reader};
+use roadstead::runtime::sim::Sim;
+use roadstead::state::{MemoryJournal, Store};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// The delay of every simulated target group: longer than a data thread is ever silent.
+pub(crate) const DELAY: Duration = Duration::from_secs(10);
+pub(crate) const QUARANTINE: Duration = Duration::from_secs(20);
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(15);
+
+/// What outlives a crash.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) journal: MemoryJournal,
+    pub(crate) sim: Sim,
+    pub(crate) clock: Clock,
+    pub(crate) shared: Arc<Mutex<Shared>>,
+}
+
+/// What traffic and health know, and what they did.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Tasks whose checks fail although they run.
+    pub(crate) sick: BTreeSet<TaskId>,
+    /// The data thread may be silent for seconds.
+    pub(crate) silences: bool,
+    /// Exchanges under way, by task.
+    pub(crate) exchanges: BTreeMap<TaskId, usize>,
+    /// When each task was picked last.
+    pub(crate) picked: BTreeMap<TaskId, Timestamp>,
+    pub(crate) picks: usize,
+}
+
+/// One life of the process.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    pub(crate) store: Store,
+    pub(crate) stopper: Stopper,
+    pub(crate) orchestrator: JoinHandle<()>,
+    rest: Vec<JoinHandle<()>>,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        runtime: "sim".to_owned(),
+        addresses: Some("127.64.0.0/25".parse().unwrap()),
+        quarantine: QUARANTINE,
+        backoff: Curve {
+            base: Duration::from_secs(1),
+            cap: Duration::from_secs(8),
+            early: Duration::from_secs(5),
+            reset: Duration::from_secs(60),
+        },
+        orphan_grace: ORPHAN_GRACE,
+        stopped_kept: 40,
+        stopped_kept_for: Duration::from_secs(600),
+        ..Settings::default()
+    }
+}
+
+impl House {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            journal: MemoryJournal::default(),
+            sim: Sim::new(seed),
+            clock: Clock::paused(Timestamp::from_millis(1_700_000_000_000)),
+            shared: Arc::default(),
+        }
+    }
+
+    pub(crate) fn boot(&self, rng: &mut Rng) -> Boot {
+        let store = Store::memory(&self.journal).unwrap();
+        let metrics = Metrics::new(1);
+        let reader = Reader::new(&metrics);
+        let account = Account { region: "local".into(), id: "0".repeat(12) };
+        let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
+        let publisher = Publisher::new(store.clone(), reader.clone(), context);
+        publisher.publish();
+        let never = CancellationToken::new();
+        let rest = vec![
+            tokio::spawn(publisher.run(never.clone())),
+            tokio::spawn(data_thread(
+                reader.clone(),
+                self.clock,
+                Arc::clone(&self.shared),
+                rng.fork(),
+            )),
+            tokio::spawn(health(
+                store.clone(),
+                self.sim.clone(),
+                self.clock,
+                Arc::clone(&self.shared),
+            )),
+        ];
+        let orchestrator = Orchestrator::new(
+            store.clone(),
+            reader,
+            Arc::new(self.sim.clone()),
+            settings(),
+            self.clock,
+            rng.fork(),
+            metrics,
+        );
+        let stopper = orchestrator.stopper();
+        let orchestrator = tokio::spawn(orchestrator.run(never));
+        Boot { store, stopper, orchestrator, rest }
+    }
+}
+
+impl Boot {
+    /// Ends this life wherever it is.
+    pub(crate) async fn crash(self) {
+        self.orchestrator.abort();
+        let _ = self.orchestrator.await;
+        for task in self.rest {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+/// Picks on the snapshot it has loaded, and takes its time to load the next.
+async fn data_thread(reader: Reader, clock: Clock, shared: Arc<Mutex<Shared>>, mut rng: Rng) {
+    let slot = reader.register();
+    let mut generations = reader.watch();
+    let mut routing = arc(&reader);
+    slot.acknowledge(routing.generation);
+    let tick = Duration::from_millis(50);
+    let mut groups: Vec<TargetGroupName> = Vec::new();
+    // The slot's own delay, and the exchanges, go on beside each other.
+    let mut behind: Option<tokio::time::Instant> = None;
+    loop {
+        let wake = behind.unwrap_or_else(|| roadstead::clock::instant() + tick);
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(wake.min(roadstead::clock::instant() + tick)) => {}
+            changed = generations.changed(), if behind.is_none() => {
+                if changed.is_err() { return }
+                let silent = shared.lock().unwrap().silences && rng.u32(0..400) == 0;
+                let most = if silent { 8_000 } else { 15 };
+                let delay = Duration::from_millis(rng.u64(0..most));
+                behind = Some(roadstead::clock::instant() + delay);
+                continue;
+            }
+        }
+        if behind.is_some_and(|at| at <= roadstead::clock::instant()) {
+            behind = None;
+            generations.borrow_and_update();
+            routing = arc(&reader);
+            slot.acknowledge(routing.generation);
+            groups = routing.groups.keys().cloned().collect();
+            groups.sort();
+        }
+        for name in &groups {
+            let Some(group) = routing.groups.get(name) else { continue };
+            let Some(endpoint) = group.pick(&[]) else { continue };
+            let guard = InFlight::take(endpoint, 0);
+            let Some(task) = endpoint.task.clone() else { continue };
+            // Most exchanges are short, a few outlast the deregistration delay.
+            let most = if rng.u32(0..200) == 0 { 15_000 } else { 300 };
+            let length = Duration::from_millis(rng.u64(0..most));
+            let mut own = shared.lock().unwrap();
+            own.picks += 1;
+            own.picked.insert(task.clone(), clock.now());
+            *own.exchanges.entry(task.clone()).or_default() += 1;
+            drop(own);
+            let shared = Arc::clone(&shared);
+            tokio::spawn(async move {
+                sleep(length).await;
+                drop(guard);
+                let mut own = shared.lock().unwrap();
+                if let Some(count) = own.exchanges.get_mut(&task) {
+                    *count = count.saturating_sub(1);
+                }
+            });
+        }
+    }
+}
+
+fn arc(reader: &Reader) -> Arc<roadstead::routing::Routing> {
+    Arc::clone(&reader.load())
+}
+
+/// Looks at every target five times a second, as a checker with short intervals would.
+async fn health(store: Store, sim: Sim, clock: Clock, shared: Arc<Mutex<Shared>>) {
+    loop {
+        sleep(Duration::from_millis(200)).await;
+        let state = store.read();
+        let running: BTreeSet<TaskId> = sim.running().into_iter().map(|(task, _)| task).collect();
+        let sick = shared.lock().unwrap().sick.clone();
+        let verdict = |target: &Target| {
+            let task = target.task.as_ref()?;
+            let well = running.contains(task) && !sick.contains(task);
+            Some(if well { VerdictState::Healthy } else { VerdictState::Unhealthy })
+        };
+        let mut changes = Vec::new();
+        for target in state.targets.values().filter(|target| target.is_active()) {
+            let Some(now) = verdict(target) else { continue };
+            if state.verdict_state(target.id) != now {
+                changes.push(Verdict {
+                    target: target.id,
+                    state: now,
+                    reason: None,
+                    description: "Health checks failed".into(),
+                    since: clock.now(),
+                });
+            }
+        }
+        if !changes.is_empty() {
+            // Refused: a target went in the meantime. The next round sees that.
+            let _ = store.update_riding(|tx| changes.into_iter().for_each(|row| tx.put(row)));
+        }
+    }
+}

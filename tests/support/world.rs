@@ -1,0 +1,391 @@
+//! A whole Roadstead in a test, on addresses of its own: in this process, or as the built program.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use roadstead::api::file;
+use roadstead::api::status::Status;
+use roadstead::app::App;
+use roadstead::model::{Task, TaskStatus, VerdictState};
+use roadstead::state::State;
+use tempfile::TempDir;
+
+/// The built program; tasks run its `whoami`.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_roadstead");
+
+/// Worlds of this process so far. Addresses differ between processes by their ids.
+static WORLDS: AtomicU8 = AtomicU8::new(0);
+
+/// What a test asks for, in a sentence: `World::new().service(Service::http("web",
+/// 3)).start().await`.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct World {
+    pub(crate) dir: TempDir,
+    octets: (u8, u8),
+    pub(crate) services: Vec<Service>,
+    /// Lines at the top of the file.
+    pub(crate) settings: String,
+}
+
+/// One service behind a load balancer of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) name: &'static str,
+    pub(crate) desired: u32,
+    pub(crate) tcp: bool,
+    pub(crate) port: u16,
+    /// Behind `whoami`.
+    pub(crate) arguments: Vec<String>,
+    /// Replaces the command altogether.
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) image: Option<String>,
+    pub(crate) interval: &'static str,
+    pub(crate) unhealthy_threshold: u32,
+    pub(crate) stop_timeout: u32,
+    pub(crate) deregistration_delay: &'static str,
+    pub(crate) maximum_percent: u32,
+}
+
+impl Service {
+    pub(crate) fn http(name: &'static str, desired: u32) -> Self {
+        Self {
+            name,
+            desired,
+            tcp: false,
+            port: 8080,
+            arguments: Vec::new(),
+            command: None,
+            image: None,
+            interval: "500ms",
+            unhealthy_threshold: 2,
+            stop_timeout: 20,
+            deregistration_delay: "20s",
+            maximum_percent: 200,
+        }
+    }
+
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    fn toml(&self, address: IpAddr) -> String {
+        let (name, port) = (self.name, self.port);
+        let (kind, protocol) = if self.tcp { ("network", "TCP") } else { ("application", "HTTP") };
+        let mut command = vec![PROGRAM.to_owned(), "whoami".to_owned()];
+        if self.image.is_some() {
+            command[0] = "/roadstead".to_owned();
+        }
+        if self.tcp {
+            command.push("--tcp".to_owned());
+        }
+        command.extend(self.arguments.clone());
+        let command = self.command.clone().unwrap_or(command);
+        let path = if self.tcp { "" } else { "path = \"/health\"\n" };
+        let image = self.image.as_ref().map(|i| format!("image = {i:?}\n")).unwrap_or_default();
+        format!(
+            r#"
+[[load_balancer]]
+name = "{name}"
+type = "{kind}"
+address = "{address}"
+[[load_balancer.listener]]
+port = {port}
+protocol = "{protocol}"
+target_group = "{name}"
+[[target_group]]
+name = "{name}"
+protocol = "{protocol}"
+deregistration_delay = "{delay}"
+[target_group.health_check]
+{path}interval = "{interval}"
+timeout = "400ms"
+healthy_threshold = 2
+unhealthy_threshold = {threshold}
+[[task_definition]]
+family = "{name}"
+[[task_definition.containerDefinitions]]
+name = "{name}"
+{image}command = {command:?}
+stopTimeout = {stop_timeout}
+portMappings = [{{ containerPort = {port} }}]
+[[service]]
+name = "{name}"
+task_definition = "{name}"
+desired_count = {desired}
+maximum_percent = {maximum}
+namespace = "demo.internal"
+load_balancers = [{{ target_group = "{name}", container_port = {port} }}]
+"#,
+            delay = self.deregistration_delay,
+            interval = self.interval,
+            threshold = self.unhealthy_threshold,
+            stop_timeout = self.stop_timeout,
+            desired = self.desired,
+            maximum = self.maximum_percent,
+        )
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let process = 16 + u8::try_from(std::process::id() % 200).unwrap();
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            octets: (process, number),
+            services: Vec::new(),
+            settings: String::new(),
+        }
+    }
+
+    pub(crate) fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    pub(crate) fn setting(mut self, line: &str) -> Self {
+        self.settings.push_str(line);
+        self.settings.push('\n');
+        self
+    }
+
+    /// An address of this world: 1 is the load balancers', tasks have their own from 64 on.
+    pub(crate) fn address(&self, last: u8) -> IpAddr {
+        IpAddr::from([127, self.octets.0, self.octets.1, last])
+    }
+
+    pub(crate) fn listener(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(1), port)
+    }
+
+    /// Collides with another world on purpose.
+    pub(crate) fn copy_addresses(&mut self, other: &Self) {
+        self.octets = other.octets;
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("roadstead.toml")
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The configuration as text.
+    pub(crate) fn toml(&self) -> String {
+        let mut text = format!("data_dir = {:?}\nthreads = 2\n", self.data_dir());
+        text.push_str(&self.settings);
+        let own = self.address(1);
+        let _ = write!(
+            text,
+            "[metrics]\naddress = \"{own}:9180\"\n[dns]\naddresses = [\"{own}:5533\"]\n"
+        );
+        if !self.settings.contains("[runtime]") {
+            let _ = write!(text, "[runtime]\naddresses = \"{}\"\n", self.pool());
+        }
+        text.push_str("[[namespace]]\nname = \"demo.internal\"\n");
+        for service in &self.services {
+            text.push_str(&service.toml(own));
+        }
+        text
+    }
+
+    /// Writes the file, as an editor does: a new file under the old name.
+    pub(crate) fn write(&self) {
+        let fresh = self.dir.path().join("roadstead.toml.new");
+        std::fs::write(&fresh, self.toml()).unwrap();
+        std::fs::rename(fresh, self.config()).unwrap();
+    }
+
+    /// Runs it in this process.
+    pub(crate) async fn start(self) -> Running {
+        self.write();
+        let app = self.start_app().await;
+        Running { world: self, app: Some(app) }
+    }
+
+    pub(crate) async fn start_app(&self) -> App {
+        let config = self.config();
+        let loaded = file::load(&config).unwrap_or_else(|problem| panic!("{problem}"));
+        App::start(&config, loaded).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Where process tasks get their addresses.
+    pub(crate) fn pool(&self) -> String {
+        format!("127.{}.{}.64/26", self.octets.0, self.octets.1)
+    }
+
+    /// Runs the built program on it.
+    pub(crate) fn spawn(&self) -> Serve {
+        self.spawn_text(&self.toml())
+    }
+
+    pub(crate) fn spawn_text(&self, text: &str) -> Serve {
+        std::fs::write(self.config(), text).unwrap();
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("serve.log"))
+            .unwrap();
+        let child = Command::new(PROGRAM)
+            .args(["serve", "--config"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Serve { child, data_dir: self.data_dir() }
+    }
+
+    /// Ends what `spawn` and `start` left running: every process whose environment names our data
+    /// directory.
+    pub(crate) fn sweep(&self) {
+        let uid = std::fs::read_to_string(self.data_dir().join("uid")).unwrap_or_default();
+        if uid.is_empty() {
+            return;
+        }
+        let mark = format!("ROADSTEAD_CONTAINER={uid}/");
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            if environment.split(|b| *b == 0).any(|line| line.starts_with(mark.as_bytes())) {
+                kill(pid, "KILL");
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.sweep();
+    }
+}
+
+/// Sends a signal to one process by its id.
+pub(crate) fn kill(pid: i32, signal: &str) {
+    // The shell's own kill: Debian's /bin/kill is a package of its own.
+    let command = format!("kill -s {signal} {pid} 2>/dev/null");
+    let _ = Command::new("sh").args(["-c", &command]).status();
+}
+
+/// An [`App`] of this process.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) world: World,
+    pub(crate) app: Option<App>,
+}
+
+impl Running {
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.app.as_ref().unwrap().store().read()
+    }
+
+    /// Changes the file and lets the running App notice it.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut Vec<Service>)) {
+        change(&mut self.world.services);
+        self.world.write();
+    }
+
+    /// Waits until `count` tasks of the service run, are healthy and get traffic, and no other is
+    /// left.
+    pub(crate) async fn settled(&self, service: &str, count: usize) {
+        let what = format!("{count} healthy tasks of {service}");
+        super::until(&what, || settled(&self.state(), service, count)).await;
+    }
+
+    /// Stops the tasks, then the App.
+    pub(crate) async fn stop(mut self) {
+        if let Some(app) = self.app.take() {
+            app.shutdown().await;
+        }
+    }
+}
+
+pub(crate) fn tasks_of<'a>(state: &'a State, service: &'a str) -> impl Iterator<Item = &'a Task> {
+    let of =
+        move |task: &&Task| task.service.as_ref().is_some_and(|key| key.name.as_str() == service);
+    state.tasks.values().map(AsRef::as_ref).filter(of)
+}
+
+pub(crate) fn settled(state: &State, service: &str, count: usize) -> bool {
+    let alive: Vec<_> =
+        tasks_of(state, service).filter(|task| task.known < TaskStatus::Stopped).collect();
+    let good = |task: &&&Task| {
+        task.known == TaskStatus::Running
+            && task.is_live()
+            && state.targets_of_task(&task.id).count() > 0
+            && state
+                .targets_of_task(&task.id)
+                .all(|t| t.is_active() && state.verdict_state(t.id) == VerdictState::Healthy)
+    };
+    alive.len() == count && alive.iter().filter(good).count() == count
+}
+
+/// The built program, serving.
+#[derive(Debug)]
+pub(crate) struct Serve {
+    pub(crate) child: Child,
+    data_dir: PathBuf,
+}
+
+impl Serve {
+    /// What `status --json` says; none while it does not answer.
+    pub(crate) fn status(&self) -> Option<Status> {
+        status(&self.data_dir)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        kill(i32::try_from(self.child.id()).unwrap(), signal);
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let mut code = None;
+        super::until("serve to exit", || match self.child.try_wait().unwrap() {
+            Some(status) => {
+                code = status.code();
+                true
+            }
+            None => false,
+        })
+        .await;
+        code
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn status(data_dir: &Path) -> Option<Status> {
+    let output = Command::new(PROGRAM)
+        .args(["status", "--json", "--data-dir"])
+        .arg(data_dir)
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+/// Ids of the tasks of `service` that are RUNNING and whose every target is healthy.
+pub(crate) fn healthy_tasks(status: &Status, service: &str) -> Vec<String> {
+    let of = |task: &&roadstead::api::status::TaskRow| {
+        task.service.as_deref() == Some(&format!("default/{service}"))
+            && task.last_status == "RUNNING"
+            && task.desired_status == "RUNNING"
+    };
+    let healthy = |id: &String| {
+        let mut targets = status.targets.iter().filter(|t| t.task.as_ref() == Some(id)).peekable();
+        targets.peek().is_some() && targets.all(|target| target.state == "healthy")
+    };
+    status.tasks.iter().filter(of).map(|task| task.task.clone()).filter(healthy).collect()
+}
