@@ -37,6 +37,7 @@ pub struct Settings {
     pub log: LogSettings,
     pub access_log: AccessLogSettings,
     pub metrics: MetricsSettings,
+    pub api: ApiSettings,
     pub dns: DnsSettings,
     pub elb: ElbSettings,
     pub runtime: RuntimeSettings,
@@ -114,6 +115,32 @@ impl Default for MetricsSettings {
     fn default() -> Self {
         Self { address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9180) }
     }
+}
+
+/// `[api]`: the endpoint of the AWS APIs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    pub address: SocketAddr,
+    pub auth: ApiAuth,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 4566);
+        Self { address, auth: ApiAuth::default() }
+    }
+}
+
+/// What the API endpoint asks of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApiAuth {
+    /// A signature by a key of the data directory's `credentials`.
+    #[default]
+    Sigv4,
+    /// Nothing: whoever reaches the address may do everything.
+    None,
 }
 
 /// `[dns]`
@@ -227,6 +254,7 @@ impl Default for Settings {
             log: LogSettings::default(),
             access_log: AccessLogSettings::default(),
             metrics: MetricsSettings::default(),
+            api: ApiSettings::default(),
             dns: DnsSettings::default(),
             elb: ElbSettings::default(),
             runtime: RuntimeSettings::default(),
@@ -272,6 +300,11 @@ impl Settings {
             ),
             ("domain", self.domain.split('.').all(label), "must be a domain name"),
             ("threads", self.threads <= MOST_THREADS, "must be at most 1024"),
+            (
+                "api.auth",
+                self.api.auth == ApiAuth::Sigv4 || self.api.address.ip().is_loopback(),
+                "must be sigv4 unless api.address is a loopback address",
+            ),
             (
                 "runtime.docker_endpoint",
                 endpoint.starts_with("unix:///"),

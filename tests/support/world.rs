@@ -184,7 +184,8 @@ impl World {
         let own = self.address(1);
         let _ = write!(
             text,
-            "[metrics]\naddress = \"{own}:9180\"\n[dns]\naddresses = [\"{own}:5533\"]\n"
+            "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\n\
+             [dns]\naddresses = [\"{own}:5533\"]\n"
         );
         if !self.settings.contains("[runtime]") {
             let _ = write!(text, "[runtime]\naddresses = \"{}\"\n", self.pool());

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::definition::WrittenDefinition;
 use crate::config::{
-    AccessLogSettings, DnsSettings, ElbSettings, Limits, LogSettings, MetricsSettings, OnExit,
-    RuntimeSettings, Settings, Time,
+    AccessLogSettings, ApiSettings, DnsSettings, ElbSettings, Limits, LogSettings, MetricsSettings,
+    OnExit, RuntimeSettings, Settings, Time,
 };
 use crate::model::{Account, LoadBalancerKind, Protocol};
 
@@ -31,6 +31,8 @@ pub(super) struct Written {
     access_log: AccessLogSettings,
     #[serde(default)]
     metrics: MetricsSettings,
+    #[serde(default)]
+    api: ApiSettings,
     #[serde(default)]
     dns: DnsSettings,
     #[serde(default)]
@@ -70,6 +72,7 @@ impl Written {
             log: self.log,
             access_log: self.access_log.clone(),
             metrics: self.metrics,
+            api: self.api,
             dns: self.dns.clone(),
             elb: self.elb,
             runtime: self.runtime.clone(),
