@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::file::{self, ApplyError, File, Problem};
 use crate::api::status::Status;
+use crate::api::{self, Api, Auth};
 use crate::clock::{self, Clock};
-use crate::config::{OnExit, RuntimeKind, Settings};
+use crate::config::{ApiAuth, OnExit, RuntimeKind, Settings};
 use crate::health::Checker;
 use crate::logs::AccessLog;
 use crate::metrics::{Counter, Gauge, Metrics, names};
@@ -83,6 +84,7 @@ impl StartError {
 pub struct App {
     parts: Arc<Parts>,
     metrics_address: SocketAddr,
+    api_address: SocketAddr,
     dns_addresses: Vec<SocketAddr>,
     stopper: Stopper,
     /// Ends when every task has stopped, or with `stop`.
@@ -177,9 +179,13 @@ impl App {
             metrics: metrics.clone(),
             settings,
         });
-        let metrics_listener = bind_metrics(&parts.settings)?;
+        let metrics_listener = bind(parts.settings.metrics.address, "the metrics listener")?;
         let metrics_address =
             metrics_listener.local_addr().map_err(|source| io("the metrics listener", source))?;
+        let api_listener = bind(parts.settings.api.address, "the API endpoint")?;
+        let api_address =
+            api_listener.local_addr().map_err(|source| io("the API endpoint", source))?;
+        let auth = authentication(&parts.settings);
         let status_listener = bind_status(data_dir.path())?;
         parts.apply(&file).await?;
         let done = commands
@@ -197,6 +203,7 @@ impl App {
             stopper: orchestrator.stopper(),
             reconciling: tokio::spawn(orchestrator.run(stop.clone())),
             metrics_address,
+            api_address,
             dns_addresses,
             threads: done,
             closing,
@@ -210,6 +217,7 @@ impl App {
         };
         app.spawn_loops();
         app.spawn_servers(metrics_listener, status_listener);
+        app.spawn_api(api_listener, auth);
         failing.disarm();
         Ok(app)
     }
@@ -247,10 +255,17 @@ fn open_access_log(
     Ok(Some(log))
 }
 
-fn bind_metrics(settings: &Settings) -> Result<TcpListener, StartError> {
-    let key = SocketKey { address: settings.metrics.address, transport: Transport::Tcp };
+/// A TCP listener of the control side.
+fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
+    let key = SocketKey { address, transport: Transport::Tcp };
     let socket = net::open(key, 1)?.remove(0);
-    TcpListener::from_std(socket.into()).map_err(|source| io("the metrics listener", source))
+    TcpListener::from_std(socket.into()).map_err(|source| io(what, source))
+}
+
+fn authentication(settings: &Settings) -> Auth {
+    match settings.api.auth {
+        ApiAuth::None | ApiAuth::Sigv4 => Auth::None,
+    }
 }
 
 /// The directory is 0700 and locked, so a socket found there is a dead predecessor's.
@@ -420,6 +435,35 @@ impl App {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    fn spawn_api(&self, listener: TcpListener, auth: Auth) {
+        let parts = &self.parts;
+        let (binder, forgetter) = (Arc::clone(parts), Arc::clone(parts));
+        let api = Api {
+            store: parts.store.clone(),
+            reader: parts.reader.clone(),
+            account: parts.settings.account.clone(),
+            domain: parts.settings.domain.clone(),
+            addresses: parts.settings.elb.addresses,
+            metrics: parts.metrics.clone(),
+            bind: Box::new(move |key| binder.sockets.ensure(key)),
+            forget: Box::new(move || forgetter.sockets.forget_bound()),
+        };
+        let serving = api::serve(listener, Arc::new(api), Arc::new(auth));
+        let stop = self.stop.clone();
+        self.loops.spawn(async move {
+            tokio::select! {
+                () = serving => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Where the AWS APIs are served.
+    #[must_use]
+    pub const fn api_address(&self) -> SocketAddr {
+        self.api_address
     }
 
     /// Where Prometheus is served.

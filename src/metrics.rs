@@ -75,6 +75,8 @@ specs! {
     PASSES = "roadstead_orchestrator_passes_total" [] "Passes of the reconciler.";
     PASS_SECONDS = "roadstead_orchestrator_pass_seconds" [] "Time of one pass of the reconciler.";
     RUNTIME_ERRORS = "roadstead_runtime_errors_total" ["runtime", "call"] "Calls to the container runtime that failed.";
+    API_CALLS = "roadstead_api_calls_total" ["service", "operation", "code"] "Calls of the AWS APIs, by error code or OK.";
+    API_SECONDS = "roadstead_api_call_seconds" ["service"] "From a call read to its answer made.";
     ACCESS_LOG_LINES = "roadstead_access_log_lines_total" [] "Lines written to the access log.";
     ACCESS_LOG_DROPPED = "roadstead_access_log_dropped_total" [] "Lines dropped because the log's queue was full.";
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+/// The AWS APIs, driven by unmodified clients.
+mod api;
 /// Configurations, good and bad.
 mod config;
 /// The journeys on a real Docker Engine.

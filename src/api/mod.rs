@@ -1,8 +1,26 @@
 //! The fronts: the outside world's words, turned into rows of the State and back.
 //!
-//! One folder per front; [`file`] is the configuration file, [`status`] what the command line
-//! shows. Not here: what the rows then cause (the planes and the orchestrator read the State).
+//! [`file`] is the configuration file, [`status`] what the command line shows; the rest is the AWS
+//! APIs: `entry` takes a request, `services` finds its operation, `wire` reads and writes its form
+//! by the public models, and a folder per service does what it asks, a file per resource.
+//! Not here: what the rows then cause (the planes and the orchestrator read the State).
 //! **Invariant:** a front writes only through `Store::update`.
 
+mod answer;
+mod autoscaling;
+mod call;
+mod cloudmap;
+mod ecs;
+mod elb;
+mod entry;
+mod error;
 pub mod file;
+mod page;
+mod route53;
+mod services;
 pub mod status;
+mod sts;
+mod wire;
+
+pub use call::Api;
+pub use entry::{Auth, serve};

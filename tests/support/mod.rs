@@ -39,6 +39,7 @@ pub(crate) fn skip(why: &str) {
     note(&format!("skipped: {why}"));
 }
 
+pub(crate) mod aws;
 pub(crate) mod client;
 pub(crate) mod world;
 

@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) services: Vec<Service>,
     /// Lines at the top of the file.
     pub(crate) settings: String,
+    /// The endpoint's `auth`.
+    auth: &'static str,
 }
 
 /// One service behind a load balancer of its own.
@@ -141,6 +143,7 @@ impl World {
             octets: (process, number),
             services: Vec::new(),
             settings: String::new(),
+            auth: "sigv4",
         }
     }
 
@@ -152,6 +155,12 @@ impl World {
     pub(crate) fn setting(mut self, line: &str) -> Self {
         self.settings.push_str(line);
         self.settings.push('\n');
+        self
+    }
+
+    /// The AWS APIs take unsigned calls.
+    pub(crate) fn open_api(mut self) -> Self {
+        self.auth = "none";
         self
     }
 
@@ -181,10 +190,10 @@ impl World {
     pub(crate) fn toml(&self) -> String {
         let mut text = format!("data_dir = {:?}\nthreads = 2\n", self.data_dir());
         text.push_str(&self.settings);
-        let own = self.address(1);
+        let (own, auth) = (self.address(1), self.auth);
         let _ = write!(
             text,
-            "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\n\
+            "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\nauth = \"{auth}\"\n\
              [dns]\naddresses = [\"{own}:5533\"]\n"
         );
         if !self.settings.contains("[runtime]") {

@@ -1,0 +1,204 @@
+//! Answers and refusals in the wire form of their request.
+//!
+//! **Invariant:** an answer that its model does not allow is an internal failure in debug builds,
+//! so that every test is a test of it too.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::error::Error;
+use super::services::{Service, Wire};
+use super::wire::check;
+use super::wire::schema::{Kind, Location};
+use super::wire::xml::Writer;
+
+/// The error code of a refusal, for logs and metrics.
+#[derive(Clone, Debug)]
+pub(super) struct Code(pub(super) String);
+
+/// The answer of an operation that did what was asked.
+pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<Bytes>> {
+    let (model, operation) = (&call.service.model, call.operation);
+    let problems = match operation.output {
+        Some(shape) if cfg!(debug_assertions) => check::output(model, shape, value),
+        _ => Vec::new(),
+    };
+    if !problems.is_empty() {
+        let text = format!("{}: {}", operation.name, problems.join("; "));
+        tracing::error!(%text, "an answer is not what its model says");
+        return refusal(wire, Some(call.service), &Error::Internal(text), &call.request_id);
+    }
+    let id = &call.request_id;
+    let text = match wire {
+        Wire::Json(_) => strip(value.clone()).to_string(),
+        Wire::Query => {
+            let mut writer = Writer::new();
+            let root = format!("{}Response", operation.name);
+            writer.open(&root, model.metadata.xml_namespace.as_deref());
+            if let (Some(shape), Some(wrapper)) = (operation.output, &operation.result_wrapper) {
+                writer.open(wrapper, None);
+                writer.members(model, model.shape(shape), value);
+                writer.close(wrapper);
+            }
+            writer.open("ResponseMetadata", None);
+            writer.text("RequestId", id);
+            writer.close("ResponseMetadata");
+            writer.close(&root);
+            writer.finish()
+        }
+        Wire::Ec2 => {
+            let mut writer = Writer::new();
+            let root = format!("{}Response", operation.name);
+            writer.open(&root, Some("http://ec2.amazonaws.com/doc/2016-11-15/"));
+            writer.text("requestId", id);
+            if let Some(shape) = operation.output {
+                writer.members(model, model.shape(shape), value);
+            }
+            writer.close(&root);
+            writer.finish()
+        }
+        Wire::RestXml => {
+            let mut writer = Writer::new();
+            if let Some(shape) = operation.output.map(|shape| model.shape(shape)) {
+                let namespace = format!(
+                    "https://{}.amazonaws.com/doc/{}/",
+                    call.service.name, model.metadata.api_version
+                );
+                writer.open(&shape.name, Some(&namespace));
+                writer.members(model, shape, value);
+                writer.close(&shape.name);
+            }
+            writer.finish()
+        }
+    };
+    let mut response = plain(wire, operation.status, text, id);
+    if let Some(Kind::Structure(members)) = operation.output.map(|shape| &model.shape(shape).kind) {
+        for member in members.iter().filter(|member| member.location == Location::Header) {
+            let text = value.get(&member.name).and_then(Value::as_str);
+            let name = http::HeaderName::try_from(member.wire_name());
+            if let (Some(Ok(text)), Ok(name)) = (text.map(HeaderValue::from_str), name) {
+                response.headers_mut().insert(name, text);
+            }
+        }
+    }
+    response
+}
+
+/// Without the members that have no value: on JSON wires AWS leaves them out.
+fn strip(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let full = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(full.map(|(name, value)| (name, strip(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(strip).collect()),
+        value => value,
+    }
+}
+
+/// The answer to what is refused.
+pub(super) fn refusal(
+    wire: Wire,
+    service: Option<&'static Service>,
+    error: &Error,
+    id: &str,
+) -> Response<Full<Bytes>> {
+    let (code, message) = match error {
+        Error::Code { code, message } => (*code, message),
+        Error::Invalid(message) => {
+            (service.map_or("ValidationError", |service| service.name.invalid()), message)
+        }
+        Error::Unsupported(message) => {
+            (service.map_or("ValidationError", |service| service.name.unsupported()), message)
+        }
+        Error::Unavailable(message) => ("ServiceUnavailable", message),
+        Error::Internal(message) => ("InternalFailure", message),
+    };
+    let known = service.and_then(|service| service.model.error(code));
+    let (code, status) = known.unwrap_or((code, common_status(code)));
+    let sender = if status < 500 { "Sender" } else { "Receiver" };
+    let text = match wire {
+        Wire::Json(_) => {
+            // Some services spell the member with a capital letter in their models.
+            json!({"__type": code, "message": message, "Message": message}).to_string()
+        }
+        Wire::Ec2 => {
+            let mut writer = Writer::new();
+            for name in ["Response", "Errors", "Error"] {
+                writer.open(name, None);
+            }
+            writer.text("Code", code);
+            writer.text("Message", message);
+            writer.close("Error");
+            writer.close("Errors");
+            writer.text("RequestID", id);
+            writer.close("Response");
+            writer.finish()
+        }
+        Wire::Query | Wire::RestXml => {
+            let space = service.and_then(|service| service.model.metadata.xml_namespace.clone());
+            let mut writer = Writer::new();
+            if code == "InvalidChangeBatch" {
+                writer.open(code, Some("https://route53.amazonaws.com/doc/2013-04-01/"));
+                writer.open("Messages", None);
+                message.lines().for_each(|line| writer.text("Message", line));
+                writer.close("Messages");
+                writer.text("RequestId", id);
+                writer.close(code);
+            } else {
+                writer.open("ErrorResponse", space.as_deref());
+                writer.open("Error", None);
+                writer.text("Type", sender);
+                writer.text("Code", code);
+                writer.text("Message", message);
+                writer.close("Error");
+                writer.text("RequestId", id);
+                writer.close("ErrorResponse");
+            }
+            writer.finish()
+        }
+    };
+    let mut response = plain(wire, status, text, id);
+    if let (Wire::Json(_), Ok(code)) = (wire, HeaderValue::from_str(code)) {
+        response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    response.extensions_mut().insert(Code(code.to_owned()));
+    response
+}
+
+/// HTTP status of the errors that all services have in common (AWS's "Common Errors" pages).
+fn common_status(code: &str) -> u16 {
+    match code {
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException" => 403,
+        "RequestEntityTooLarge" => 413,
+        "InternalFailure" => 500,
+        "ServiceUnavailable" => 503,
+        _ => 400,
+    }
+}
+
+fn plain(wire: Wire, status: u16, text: String, id: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let kind = match wire {
+        Wire::Json(0) => "application/x-amz-json-1.0",
+        Wire::Json(_) => "application/x-amz-json-1.1",
+        Wire::Query | Wire::Ec2 | Wire::RestXml => "text/xml",
+    };
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
+}

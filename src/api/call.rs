@@ -1,0 +1,186 @@
+//! One call of the endpoint, as the operations see it: who asks, with what, and where the state is.
+//!
+//! **Invariant:** a member that the model has and that an operation neither reads nor names as
+//! accepted refuses the call: [`Input::read`] leaves nothing silently out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::Error;
+use super::services::Service;
+use super::wire::schema::Operation;
+use crate::clock::Timestamp;
+use crate::metrics::Metrics;
+use crate::model::{Account, Pool};
+use crate::net::{BindError, SocketKey};
+use crate::routing::Reader;
+use crate::state::{State, Store};
+
+/// What every call shares.
+pub struct Api {
+    pub store: Store,
+    pub reader: Reader,
+    pub account: Account,
+    /// The DNS domain that load balancers' names end in.
+    pub domain: String,
+    /// Where load balancers' addresses come from.
+    pub addresses: Pool,
+    pub metrics: Metrics,
+    /// Binds a socket that a listener is about to ask for.
+    pub bind: Box<dyn Fn(SocketKey) -> Result<(), BindError> + Send + Sync>,
+    /// Gives back what was bound for a commit that was refused.
+    pub forget: Box<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// One call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) api: Arc<Api>,
+    pub(crate) service: &'static Service,
+    pub(crate) operation: &'static Operation,
+    /// A UUID.
+    pub(crate) request_id: String,
+    /// The access key that signed it; none with `auth = "none"`.
+    pub(crate) caller: Option<String>,
+    pub(crate) client: IpAddr,
+    pub(crate) now: Timestamp,
+}
+
+pub(crate) type Outcome = Result<Value, Error>;
+
+impl Call {
+    pub(crate) fn name(&self) -> &'static str {
+        &self.operation.name
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.api.store.read()
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.api.account
+    }
+
+    /// The model has the operation, this endpoint does not.
+    pub(crate) fn unknown(&self) -> Error {
+        let message = format!("{} is not served by this endpoint", self.name());
+        Error::new("UnknownOperationException", message)
+    }
+}
+
+/// A call's canonical document.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) operation: &'static str,
+    pub(crate) value: Value,
+    pub(crate) accepted: &'static [Accepted],
+}
+
+/// A member that is taken and not acted upon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accepted {
+    /// `Operation.member.of.member`, or `*.member`; list indices are left out.
+    pub(crate) member: &'static str,
+    /// What becomes of it, for the README.
+    pub(crate) why: &'static str,
+}
+
+impl Input {
+    /// The document as what the operation honours.
+    ///
+    /// # Errors
+    /// A member that asks for something and is neither honoured nor accepted.
+    pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
+        let mut left = Vec::new();
+        let read = serde_ignored::deserialize(&self.value, |path| left.push(path.to_string()));
+        let read = read.map_err(|error| Error::invalid(error.to_string()))?;
+        for path in left {
+            let mut value = Some(&self.value);
+            for part in path.split('.') {
+                // An `Option` on the way shows as `?`.
+                if part != "?" {
+                    value = value.and_then(|value| match value {
+                        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+                        value => value.get(part),
+                    });
+                }
+            }
+            let asks = match value {
+                None | Some(Value::Null) => false,
+                Some(Value::Array(items)) => !items.is_empty(),
+                Some(Value::Object(map)) => !map.is_empty(),
+                Some(_) => true,
+            };
+            let member: Vec<_> = path
+                .split('.')
+                .filter(|part| *part != "?" && part.parse::<usize>().is_err())
+                .collect();
+            let member = member.join(".");
+            if asks && !self.accepts(&member) {
+                return Err(Error::unsupported(format!("{member} is not supported here")));
+            }
+        }
+        Ok(read)
+    }
+
+    fn accepts(&self, member: &str) -> bool {
+        self.accepted.iter().any(|accepted| {
+            let (operation, path) = accepted.member.split_once('.').unwrap_or_default();
+            let below = member.strip_prefix(path);
+            (operation == "*" || operation == self.operation)
+                && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Make {
+        name: String,
+        inner: Option<Vec<Inner>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Inner {
+        #[expect(dead_code, reason = "only read")]
+        a: Option<u32>,
+    }
+
+    const ACCEPTED: &[Accepted] = &[
+        Accepted { member: "Make.tags", why: "kept" },
+        Accepted { member: "*.inner.b", why: "nothing" },
+    ];
+
+    fn check(value: Value, expected: Result<&str, &str>) {
+        let input = Input { operation: "Make", value: value.clone(), accepted: ACCEPTED };
+        let read = input.read::<Make>().map(|make| make.name).map_err(|error| error.to_string());
+        assert_eq!(read.as_deref().map_err(String::as_str), expected, "{value}");
+    }
+
+    #[test]
+    fn nothing_that_is_asked_for_is_left_out_silently() {
+        check(json!({"name": "a", "inner": [{"a": 1}]}), Ok("a"));
+        check(json!({"name": "a", "tags": [{"key": "k"}]}), Ok("a"));
+        check(json!({"name": "a", "inner": [{"b": 1}]}), Ok("a"));
+        check(json!({"name": "a", "other": [], "more": {}}), Ok("a"));
+        check(json!({"name": "a", "other": false}), Err("other is not supported here"));
+        let inner = json!({"name": "a", "inner": [{"a": 1}, {"c": "x"}]});
+        check(inner, Err("inner.c is not supported here"));
+    }
+}

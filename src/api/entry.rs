@@ -1,0 +1,372 @@
+//! The endpoint: connections, limits, the signature, which service and operation, the answer.
+//!
+//! Not here: what an operation does. **Invariant:** a request is read whole within its limits and
+//! its signature verified before any operation sees it; every one is answered in its own wire
+//! form.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::answer;
+use super::call::{Api, Call, Input};
+use super::error::Error;
+use super::services::{Found, Service, Services, Wire};
+use super::wire::check::{self, Invalid};
+use super::wire::schema::{Kind, Location, Operation, Protocol};
+use super::wire::{query, xml};
+use crate::clock;
+use crate::metrics::names;
+use crate::net::ACCEPT_REST;
+
+/// Clients that may be connected at once (ours); more wait in the backlog.
+const CONNECTIONS: usize = 512;
+/// Calls under way at once (ours); more are told to slow down.
+const CALLS: usize = 256;
+/// For a request's head (ours).
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a request's body (ours).
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// An idle client connection is closed after it (ours; SDKs keep theirs for a minute).
+const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// A request's head, in bytes (ours: a presigned URL with a session token is 4 KiB).
+const HEAD: usize = 64 * 1024;
+/// A request's body, in bytes (ours: the largest document of AWS's is a trust store of 1 MiB).
+const BODY: usize = 2 * 1024 * 1024;
+
+/// Who may call.
+#[derive(Debug)]
+pub enum Auth {
+    /// Whoever reaches the endpoint.
+    None,
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let calls = Arc::new(Semaphore::new(CALLS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the API endpoint cannot accept");
+                tokio::time::sleep(ACCEPT_REST).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let (api, auth, calls) = (Arc::clone(&api), Arc::clone(&auth), Arc::clone(&calls));
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let entry = Entry {
+                    api: Arc::clone(&api),
+                    auth: Arc::clone(&auth),
+                    calls: Arc::clone(&calls),
+                    client,
+                };
+                async move { Ok::<_, Infallible>(entry.answer(request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(HEAD)
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(CONNECTION_AGE, connection).await;
+            drop(place);
+        });
+    }
+}
+
+/// One request's surroundings.
+struct Entry {
+    api: Arc<Api>,
+    auth: Arc<Auth>,
+    calls: Arc<Semaphore>,
+    client: SocketAddr,
+}
+
+/// A request read whole.
+struct Whole {
+    parts: http::request::Parts,
+    body: Bytes,
+}
+
+/// What a request asks for, before its document is read.
+struct Asked {
+    service: &'static Service,
+    operation: &'static Operation,
+    wire: Wire,
+    /// Values of the path's placeholders.
+    labels: Vec<(String, String)>,
+    /// The parameters of Query, or of a REST path.
+    pairs: Vec<(String, String)>,
+}
+
+/// Why a request got no operation.
+struct Refusal {
+    wire: Wire,
+    service: Option<&'static Service>,
+    error: Error,
+}
+
+impl Entry {
+    async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let id = request_id();
+        let (parts, body) = request.into_parts();
+        let wire = guess(&parts.headers, parts.uri.path());
+        let limited = Limited::new(body, BODY).collect();
+        let body = match tokio::time::timeout(BODY_TIMEOUT, limited).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) => {
+                let error = Error::new("RequestEntityTooLarge", error.to_string());
+                return answer::refusal(wire, None, &error, &id);
+            }
+            Err(_) => {
+                let error = Error::new("RequestTimeout", "the body did not arrive in time");
+                return answer::refusal(wire, None, &error, &id);
+            }
+        };
+        let whole = Whole { parts, body };
+        let Ok(_place) = self.calls.try_acquire() else {
+            let code =
+                if matches!(wire, Wire::Json(_)) { "ThrottlingException" } else { "Throttling" };
+            return answer::refusal(wire, None, &Error::new(code, "Rate exceeded"), &id);
+        };
+        match self.run(&whole, wire, &id).await {
+            Ok(response) => response,
+            Err(Refusal { wire, service, error }) => answer::refusal(wire, service, &error, &id),
+        }
+    }
+
+    async fn run(
+        &self,
+        whole: &Whole,
+        wire: Wire,
+        id: &str,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let scope = scope(whole);
+        let asked = asked(whole, wire, scope.as_ref().map(|scope| scope.service.as_str()))?;
+        let (service, wire) = (asked.service, asked.wire);
+        let refuse = |error| Refusal { wire, service: Some(service), error };
+        let caller = self.caller(whole).map_err(refuse)?;
+        self.region(scope.as_ref(), service).map_err(refuse)?;
+        let call = Call {
+            api: Arc::clone(&self.api),
+            service,
+            operation: asked.operation,
+            request_id: id.to_owned(),
+            caller,
+            client: self.client.ip(),
+            now: clock::now(),
+        };
+        let started = clock::instant();
+        let outcome = match document(whole, &asked) {
+            Ok(value) => {
+                let accepted = service.accepted();
+                service.call(&call, Input { operation: call.name(), value, accepted }).await
+            }
+            Err(Invalid::Type(text)) if matches!(wire, Wire::Json(_)) => {
+                Err(Error::new("SerializationException", text))
+            }
+            Err(invalid) => Err(Error::Invalid(invalid.to_string())),
+        };
+        let response = match outcome {
+            Ok(value) => answer::success(&call, wire, &value),
+            Err(error) => answer::refusal(wire, Some(service), &error, id),
+        };
+        self.record(&call, &response, started.elapsed());
+        Ok(response)
+    }
+
+    /// Whose key signed the request.
+    fn caller(&self, _whole: &Whole) -> Result<Option<String>, Error> {
+        match &*self.auth {
+            Auth::None => Ok(None),
+        }
+    }
+
+    /// One process has one region's resources.
+    fn region(&self, scope: Option<&Scope>, service: &Service) -> Result<(), Error> {
+        let own = &self.api.account.region;
+        match scope {
+            Some(scope) if service.name.is_regional() && scope.region != *own => {
+                let asked = &scope.region;
+                let text = format!(
+                    "this endpoint serves the region {own}, not {asked}: set AWS_REGION={own}"
+                );
+                Err(Error::new("InvalidRegion", text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The audit log's line and the metrics of one call.
+    fn record(&self, call: &Call, response: &Response<Full<Bytes>>, took: Duration) {
+        let (service, operation) = (call.service.name.scope(), call.name());
+        let code = response.extensions().get::<answer::Code>().map_or("", |code| code.0.as_str());
+        let metrics = &self.api.metrics;
+        let labels = [service, operation, if code.is_empty() { "OK" } else { code }];
+        metrics.counter(&names::API_CALLS, &labels).add(metrics.control(), 1);
+        let seconds = metrics.histogram(&names::API_SECONDS, &[service]);
+        seconds.observe(metrics.control(), took);
+        tracing::info!(
+            target: "audit",
+            request_id = %call.request_id, service, operation, code,
+            caller = call.caller.as_deref().unwrap_or("-"),
+            client = %call.client,
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+}
+
+/// A version 4 UUID. Names a call in answers and logs; no secret.
+fn request_id() -> String {
+    let (high, low) = (fastrand::u64(..), fastrand::u64(..));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xfff,
+        0x8000 | (low >> 50),
+        low & 0xffff_ffff_ffff
+    )
+}
+
+/// The wire form of a request that may be too broken to be read.
+fn guess(headers: &HeaderMap, path: &str) -> Wire {
+    let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    match kind {
+        _ if headers.contains_key("x-amz-target") => {
+            Wire::Json(if kind == Some("application/x-amz-json-1.0") { 0 } else { 1 })
+        }
+        _ if path.len() > 1 => Wire::RestXml,
+        _ => Wire::Query,
+    }
+}
+
+/// Region and service of a credential.
+struct Scope {
+    region: String,
+    service: String,
+}
+
+/// Of the `Authorization` header or of a presigned URL; not verified yet.
+fn scope(whole: &Whole) -> Option<Scope> {
+    let header = whole.parts.headers.get(http::header::AUTHORIZATION);
+    let credential = match header.and_then(|value| value.to_str().ok()) {
+        Some(value) => value.split("Credential=").nth(1)?.split([',', ' ']).next()?.to_owned(),
+        None => {
+            let pairs = query::pairs(whole.parts.uri.query().unwrap_or_default());
+            pairs.into_iter().find(|(name, _)| name == "X-Amz-Credential")?.1
+        }
+    };
+    let mut parts = credential.split('/').skip(2).map(str::to_owned);
+    Some(Scope { region: parts.next()?, service: parts.next()? })
+}
+
+/// Which operation of which service.
+fn asked(whole: &Whole, wire: Wire, scope: Option<&str>) -> Result<Asked, Refusal> {
+    let (headers, uri) = (&whole.parts.headers, &whole.parts.uri);
+    let mut pairs = query::pairs(uri.query().unwrap_or_default());
+    let mut labels = Vec::new();
+    let (found, name) = match wire {
+        Wire::Json(_) => {
+            let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+            let target = target.unwrap_or_default();
+            (Services::get().by_target(target), target.to_owned())
+        }
+        Wire::RestXml => {
+            let (method, path) = (whole.parts.method.as_str(), uri.path());
+            let (found, values) = Services::get().by_path(method, path, &pairs);
+            labels = values;
+            (found, format!("{method} {path}"))
+        }
+        Wire::Query | Wire::Ec2 => {
+            pairs.extend(query::pairs(&String::from_utf8_lossy(&whole.body)));
+            let value = |wanted: &str| {
+                let mut found = pairs.iter().filter(|(name, _)| name == wanted);
+                found.next().map(|(_, value)| value.clone()).unwrap_or_default()
+            };
+            let action = value("Action");
+            (Services::get().by_action(scope, &value("Version"), &action), action)
+        }
+    };
+    match found {
+        Found::Operation(service, operation) => {
+            let wire = match service.model.metadata.protocol {
+                Protocol::Ec2 => Wire::Ec2,
+                _ => wire,
+            };
+            Ok(Asked { service, operation, wire, labels, pairs })
+        }
+        Found::Service(service) => {
+            let code = match wire {
+                Wire::Json(_) => "UnknownOperationException",
+                _ => "InvalidAction",
+            };
+            let message = format!("{name} is no operation of {} here", service.name);
+            Err(Refusal { wire, service: Some(service), error: Error::new(code, message) })
+        }
+        Found::Nothing => {
+            let message = format!("{name:?} names no service of this endpoint");
+            let error = Error::new("UnknownOperationException", message);
+            Err(Refusal { wire, service: None, error })
+        }
+    }
+}
+
+/// The request's canonical document.
+fn document(whole: &Whole, asked: &Asked) -> Result<serde_json::Value, Invalid> {
+    let model = &asked.service.model;
+    let empty = || serde_json::Value::Object(serde_json::Map::new());
+    let Some(shape) = asked.operation.input else { return Ok(empty()) };
+    let text = || {
+        std::str::from_utf8(&whole.body).map_err(|_| Invalid::Type("the body is no UTF-8".into()))
+    };
+    let value = match asked.wire {
+        Wire::Json(_) if whole.body.is_empty() => empty(),
+        Wire::Json(_) => serde_json::from_slice(&whole.body)
+            .map_err(|error| Invalid::Type(format!("the body is no JSON: {error}")))?,
+        Wire::Query => query::decode(model, shape, asked.pairs.clone(), false)?,
+        Wire::Ec2 => query::decode(model, shape, asked.pairs.clone(), true)?,
+        Wire::RestXml => {
+            let whole_shape = model.shape(shape);
+            let Kind::Structure(members) = &whole_shape.kind else { return Ok(empty()) };
+            let payload = whole_shape.payload.as_deref();
+            let payload = members.iter().find(|member| Some(member.name.as_str()) == payload);
+            let mut value = match (whole.body.is_empty(), payload) {
+                (true, _) => empty(),
+                (false, None) => xml::decode(model, shape, text()?)?,
+                (false, Some(member)) => {
+                    let inner = xml::decode(model, member.shape, text()?)?;
+                    serde_json::json!({ &member.name: inner })
+                }
+            };
+            for member in members {
+                let name = member.wire_name();
+                let source = match member.location {
+                    Location::Uri => &asked.labels,
+                    Location::QueryString => &asked.pairs,
+                    _ => continue,
+                };
+                if let Some((_, text)) = source.iter().find(|(given, _)| given == name) {
+                    let kind = &model.shape(member.shape).kind;
+                    value[&member.name] = query::scalar(kind, text, name)?;
+                }
+            }
+            value
+        }
+    };
+    check::input(model, shape, value)
+}
