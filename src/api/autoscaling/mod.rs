@@ -1,5 +1,5 @@
-//! Application Auto Scaling: one file per resource; operations in the order Create, Describe, Update, Delete,
-//! List.
+//! Application Auto Scaling: one file per resource; operations in the order Create, Describe,
+//! Update, Delete, List.
 //!
 //! Not here: wire forms and checks against the model, which are done before an operation sees its
 //! input. **Invariant:** [`call`] is the list of what is served.
