@@ -136,25 +136,23 @@ fn mistakes_in_a_json_file_are_told_with_its_line() {
         let (_, told) = told.split_once("web.json:").unwrap();
         assert_eq!(told, expected);
     };
-    let unsupported = "is a member of ECS that is not supported here; leave it out";
     check(
         "\"linuxParameters\": null",
-        "\"linuxParameters\": { \"initProcessEnabled\": true }",
-        &format!(
-            "9: taskDefinition.containerDefinitions.linuxParameters.initProcessEnabled: \
-             {unsupported}"
-        ),
+        "\"resourceRequirements\": [{ \"type\": \"GPU\", \"value\": \"1\" }]",
+        "9: taskDefinition.containerDefinitions.resourceRequirements: is a member of ECS that is \
+         not supported here (there are no GPUs and no accelerators); leave it out",
     );
     check(
         "\"networkMode\": \"awsvpc\"",
-        "\"networkMode\": \"host\"",
-        "14: taskDefinition.networkMode: unknown variant `host`, expected `awsvpc` or `bridge`",
+        "\"networkMode\": \"own\"",
+        "14: taskDefinition.networkMode: unknown variant `own`, expected one of `bridge`, `host`, \
+         `awsvpc`, `none`",
     );
     check(
         "\"hostPort\": 80",
         "\"hostPort\": 8080",
-        "7: taskDefinition.containerDefinitions.portMappings.hostPort: must be left out: \
-         every task has an address of its own",
+        "7: taskDefinition.containerDefinitions.portMappings.hostPort: When networkMode=awsvpc, \
+         the host ports and container ports in port mappings must match",
     );
     check("\"family\"", "\"famly\"", {
         "12: taskDefinition.famly: unknown key, did you mean family?"

@@ -19,7 +19,7 @@ use fastrand::Rng;
 use roadstead::model::{
     Cluster, ContainerDefinition, Desired, HealthCheck, Owner, PortMapping, Protocol, Registration,
     Service, ServiceKey, ServiceStatus, ServiceTargetGroup, Stop, StopCode, Target, TargetGroup,
-    Task, TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus, Transport,
+    Task, TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus,
 };
 use roadstead::runtime::sim::Faults;
 use roadstead::state::{StoreError, Tx};
@@ -35,29 +35,17 @@ const REST: Duration = Duration::from_secs(240);
 
 fn definition(revision: u32) -> TaskDefinition {
     let container = |name: &str, essential: bool| ContainerDefinition {
-        name: name.to_owned(),
-        image: None,
-        entry_point: Vec::new(),
         command: vec!["run".to_owned()],
-        environment: BTreeMap::new(),
-        working_directory: None,
-        user: None,
         essential,
-        port_mappings: vec![PortMapping {
-            container_port: 80,
-            protocol: Transport::Tcp,
-            name: None,
-        }],
-        stop_timeout: Duration::from_secs(3),
-        cpu: None,
-        memory_mib: None,
-        docker_labels: BTreeMap::new(),
+        port_mappings: vec![PortMapping::tcp(80)],
+        stop_timeout: Some(Duration::from_secs(3)),
+        ..ContainerDefinition::new(name)
     };
     let mut containers = vec![container("app", true)];
     if revision.is_multiple_of(2) {
         containers.push(container("log", false));
     }
-    TaskDefinition { family: "web".into(), revision, containers, cpu: None, memory_mib: None }
+    TaskDefinition::new("web".into(), revision, containers)
 }
 
 fn group(name: &str) -> TargetGroup {

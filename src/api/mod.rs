@@ -2,7 +2,8 @@
 //!
 //! [`file`] is the configuration file, [`status`] what the command line shows; the rest is the AWS
 //! APIs: `entry` takes a request, `services` finds its operation, `wire` reads and writes its form
-//! by the public models, and a folder per service does what it asks, a file per resource.
+//! by the public models, and a folder per service does what it asks, a file per resource;
+//! [`definition`] is the room of task definitions, which the fronts share.
 //! Not here: what the rows then cause (the planes and the orchestrator read the State).
 //! **Invariant:** a front writes only through `Store::update`.
 
@@ -10,6 +11,7 @@ mod answer;
 mod autoscaling;
 mod call;
 mod cloudmap;
+pub mod definition;
 mod ecs;
 mod elb;
 mod entry;

@@ -5,6 +5,7 @@
 //! a socket or a clock.
 
 pub mod arn;
+pub mod container_definition;
 pub mod discovery;
 pub mod id;
 pub mod load_balancer;
@@ -16,6 +17,7 @@ pub mod task;
 pub mod task_definition;
 
 pub use arn::{Account, Arn};
+pub use container_definition::*;
 pub use discovery::*;
 pub use id::*;
 pub use load_balancer::*;

@@ -1,12 +1,10 @@
 //! Facts about the whole loop, on the simulated runtime and in virtual time.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::model::{
     Account, Cluster, ContainerDefinition, HealthCheck, Owner, PortMapping, Protocol, Service,
-    ServiceKey, ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition,
-    Transport, Verdict, VerdictState,
+    ServiceKey, ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict,
+    VerdictState,
 };
 use crate::routing::{Context, Publisher, Slot};
 use crate::runtime::ContainerSpec;
@@ -17,26 +15,12 @@ const DELAY: Duration = Duration::from_secs(30);
 
 fn definition() -> TaskDefinition {
     let container = ContainerDefinition {
-        name: "app".to_owned(),
-        image: None,
-        entry_point: Vec::new(),
-        command: Vec::new(),
-        environment: BTreeMap::new(),
-        working_directory: None,
-        user: None,
-        essential: true,
-        port_mappings: vec![PortMapping {
-            container_port: 80,
-            protocol: Transport::Tcp,
-            name: None,
-        }],
-        stop_timeout: Duration::from_secs(5),
-        cpu: None,
-        memory_mib: None,
-        docker_labels: BTreeMap::new(),
+        port_mappings: vec![PortMapping::tcp(80)],
+        stop_timeout: Some(Duration::from_secs(5)),
+        ..ContainerDefinition::new("app")
     };
     let containers = vec![container];
-    TaskDefinition { family: "web".into(), revision: 1, containers, cpu: None, memory_mib: None }
+    TaskDefinition::new("web".into(), 1, containers)
 }
 
 fn key() -> ServiceKey {

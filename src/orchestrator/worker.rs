@@ -249,7 +249,7 @@ impl Worker {
 
     async fn stop(&mut self, definition: &TaskDefinition, names: &[String]) {
         let stops = names.iter().map(|name| {
-            let grace = definition.container(name).map(|container| container.stop_timeout);
+            let grace = definition.container(name).map(|container| container.stop_timeout());
             let grace = grace.unwrap_or_else(|| definition.stop_timeout());
             self.shared.runtime.stop(&self.id, name, grace)
         });

@@ -108,19 +108,11 @@ impl Fixture {
 
     pub(crate) fn script(&self, task: &str, script: &str) -> ContainerSpec {
         let definition = ContainerDefinition {
-            name: CONTAINER.to_owned(),
             image: self.image.clone(),
             entry_point: vec!["/bin/sh".to_owned(), "-c".to_owned()],
             command: vec![script.to_owned()],
-            environment: BTreeMap::new(),
-            working_directory: None,
-            user: None,
-            essential: true,
-            port_mappings: Vec::new(),
-            stop_timeout: Duration::from_secs(5),
-            cpu: None,
-            memory_mib: None,
-            docker_labels: BTreeMap::new(),
+            stop_timeout: Some(Duration::from_secs(5)),
+            ..ContainerDefinition::new(CONTAINER)
         };
         let address = match &self.world {
             World::Process(_) => Some("127.0.0.2".parse().unwrap()),

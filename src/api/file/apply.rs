@@ -279,9 +279,7 @@ impl<'t, 'a> Pass<'t, 'a> {
             return Some(revision);
         }
         let newest = self.state().families.get(family)?.last_revision;
-        let same =
-            |known: &TaskDefinition| TaskDefinition { revision: 0, ..known.clone() } == *definition;
-        known(newest).filter(|known| same(known)).map(|_| newest)
+        known(newest).filter(|known| known.is_same_content(definition)).map(|_| newest)
     }
 
     fn register(&mut self, key: &AppliedKey, definition: &TaskDefinition) -> u32 {
@@ -289,7 +287,8 @@ impl<'t, 'a> Pass<'t, 'a> {
         let last = self.state().families.get(&family).map_or(0, |record| record.last_revision);
         let revision = last + 1;
         self.tx.put(FamilyRecord { family: family.clone(), last_revision: revision });
-        let definition = TaskDefinition { revision, ..definition.clone() };
+        let registered_at = Some(self.now);
+        let definition = TaskDefinition { revision, registered_at, ..definition.clone() };
         self.written.insert(Kind::Revision.key(definition.key()), Value::Null);
         self.tx.put(definition);
         let label = Kind::TaskDefinition.label(&family);

@@ -11,7 +11,7 @@ mod definition;
 mod kind;
 mod meaning;
 mod merge;
-mod names;
+pub(super) mod names;
 mod place;
 mod references;
 mod source;

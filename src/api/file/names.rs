@@ -4,7 +4,7 @@
 //! Elastic Load Balancing, RFC 1035 section 2.3.
 
 /// ECS: clusters, families, services, containers.
-pub(super) fn ecs(name: &str) -> Result<(), &'static str> {
+pub(in crate::api) fn ecs(name: &str) -> Result<(), &'static str> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if (1..=255).contains(&name.len()) && name.bytes().all(good) {
         Ok(())
@@ -14,7 +14,7 @@ pub(super) fn ecs(name: &str) -> Result<(), &'static str> {
 }
 
 /// ECS: names of port mappings.
-pub(super) fn port(name: &str) -> Result<(), &'static str> {
+pub(in crate::api) fn port(name: &str) -> Result<(), &'static str> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     let length = (1..=64).contains(&name.len());
     if length && !name.starts_with('-') && name.bytes().all(good) {

@@ -537,13 +537,7 @@ fn tasks_get_the_lowest_free_addresses_and_the_service_says_when_there_are_none(
 async fn plan_applied_wants_nothing_more() {
     let store = Store::memory(&Default::default()).unwrap();
     let rows: Vec<Row> = situation("service web 3 100/200 lb").rows().collect();
-    let definition = TaskDefinition {
-        family: "web".into(),
-        revision: 1,
-        containers: Vec::new(),
-        cpu: None,
-        memory_mib: None,
-    };
+    let definition = TaskDefinition::new("web".into(), 1, Vec::new());
     let put = move |tx: &mut crate::state::Tx<'_>| {
         tx.put(definition);
         for row in rows {

@@ -3,31 +3,16 @@
 //! Task: `STATUS [stopping] [NAME=status …]`; runtime: `? | NAME=created|running|exitN|oom …`; the
 //! definition has the essential `app` and the dispensable `log`.
 
-use std::collections::BTreeMap;
-
 use super::*;
-use crate::model::{ContainerDefinition, STOP_TIMEOUT, TaskId};
+use crate::model::{ContainerDefinition, TaskId};
 
 const NOW: Timestamp = Timestamp::from_millis(100_000);
 
 fn definition() -> TaskDefinition {
-    let container = |name: &str, essential| ContainerDefinition {
-        name: name.to_owned(),
-        image: None,
-        entry_point: Vec::new(),
-        command: Vec::new(),
-        environment: BTreeMap::new(),
-        working_directory: None,
-        user: None,
-        essential,
-        port_mappings: Vec::new(),
-        stop_timeout: STOP_TIMEOUT,
-        cpu: None,
-        memory_mib: None,
-        docker_labels: BTreeMap::new(),
-    };
+    let container =
+        |name: &str, essential| ContainerDefinition { essential, ..ContainerDefinition::new(name) };
     let containers = vec![container("app", true), container("log", false)];
-    TaskDefinition { family: "web".into(), revision: 1, containers, cpu: None, memory_mib: None }
+    TaskDefinition::new("web".into(), 1, containers)
 }
 
 fn task(text: &str) -> Task {

@@ -69,7 +69,7 @@ pub(super) fn request(
             test: Some(vec!["NONE".to_owned()]),
             ..HealthConfig::default()
         }),
-        stop_timeout: i64::try_from(definition.stop_timeout.as_secs()).ok(),
+        stop_timeout: i64::try_from(definition.stop_timeout().as_secs()).ok(),
         labels: Some(labels(spec, cluster_uid)),
         host_config: Some(host),
         ..ContainerCreateBody::default()

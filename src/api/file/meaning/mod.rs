@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::WrittenDefinition;
+use super::definition::{self, WrittenDefinition};
 use super::kind::Kind;
 use super::names;
 use super::place::Place;
@@ -170,7 +170,7 @@ impl Resources {
     ) -> Result<(), Problem> {
         let here = |bad| source.problem(bad);
         let (definition, at) = match &written.file {
-            None => (written.meaning(at).map_err(here)?, at.key("family")),
+            None => (definition::meaning(written, at).map_err(here)?, at.key("family")),
             Some(_) if written.is_written_here() => {
                 let reason = "stands alone: the family and its containers are in that file";
                 return Err(here(Bad::new(&at.key("file"), reason)));
@@ -219,7 +219,7 @@ fn included(source: &Source) -> Result<TaskDefinition, Problem> {
         let reason = "is no member of an ECS task definition";
         return Err(source.problem(Bad::new(&at.key("file"), reason)));
     }
-    written.meaning(&at).map_err(|bad| source.problem(bad))
+    definition::meaning(&written, &at).map_err(|bad| source.problem(bad))
 }
 
 #[cfg(test)]

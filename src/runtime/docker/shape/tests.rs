@@ -1,7 +1,5 @@
 //! Docker's shapes, without a Docker.
 
-use std::time::Duration;
-
 use super::*;
 use crate::model::ContainerDefinition;
 
@@ -12,21 +10,14 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
         family: "web".to_owned(),
         revision: 3,
         definition: ContainerDefinition {
-            name: "app".to_owned(),
             image: Some("busybox".to_owned()),
-            entry_point: Vec::new(),
             command: vec!["httpd".to_owned()],
-            environment: BTreeMap::new(),
-            working_directory: None,
-            user: None,
-            essential: true,
-            port_mappings: Vec::new(),
-            stop_timeout: Duration::from_secs(30),
             cpu,
             memory_mib: Some(64),
             docker_labels: [(LABEL_TASK, "forged"), ("team", "a")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
+            ..ContainerDefinition::new("app")
         },
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
