@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::TaskId;
+use super::{ContainerHealth, NetworkBinding, TaskId};
 
 /// One container as its runtime shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,25 @@ pub struct Observed {
     pub state: ObservedState,
     /// Where its ports are reached, once known.
     pub address: Option<IpAddr>,
+    /// What its own check says, where the definition has one.
+    pub health: ContainerHealth,
+    /// Ports of the host that lead to it, while it runs.
+    pub bindings: Vec<NetworkBinding>,
+}
+
+impl Observed {
+    /// One without a check and without ports of the host.
+    #[must_use]
+    pub fn new(
+        task: TaskId,
+        container: String,
+        runtime_id: String,
+        state: ObservedState,
+        address: Option<IpAddr>,
+    ) -> Self {
+        let (health, bindings) = (ContainerHealth::Unknown, Vec::new());
+        Self { task, container, runtime_id, state, address, health, bindings }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterName, DeploymentId, ServiceKey, TaskDefinitionKey, TaskId};
+use super::{
+    ClusterName, DeploymentId, ServiceKey, TaskDefinition, TaskDefinitionKey, TaskId, Transport,
+};
 use crate::clock::Timestamp;
 
 /// Written by the orchestrator alone. **Invariant:** `known` never moves backwards; `desired` goes
@@ -38,6 +40,32 @@ impl Task {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.desired == Desired::Running && self.known < TaskStatus::Stopped
+    }
+
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    /// ECS's `healthStatus`: that of its essential containers, the worst first. One without a check
+    /// is unknown.
+    #[must_use]
+    pub fn health(&self, definition: &TaskDefinition) -> ContainerHealth {
+        let essential = definition.containers.iter().filter(|container| container.essential);
+        let health =
+            essential.map(|c| self.container(&c.name).map(|row| row.health).unwrap_or_default());
+        health.max().unwrap_or_default()
+    }
+
+    /// Where `port` of the task is reached: at the container that maps it, else at the task.
+    #[must_use]
+    pub fn address_of(&self, definition: &TaskDefinition, port: u16) -> Option<IpAddr> {
+        let maps = |name: &str| {
+            let container = definition.container(name);
+            container.is_some_and(|c| c.port_mappings.iter().any(|p| p.ports().contains(&port)))
+        };
+        let own = self.containers.iter().find(|row| maps(&row.name)).and_then(|row| row.address);
+        own.or(self.address)
     }
 }
 
@@ -117,6 +145,66 @@ pub struct Container {
     pub exit_code: Option<i32>,
     /// ECS's `ErrorName: detail`, at most 1024 characters.
     pub reason: Option<String>,
+    /// When it was first seen running.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    #[serde(default)]
+    pub health: ContainerHealth,
+    /// Its own, where the runtime gives each container one.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    #[serde(default)]
+    pub bindings: Vec<NetworkBinding>,
+}
+
+impl Container {
+    /// One of which nothing is there yet.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            runtime_id: None,
+            status: ContainerStatus::None,
+            exit_code: None,
+            reason: None,
+            started_at: None,
+            health: ContainerHealth::Unknown,
+            address: None,
+            bindings: Vec::new(),
+        }
+    }
+}
+
+/// A port of the host that leads to a port of a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NetworkBinding {
+    pub bind_address: IpAddr,
+    pub container_port: u16,
+    pub host_port: u16,
+    pub protocol: Transport,
+}
+
+/// ECS's `healthStatus`; the greatest of several speaks for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ContainerHealth {
+    Healthy,
+    /// No check, or none has ended yet.
+    #[default]
+    Unknown,
+    Unhealthy,
+}
+
+impl ContainerHealth {
+    /// AWS's spelling.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "HEALTHY",
+            Self::Unknown => "UNKNOWN",
+            Self::Unhealthy => "UNHEALTHY",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -15,6 +15,7 @@
 mod apply;
 mod drain;
 mod meters;
+mod order;
 mod orphans;
 mod plan;
 mod record;

@@ -293,12 +293,8 @@ fn new_task(
 ) -> Result<Task, NoAddress> {
     let address = draft.address()?;
     let containers = draft.view.state.definitions.get(&deployment.definition);
-    let container = |definition: &crate::model::ContainerDefinition| crate::model::Container {
-        name: definition.name.clone(),
-        runtime_id: None,
-        status: crate::model::ContainerStatus::None,
-        exit_code: None,
-        reason: None,
+    let container = |definition: &crate::model::ContainerDefinition| {
+        crate::model::Container::new(&definition.name)
     };
     let definition: TaskDefinitionKey = deployment.definition.clone();
     Ok(Task {

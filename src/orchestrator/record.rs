@@ -42,7 +42,7 @@ pub(super) fn write(
     }
     let seen = evidence.shown.as_deref().map_or(Seen::Unknown, Seen::Known);
     let mut task = before.clone();
-    task.containers = step::containers(before, seen);
+    task.containers = step::containers(before, seen, now);
     match record {
         Record::To(status) => {
             task.known = *status;
@@ -81,11 +81,18 @@ fn activate(
     now: Timestamp,
 ) {
     task.known = TaskStatus::Activating;
-    task.address = task.address.or_else(|| shown.iter().find_map(|container| container.address));
+    let definition = tx.state().definitions.get(&task.definition).cloned();
+    let first = definition.as_ref().and_then(|definition| definition.first_port());
+    let at = |task: &Task, port: Option<u16>| {
+        definition.as_ref().zip(port).and_then(|(d, port)| task.address_of(d, port))
+    };
+    let any = || shown.iter().find_map(|container| container.address);
+    task.address = task.address.or_else(|| at(task, first)).or_else(any);
     let (Some(address), Some(service)) = (task.address, service(tx.state(), task).cloned()) else {
         return;
     };
     for lb in &service.load_balancers {
+        let address = at(task, Some(lb.container_port)).unwrap_or(address);
         let target = Target {
             id: tx.next_registration(),
             group: lb.group.clone(),
@@ -102,13 +109,13 @@ fn activate(
         }
     }
     if let Some(discovery) = &service.discovery {
-        let definition = tx.state().definitions.get(&task.definition);
-        let first = definition.and_then(|definition| definition.first_port());
+        let port = discovery.container_port.or(first);
+        let address = at(task, port).unwrap_or(address);
         let id = InstanceId::new(task.id.as_str());
         tx.put(DiscoveryInstance {
             key: InstanceKey { service: discovery.service.clone(), id },
             address,
-            port: discovery.container_port.or(first),
+            port,
             task: Some(task.id.clone()),
             registration: Registration::Active,
         });

@@ -11,6 +11,7 @@ use crate::model::{
     TaskDefinition, TaskStatus,
 };
 
+use super::order::{self, Readiness};
 use super::words;
 
 /// How often a drain looks at the in-flight counters, which wake nobody (ours: below what a person
@@ -112,14 +113,14 @@ pub fn next(
     facts: &Facts,
     now: Timestamp,
 ) -> Step {
-    let containers = containers(task, seen);
+    let containers = containers(task, seen, now);
     match (task.known, task.desired) {
         (TaskStatus::Stopped, _) => Step::End,
         (TaskStatus::Deactivating, _) => {
             deactivate(definition, &containers, seen, &facts.drain, now)
         }
-        (TaskStatus::Stopping, _) => stop(seen, TaskStatus::Deprovisioning),
-        (TaskStatus::Deprovisioning, _) => remove(seen),
+        (TaskStatus::Stopping, _) => stop(definition, seen, TaskStatus::Deprovisioning),
+        (TaskStatus::Deprovisioning, _) => remove(definition, seen),
         (_, Desired::Stopped) => Step::Record(Record::Deregister),
         (known, Desired::Running) => {
             if let Some((name, reason)) = &facts.failure {
@@ -130,7 +131,7 @@ pub fn next(
             }
             match known {
                 TaskStatus::Provisioning => Step::Record(Record::To(TaskStatus::Pending)),
-                TaskStatus::Pending => bring_up(definition, &containers, seen, facts),
+                TaskStatus::Pending => bring_up(task, definition, &containers, seen, facts, now),
                 TaskStatus::Activating => Step::Record(Record::To(TaskStatus::Running)),
                 _ if containers != task.containers => Step::Record(Record::Containers),
                 _ => Step::Wait(None),
@@ -139,25 +140,46 @@ pub fn next(
     }
 }
 
-/// Makes and starts what is missing, in the order of the definition.
+/// Makes what is missing, then starts each container once what it depends on has come far enough.
 fn bring_up(
+    task: &Task,
     definition: &TaskDefinition,
     containers: &[Container],
     seen: Seen<'_>,
     facts: &Facts,
+    now: Timestamp,
 ) -> Step {
     let Seen::Known(shown) = seen else { return Step::Look };
     let ended = |name: &str| {
         containers.iter().any(|c| c.name == name && c.status == ContainerStatus::Stopped)
     };
-    let names = || definition.containers.iter().map(|c| c.name.as_str());
-    if let Some(name) = names().find(|name| seen.container(name).is_none() && !ended(name)) {
-        return Step::Create(name.to_owned());
+    let order = definition.start_order();
+    let missing = |name: &str| seen.container(name).is_none() && !ended(name);
+    if let Some(container) = order.iter().find(|container| missing(&container.name)) {
+        return Step::Create(container.name.clone());
     }
-    let created =
-        |name: &&str| seen.container(name).is_some_and(|c| c.state == ObservedState::Created);
-    if let Some(name) = names().find(created) {
-        return Step::Start(name.to_owned());
+    let created = |name: &str| {
+        seen.container(name).is_some_and(|container| container.state == ObservedState::Created)
+    };
+    let (mut is_blocked, mut until) = (false, None);
+    for container in order.into_iter().filter(|container| created(&container.name)) {
+        match order::readiness(container, definition, containers, now) {
+            Readiness::Ready => return Step::Start(container.name.clone()),
+            Readiness::Later(at) => {
+                is_blocked = true;
+                until = [until, at].into_iter().flatten().min();
+            }
+            Readiness::Never(reason) => {
+                return Step::Record(Record::Die(failed(&container.name, &reason)));
+            }
+        }
+    }
+    if is_blocked {
+        // What it waits for has its time from a start that is on record.
+        return match containers == task.containers {
+            true => Step::Wait(until),
+            false => Step::Record(Record::Containers),
+        };
     }
     if facts.registers && shown.iter().all(|container| container.address.is_none()) {
         // It runs, and the runtime has not said where.
@@ -195,21 +217,15 @@ fn deactivate(
     }
 }
 
-fn running(shown: &[Observed]) -> Vec<String> {
-    let running = shown.iter().filter(|c| c.state == ObservedState::Running);
-    // The last one named may need those before it: it goes first where order is kept.
-    running.map(|c| c.container.clone()).rev().collect()
-}
-
-fn stop(seen: Seen<'_>, then: TaskStatus) -> Step {
+fn stop(definition: &TaskDefinition, seen: Seen<'_>, then: TaskStatus) -> Step {
     let Seen::Known(shown) = seen else { return Step::Look };
-    let names = running(shown);
+    let names = order::to_stop(definition, shown);
     if names.is_empty() { Step::Record(Record::To(then)) } else { Step::Stop(names) }
 }
 
-fn remove(seen: Seen<'_>) -> Step {
+fn remove(definition: &TaskDefinition, seen: Seen<'_>) -> Step {
     let Seen::Known(shown) = seen else { return Step::Look };
-    let names = running(shown);
+    let names = order::to_stop(definition, shown);
     if !names.is_empty() {
         // Somebody started it again behind our back.
         return Step::Stop(names);
@@ -248,7 +264,7 @@ fn died(task: &Task, container: &Container) -> Stop {
 }
 
 /// The container rows, brought up to what the runtime shows. A container's status never falls.
-pub(super) fn containers(task: &Task, seen: Seen<'_>) -> Vec<Container> {
+pub(super) fn containers(task: &Task, seen: Seen<'_>, now: Timestamp) -> Vec<Container> {
     let mut containers = task.containers.clone();
     if matches!(seen, Seen::Unknown) {
         return containers;
@@ -258,7 +274,7 @@ pub(super) fn containers(task: &Task, seen: Seen<'_>) -> Vec<Container> {
             continue;
         }
         match seen.container(&container.name) {
-            Some(observed) => observe(container, observed),
+            Some(observed) => observe(container, observed, now),
             None if container.status == ContainerStatus::Running => {
                 container.status = ContainerStatus::Stopped;
                 container.reason = Some(words::VANISHED.to_owned());
@@ -269,13 +285,21 @@ pub(super) fn containers(task: &Task, seen: Seen<'_>) -> Vec<Container> {
     containers
 }
 
-fn observe(container: &mut Container, observed: &Observed) {
+fn observe(container: &mut Container, observed: &Observed, now: Timestamp) {
     container.runtime_id = Some(observed.runtime_id.clone());
+    container.health = observed.health;
     match &observed.state {
         ObservedState::Created => {
             container.status = container.status.max(ContainerStatus::Created);
         }
-        ObservedState::Running => container.status = ContainerStatus::Running,
+        ObservedState::Running => {
+            if container.status < ContainerStatus::Running {
+                container.started_at = Some(now);
+            }
+            container.status = ContainerStatus::Running;
+            container.address = observed.address;
+            container.bindings.clone_from(&observed.bindings);
+        }
         ObservedState::Exited { code, out_of_memory } => {
             container.status = ContainerStatus::Stopped;
             container.exit_code = *code;

@@ -166,13 +166,11 @@ impl Runtime for Docker {
             created = self.create_once(&name, &body).await;
         }
         match created {
-            Ok(id) => Ok(Observed {
-                task: spec.task.clone(),
-                container: spec.definition.name.clone(),
-                runtime_id: id,
-                state: ObservedState::Created,
-                address: None,
-            }),
+            Ok(id) => {
+                let container = spec.definition.name.clone();
+                let state = ObservedState::Created;
+                Ok(Observed::new(spec.task.clone(), container, id, state, None))
+            }
             Err(Failure::Conflict(text)) => {
                 let found = self.find(&name).await.map_err(failed)?;
                 let is_it = |found: &Observed| {

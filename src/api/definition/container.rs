@@ -114,8 +114,6 @@ impl Container {
             (says(self.firelens_configuration), "firelensConfiguration"),
             (says(self.credential_specs), "credentialSpecs"),
             (says(self.disable_networking), "disableNetworking"),
-            (some(&self.depends_on), "dependsOn"),
-            (self.start_timeout.is_some(), "startTimeout"),
             (self.health_check.is_some(), "healthCheck"),
             (self.restart_policy.is_some(), "restartPolicy"),
             (some(&self.environment_files), "environmentFiles"),

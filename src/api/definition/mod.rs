@@ -53,8 +53,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("containerDefinitions[].firelensConfiguration", "there is no log router"),
     ("containerDefinitions[].credentialSpecs", "Windows and Active Directory only"),
     ("containerDefinitions[].disableNetworking", "networkMode none says it for the whole task"),
-    ("containerDefinitions[].dependsOn", "not honoured yet"),
-    ("containerDefinitions[].startTimeout", "not honoured yet"),
     ("containerDefinitions[].healthCheck", "not honoured yet"),
     ("containerDefinitions[].restartPolicy", "not honoured yet"),
     ("containerDefinitions[].environmentFiles", "not honoured yet"),

@@ -28,16 +28,13 @@ fn task(text: &str) -> Task {
         TaskStatus::Stopped,
     ];
     let container = |name: &str| Container {
-        name: name.to_owned(),
-        runtime_id: None,
         status: match words.iter().find_map(|w| w.strip_prefix(name)?.strip_prefix('=')) {
             None => ContainerStatus::None,
             Some("running") => ContainerStatus::Running,
             Some("stopped") => ContainerStatus::Stopped,
             Some(other) => panic!("{other}"),
         },
-        exit_code: None,
-        reason: None,
+        ..Container::new(name)
     };
     Task {
         id: "t".into(),
@@ -70,13 +67,7 @@ fn shown(text: &str) -> Option<Vec<Observed>> {
                 ObservedState::Exited { code, out_of_memory: false }
             }
         };
-        Observed {
-            task: TaskId::from("t"),
-            container: name.to_owned(),
-            runtime_id: format!("id-{name}"),
-            state,
-            address: None,
-        }
+        Observed::new(TaskId::from("t"), name.to_owned(), format!("id-{name}"), state, None)
     };
     (text != "?").then(|| text.split_whitespace().map(observed).collect())
 }

@@ -123,13 +123,9 @@ pub(super) fn observed(
             out_of_memory: state.oom_killed == Some(true),
         }
     };
-    Some(Observed {
-        task: labels.get(LABEL_TASK)?.as_str().into(),
-        container: labels.get(LABEL_CONTAINER)?.clone(),
-        runtime_id: container.id.clone()?,
-        state,
-        address,
-    })
+    let task = labels.get(LABEL_TASK)?.as_str().into();
+    let name = labels.get(LABEL_CONTAINER)?.clone();
+    Some(Observed::new(task, name, container.id.clone()?, state, address))
 }
 
 /// In the network asked for, else in the first by name that gives one; IPv4 before IPv6.

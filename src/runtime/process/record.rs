@@ -124,13 +124,8 @@ impl Record {
             Some(process) => format!("{}:{}", process.pid, process.start),
             None => format!("{}/{}", self.task, self.container),
         };
-        Observed {
-            task: self.task.clone(),
-            container: self.container.clone(),
-            runtime_id,
-            state,
-            address: self.address,
-        }
+        let container = self.container.clone();
+        Observed::new(self.task.clone(), container, runtime_id, state, self.address)
     }
 
     pub(super) fn save(&self, directory: &Path) -> io::Result<()> {

@@ -311,13 +311,8 @@ impl World {
 
 impl Container {
     fn observed(&self, key: &Key) -> Observed {
-        Observed {
-            task: key.0.clone(),
-            container: key.1.clone(),
-            runtime_id: format!("sim-{}", self.incarnation),
-            state: self.state.clone(),
-            address: self.address,
-        }
+        let id = format!("sim-{}", self.incarnation);
+        Observed::new(key.0.clone(), key.1.clone(), id, self.state.clone(), self.address)
     }
 }
 
