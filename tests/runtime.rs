@@ -12,7 +12,7 @@ mod process;
 use std::time::Duration;
 
 use roadstead::clock::instant;
-use roadstead::model::{ObservedState, Usage};
+use roadstead::model::{ContainerCheck, ContainerHealth, ObservedState, Usage};
 use roadstead::runtime::{RuntimeError, RuntimeEvent};
 
 use self::fixture::{Behaviour, CONTAINER, Fixture, event, until};
@@ -155,6 +155,50 @@ async fn several_containers_are_told_apart(world: &mut Fixture) {
     assert_eq!(names, ["t1", "t3"]);
 }
 
+async fn checks_tell_whether_the_container_is_healthy(world: &mut Fixture) {
+    let shell = |line: &str| vec!["CMD-SHELL".to_owned(), line.to_owned()];
+    let plain = ["CMD", "/bin/sh", "-c", "exit 0"].map(str::to_owned).to_vec();
+    for (task, command, expected) in [
+        ("t1", shell("exit 0"), ContainerHealth::Healthy),
+        ("t2", plain, ContainerHealth::Healthy),
+        ("t3", shell("exit 1"), ContainerHealth::Unhealthy),
+        ("t4", vec!["CMD".to_owned(), "/no/such".to_owned()], ContainerHealth::Unhealthy),
+        // It takes too long, and so does what it began.
+        ("t5", shell("sleep 1000; exit 0"), ContainerHealth::Unhealthy),
+    ] {
+        let mut spec = world.spec(task, Behaviour::Runs);
+        spec.definition.health_check = Some(ContainerCheck {
+            command,
+            interval: Duration::from_millis(100),
+            timeout: Duration::from_secs(1),
+            retries: 2,
+            start_period: None,
+        });
+        let started = world.run_spec(&spec, Behaviour::Runs).await;
+        assert_eq!(started.health, ContainerHealth::Unknown, "{task}");
+        let mut events = world.runtime.events();
+        world.check_says(task, expected);
+        event(&mut events, |event| matches!(event, RuntimeEvent::Changed { .. })).await;
+        let health = async || world.observed(task).await.map(|observed| observed.health);
+        until(async || (health().await == Some(expected)).then_some(())).await;
+    }
+}
+
+async fn check_is_lenient_while_the_container_starts(world: &mut Fixture) {
+    let mut spec = world.spec("t1", Behaviour::Runs);
+    spec.definition.health_check = Some(ContainerCheck {
+        command: vec!["CMD-SHELL".to_owned(), "exit 1".to_owned()],
+        interval: Duration::from_millis(100),
+        timeout: Duration::from_secs(1),
+        retries: 1,
+        start_period: Some(Duration::from_secs(300)),
+    });
+    world.run_spec(&spec, Behaviour::Runs).await;
+    // Long enough for a check or two.
+    world.pass(Duration::from_millis(2500)).await;
+    assert_eq!(world.observed("t1").await.unwrap().health, ContainerHealth::Unknown);
+}
+
 /// Every case of the battery against one runtime; a simulated one runs in its own time.
 macro_rules! battery {
     ($runtime:ident, $make:expr, paused: $paused:literal, [$($case:ident)*]) => {
@@ -182,6 +226,8 @@ macro_rules! battery {
             running_container_is_not_removed
             created_container_is_stopped_already
             several_containers_are_told_apart
+            checks_tell_whether_the_container_is_healthy
+            check_is_lenient_while_the_container_starts
         ]);
     };
 }

@@ -57,6 +57,15 @@ impl Task {
         health.max().unwrap_or_default()
     }
 
+    /// What its checks come to: the worst of its essential containers that have one. None: there
+    /// is no check, and nothing to wait for.
+    #[must_use]
+    pub fn checked_health(&self, definition: &TaskDefinition) -> Option<ContainerHealth> {
+        let checked = definition.containers.iter().filter(|c| c.essential);
+        let checked = checked.filter(|container| container.health_check.is_some());
+        checked.map(|c| self.container(&c.name).map(|row| row.health).unwrap_or_default()).max()
+    }
+
     /// Where `port` of the task is reached: at the container that maps it, else at the task.
     #[must_use]
     pub fn address_of(&self, definition: &TaskDefinition, port: u16) -> Option<IpAddr> {

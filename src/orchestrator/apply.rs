@@ -8,8 +8,8 @@ use super::settings::Settings;
 use super::words;
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, Deployment, DeploymentId, Desired, EVENTS_KEPT, Owner, Progress, Rollout,
-    ServiceEvent, ServiceKey, Stop, StopCode, Task,
+    Backoff, ContainerHealth, Deployment, DeploymentId, Desired, EVENTS_KEPT, Owner, Progress,
+    Rollout, ServiceEvent, ServiceKey, Stop, StopCode, Task,
 };
 use crate::state::{Key, State, Tx};
 
@@ -98,6 +98,9 @@ fn open(tx: &mut Tx<'_>, service: &ServiceKey, deployment: &Deployment) {
 fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Timestamp) {
     let reason = match why {
         Why::Unhealthy(Some(group)) => words::failed_checks(group),
+        Why::Unhealthy(None) if is_sick(tx.state(), task) => {
+            words::FAILED_CONTAINER_CHECKS.to_owned()
+        }
         Why::Unhealthy(None) => {
             "Task failed ELB health checks: its registration is gone".to_owned()
         }
@@ -118,6 +121,13 @@ fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Times
     }
     let stop = Some(Stop { code: StopCode::ServiceSchedulerInitiated, reason });
     tx.put(Task { desired: Desired::Stopped, stop, ..task.clone() });
+}
+
+/// Whether the checks of its own containers fail.
+fn is_sick(state: &State, task: &Task) -> bool {
+    let definition = state.definitions.get(&task.definition);
+    let health = definition.and_then(|definition| task.checked_health(definition));
+    health == Some(ContainerHealth::Unhealthy)
 }
 
 /// The deployment that a stop serves: the newest of the service.

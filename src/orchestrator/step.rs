@@ -7,8 +7,8 @@
 
 use crate::clock::Timestamp;
 use crate::model::{
-    Container, ContainerStatus, Desired, Observed, ObservedState, Stop, StopCode, Task,
-    TaskDefinition, TaskStatus,
+    Container, ContainerHealth, ContainerStatus, Desired, Observed, ObservedState, Stop, StopCode,
+    Task, TaskDefinition, TaskStatus,
 };
 
 use super::order::{self, Readiness};
@@ -287,7 +287,10 @@ pub(super) fn containers(task: &Task, seen: Seen<'_>, now: Timestamp) -> Vec<Con
 
 fn observe(container: &mut Container, observed: &Observed, now: Timestamp) {
     container.runtime_id = Some(observed.runtime_id.clone());
-    container.health = observed.health;
+    // A daemon that was restarted begins its checks anew: the last result holds until the next.
+    if observed.health != ContainerHealth::Unknown {
+        container.health = observed.health;
+    }
     match &observed.state {
         ObservedState::Created => {
             container.status = container.status.max(ContainerStatus::Created);

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::model::{
-    Account, Cluster, ContainerDefinition, HealthCheck, Owner, PortMapping, Protocol, Service,
-    ServiceKey, ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict,
+    Account, Cluster, ContainerCheck, ContainerDefinition, ContainerHealth, Dependency,
+    DependencyCondition, HealthCheck, Owner, PortMapping, Protocol, Service, ServiceKey,
+    ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict,
     VerdictState,
 };
 use crate::routing::{Context, Publisher, Slot};
@@ -281,4 +282,141 @@ async fn containers_that_a_lost_store_does_not_know_are_kept() {
     house.until("steady", is_steady).await;
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(house.sim.running().len(), 2);
+}
+
+/// The definition again, of these containers.
+async fn redefine(house: &House, containers: Vec<ContainerDefinition>) {
+    let definition = TaskDefinition::new("web".into(), 1, containers);
+    let change = move |tx: &mut Tx<'_>| {
+        tx.put(definition);
+        Ok::<_, StoreError>(())
+    };
+    house.store.update(change).await.unwrap();
+}
+
+/// Another desired count, and nothing else.
+async fn want(house: &House, count: u32) {
+    let change = move |tx: &mut Tx<'_>| {
+        let mut service = Service::clone(&tx.state().services[&key()]);
+        service.desired_count = count;
+        tx.put(service);
+        Ok::<_, StoreError>(())
+    };
+    house.store.update(change).await.unwrap();
+}
+
+fn depends(on: &str, condition: DependencyCondition) -> Vec<Dependency> {
+    vec![Dependency { container: on.to_owned(), condition }]
+}
+
+fn checked(name: &str) -> ContainerDefinition {
+    let check = ContainerCheck {
+        command: vec!["CMD".to_owned(), "x".to_owned()],
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        retries: 3,
+        start_period: None,
+    };
+    ContainerDefinition { health_check: Some(check), ..ContainerDefinition::new(name) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_start_and_stop_in_the_order_of_their_dependencies() {
+    let house = House::new();
+    house.scale(0).await;
+    let init = ContainerDefinition { essential: false, ..ContainerDefinition::new("init") };
+    let db = ContainerDefinition {
+        depends_on: depends("init", DependencyCondition::Success),
+        ..checked("db")
+    };
+    let app = ContainerDefinition {
+        depends_on: depends("db", DependencyCondition::Healthy),
+        ..definition().containers.remove(0)
+    };
+    redefine(&house, vec![app, db, init]).await;
+    want(&house, 1).await;
+    let started = |name: &str| {
+        let is_it = |e: &crate::runtime::sim::Effect| {
+            e.container == name && matches!(e.kind, EffectKind::Started { .. })
+        };
+        house.sim.history().iter().any(is_it)
+    };
+    house.until("init", |_| started("init")).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!started("db") && !started("app"));
+    let id = house.store.read().tasks.keys().next().unwrap().clone();
+    assert!(house.sim.kill(&id, "init", 0));
+    house.until("db", |_| started("db")).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!started("app"));
+    house.sim.set_health(&id, "db", ContainerHealth::Healthy);
+    house.until("steady", is_steady).await;
+    let app = house.store.read().tasks[&id].container("app").unwrap().address;
+    let target = house.store.read().targets.values().next().unwrap().address;
+    assert_eq!(Some(target), app);
+    let seen = house.sim.history().len();
+    let none = move |tx: &mut Tx<'_>| {
+        let mut service = Service::clone(&tx.state().services[&key()]);
+        service.desired_count = 0;
+        tx.put(service);
+        Ok::<_, StoreError>(())
+    };
+    house.store.update(none).await.unwrap();
+    house.until("stopped", |state| state.tasks[&id].known == TaskStatus::Stopped).await;
+    let stops = house.sim.history_since(seen).into_iter();
+    let stops =
+        stops.filter(|e| matches!(e.kind, EffectKind::StopSignalled | EffectKind::Exited { .. }));
+    let stops: Vec<_> = stops.map(|effect| effect.container).collect();
+    assert_eq!(stops, ["app", "app", "db", "db"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependency_that_never_becomes_healthy_fails_the_task_after_its_start_timeout() {
+    let house = House::new();
+    house.scale(0).await;
+    let db = ContainerDefinition { start_timeout: Some(Duration::from_secs(20)), ..checked("db") };
+    let app = ContainerDefinition {
+        depends_on: depends("db", DependencyCondition::Healthy),
+        ..definition().containers.remove(0)
+    };
+    redefine(&house, vec![app, db]).await;
+    want(&house, 1).await;
+    let failed = |state: &State| state.tasks.values().any(|task| task.stop.is_some());
+    house.until("failed", failed).await;
+    let state = house.store.read();
+    let task = state.tasks.values().find(|task| task.stop.is_some()).unwrap();
+    let stop = task.stop.as_ref().unwrap();
+    assert_eq!(stop.code, StopCode::TaskFailedToStart);
+    assert!(stop.reason.contains("db took longer than its startTimeout of 20 s"), "{stop:?}");
+    let (began, ended) = (task.container("db").unwrap().started_at.unwrap(), task.stopping_at);
+    let took = ended.unwrap().since(began);
+    assert!((20..25).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn task_whose_container_checks_fail_is_replaced_and_counts_when_they_pass() {
+    let house = House::new();
+    house.scale(0).await;
+    let app = ContainerDefinition {
+        health_check: checked("app").health_check,
+        ..definition().containers.remove(0)
+    };
+    redefine(&house, vec![app]).await;
+    want(&house, 1).await;
+    house.until("running", |s| s.tasks.values().any(|t| t.known == TaskStatus::Running)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    house.serve();
+    assert!(!is_steady(&house.store.read()), "no check has passed");
+    let first = house.store.read().tasks.keys().next().unwrap().clone();
+    house.sim.set_health(&first, "app", ContainerHealth::Healthy);
+    house.until("steady", is_steady).await;
+    house.sim.set_health(&first, "app", ContainerHealth::Unhealthy);
+    house.until("replacement", |state| state.tasks.len() == 2).await;
+    assert!(house.store.read().tasks[&first].is_live(), "its replacement is healthy first");
+    let second = house.store.read().tasks.keys().find(|id| **id != first).unwrap().clone();
+    house.until("running", |s| s.tasks[&second].known == TaskStatus::Running).await;
+    house.sim.set_health(&second, "app", ContainerHealth::Healthy);
+    house.until("replaced", |state| state.tasks[&first].known == TaskStatus::Stopped).await;
+    let reason = house.store.read().tasks[&first].stop.clone().unwrap().reason;
+    assert_eq!(reason, "Task failed container health checks");
 }

@@ -7,6 +7,7 @@ use crate::model::{DeploymentId, ServiceKey, TaskId};
 pub(super) const EXITED: &str = "Essential container in task exited";
 pub(super) const FAILED_TO_START: &str = "Task failed to start";
 pub(super) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
+pub(super) const FAILED_CONTAINER_CHECKS: &str = "Task failed container health checks";
 pub(super) const VANISHED: &str =
     "ContainerVanishedError: the runtime no longer has this container";
 pub(super) const LEAVING: &str = "Roadstead ends, and on_exit tells it to stop its tasks";

@@ -22,6 +22,10 @@ use crate::model::{ContainerDefinition, Observed, TaskDefinition, TaskId, Usage}
 /// Events a slow reader may be behind before it has to look for itself.
 pub const EVENTS: usize = 1024;
 
+/// Between two checks of a container that has not passed one yet, while its start period lasts
+/// (ours: ECS has no such member, and its failures are free then).
+pub const START_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What a runtime needs to make one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerSpec {

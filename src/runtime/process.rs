@@ -11,6 +11,7 @@
 //! of it) and `TASK/CONTAINER.log`, `.log.1` to `.log.3`.
 
 mod adopt;
+mod check;
 mod proc_fs;
 mod record;
 mod spawn;
@@ -31,7 +32,7 @@ use self::record::Record;
 use self::watch::{KILL_WAIT, Order};
 use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
 use crate::clock::instant;
-use crate::model::{Observed, TaskId, Usage};
+use crate::model::{ContainerHealth, Observed, TaskId, Usage};
 use crate::sys::{PidFd, Signal};
 
 /// The variable that names a process's container: `CLUSTER_UID/TASK/CONTAINER`.
@@ -73,6 +74,7 @@ struct Entry {
 #[derive(Debug)]
 struct Live {
     record: Record,
+    health: ContainerHealth,
     watcher: Option<AbortHandle>,
     is_removed: bool,
 }
@@ -163,7 +165,12 @@ impl Inner {
         let entry = Arc::new(Entry {
             key: key.clone(),
             turn: Arc::default(),
-            live: Mutex::new(Live { record, watcher: None, is_removed: false }),
+            live: Mutex::new(Live {
+                record,
+                health: ContainerHealth::Unknown,
+                watcher: None,
+                is_removed: false,
+            }),
             order: channel::Sender::new(Order::Run),
             gone: channel::Sender::new(false),
         });
@@ -180,7 +187,14 @@ impl Inner {
         let _context = self.handle.enter();
         let fd = fd.watched()?;
         let watcher = watch::watch(Arc::downgrade(self), Arc::clone(entry), fd);
-        entry.lock().watcher = Some(self.handle.spawn(watcher).abort_handle());
+        let checker = check::run(Arc::downgrade(self), Arc::clone(entry));
+        let both = async move {
+            tokio::select! {
+                () = watcher => {}
+                () = checker => {}
+            }
+        };
+        entry.lock().watcher = Some(self.handle.spawn(both).abort_handle());
         Ok(())
     }
 
@@ -228,7 +242,8 @@ impl Entry {
     }
 
     fn observed(&self) -> Observed {
-        self.lock().record.observed()
+        let live = self.lock();
+        Observed { health: live.health, ..live.record.observed() }
     }
 
     /// Waits until process and group are gone, for as long as only the kernel can delay it.

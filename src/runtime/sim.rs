@@ -21,7 +21,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 use self::world::{Key, Stopping, World};
 use super::{ContainerSpec, Runtime, RuntimeError, RuntimeEvent};
 use crate::clock::{Instant, instant};
-use crate::model::{Observed, TaskId, Usage};
+use crate::model::{ContainerHealth, Observed, TaskId, Usage};
 
 /// What goes wrong. Probabilities go from 0 (never, the default) to 1 (always) and are drawn once
 /// per call, event or container.
@@ -113,6 +113,11 @@ impl Sim {
     /// The container will not heed its stop signal.
     pub fn ignore_stop(&self, task: &TaskId, container: &str) {
         self.lock().ignore_stop(&(task.clone(), container.to_owned()));
+    }
+
+    /// From now on the container's own check says so.
+    pub fn set_health(&self, task: &TaskId, container: &str, health: ContainerHealth) {
+        self.lock().set_health(&(task.clone(), container.to_owned()), health);
     }
 
     /// The containers that run, by task and name.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roadstead::clock::instant;
-use roadstead::model::{ContainerDefinition, Observed, ObservedState, TaskId};
+use roadstead::model::{ContainerDefinition, ContainerHealth, Observed, ObservedState, TaskId};
 use roadstead::runtime::process::Process;
 use roadstead::runtime::sim::Sim;
 use roadstead::runtime::{ContainerSpec, Runtime, RuntimeEvent};
@@ -154,6 +154,18 @@ impl Fixture {
             }
         }
         started
+    }
+
+    /// Where no check runs, what it would say is said for it.
+    pub(crate) fn check_says(&self, task: &str, health: ContainerHealth) {
+        if let World::Sim(sim) = &self.world {
+            sim.set_health(&task.into(), CONTAINER, health);
+        }
+    }
+
+    /// Lets time pass, in which something must not happen.
+    pub(crate) async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 
     pub(crate) async fn observed(&self, task: &str) -> Option<Observed> {

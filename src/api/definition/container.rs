@@ -114,7 +114,6 @@ impl Container {
             (says(self.firelens_configuration), "firelensConfiguration"),
             (says(self.credential_specs), "credentialSpecs"),
             (says(self.disable_networking), "disableNetworking"),
-            (self.health_check.is_some(), "healthCheck"),
             (self.restart_policy.is_some(), "restartPolicy"),
             (some(&self.environment_files), "environmentFiles"),
             (some(&self.secrets), "secrets"),

@@ -53,7 +53,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("containerDefinitions[].firelensConfiguration", "there is no log router"),
     ("containerDefinitions[].credentialSpecs", "Windows and Active Directory only"),
     ("containerDefinitions[].disableNetworking", "networkMode none says it for the whole task"),
-    ("containerDefinitions[].healthCheck", "not honoured yet"),
     ("containerDefinitions[].restartPolicy", "not honoured yet"),
     ("containerDefinitions[].environmentFiles", "not honoured yet"),
     ("containerDefinitions[].secrets", "not honoured yet"),

@@ -1,11 +1,11 @@
 //! Whether a task counts as healthy, the way ECS's scheduler counts.
 //!
-//! A task behind target groups is healthy when every one of its registrations is; one without
-//! counts from RUNNING on (ECS waits 40 s more; nothing here would use them). **Invariant:** only a
-//! RUNNING task is ever healthy or unhealthy.
+//! A task is healthy when every one of its registrations is and the checks of its essential
+//! containers pass; one that has neither counts from RUNNING on (ECS waits 40 s more; nothing here
+//! would use them). **Invariant:** only a RUNNING task is ever healthy or unhealthy.
 
 use crate::clock::Timestamp;
-use crate::model::{Deployment, Service, Target, Task, TaskStatus, VerdictState};
+use crate::model::{ContainerHealth, Deployment, Service, Target, Task, TaskStatus, VerdictState};
 use crate::state::State;
 
 /// In the order in which a scale-in picks its victims.
@@ -51,13 +51,17 @@ pub(super) fn member<'a>(
     let failing = targets.iter().find(bad).copied();
     // Somebody took a registration away behind our back: it can never become healthy again.
     let short = is_primary && targets.len() < primary.load_balancers.len();
-    if failing.is_some() || short {
+    let definition = state.definitions.get(&task.definition);
+    let own = definition.and_then(|definition| task.checked_health(definition));
+    if failing.is_some() || short || own == Some(ContainerHealth::Unhealthy) {
         let health =
             if now < grace_ends(service, task) { Health::Spared } else { Health::Unhealthy };
         return member(health, failing);
     }
     let healthy = |target: &&Target| state.verdict_state(target.id) == VerdictState::Healthy;
-    member(if targets.iter().all(healthy) { Health::Healthy } else { Health::Waiting }, None)
+    let is_well = own.is_none_or(|own| own == ContainerHealth::Healthy);
+    let is_healthy = is_well && targets.iter().all(healthy);
+    member(if is_healthy { Health::Healthy } else { Health::Waiting }, None)
 }
 
 /// The moment at which a spared task's grace period ends.

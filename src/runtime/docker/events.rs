@@ -28,9 +28,9 @@ const IDLE_CHECK: Duration = Duration::from_secs(15);
 /// A subscription asks for the events since a little before it began; what was seen already is left
 /// out.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// What tells of a container's life; without the executions and health checks that would flood the
-/// ring.
-const ACTIONS: [&str; 4] = ["create", "start", "die", "destroy"];
+/// What tells of a container's life; without the executions of its checks, which would flood the
+/// ring. `health_status` comes only when it changes.
+const ACTIONS: [&str; 5] = ["create", "start", "die", "destroy", "health_status"];
 
 /// Never ends; the runtime aborts it when it goes.
 pub(super) async fn run(

@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
-    ContainerStatsResponse, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerStatsResponse, EndpointSettings, HealthConfig, HealthStatusEnum, HostConfig,
+    HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use crate::model::{Observed, ObservedState, TaskId, Usage};
-use crate::runtime::{ContainerSpec, RuntimeError};
+use crate::model::{ContainerCheck, ContainerHealth, Observed, ObservedState, TaskId, Usage};
+use crate::runtime::{ContainerSpec, RuntimeError, START_INTERVAL};
 
 pub(super) const LABEL_CLUSTER: &str = "roadstead.cluster-uid";
 pub(super) const LABEL_TASK: &str = "roadstead.task";
@@ -63,17 +64,32 @@ pub(super) fn request(
         cmd: some(&definition.command),
         user: definition.user.clone(),
         working_dir: definition.working_directory.clone(),
-        // Ours are the checks that count; those of an image would only fill the daemon's ring of
-        // events.
-        healthcheck: Some(HealthConfig {
-            test: Some(vec!["NONE".to_owned()]),
-            ..HealthConfig::default()
-        }),
+        healthcheck: Some(health(definition.health_check.as_ref())),
         stop_timeout: i64::try_from(definition.stop_timeout().as_secs()).ok(),
         labels: Some(labels(spec, cluster_uid)),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Without a check of ours, none: those of an image do not count (ECS reports only a definition's),
+/// and would fill the daemon's ring of events.
+fn health(check: Option<&ContainerCheck>) -> HealthConfig {
+    let Some(check) = check else {
+        let test = Some(vec!["NONE".to_owned()]);
+        return HealthConfig { test, ..HealthConfig::default() };
+    };
+    let nanos = |time: Duration| i64::try_from(time.as_nanos()).ok();
+    let start_period = check.start_period.filter(|period| !period.is_zero());
+    HealthConfig {
+        test: Some(check.command.clone()),
+        interval: nanos(check.interval),
+        timeout: nanos(check.timeout),
+        retries: Some(check.retries.into()),
+        start_period: start_period.and_then(nanos),
+        // Engine 25 and newer: the first pass does not have to wait for a whole interval.
+        start_interval: start_period.and_then(|_| nanos(START_INTERVAL)),
+    }
 }
 
 /// Ours win over the definition's.
@@ -125,7 +141,13 @@ pub(super) fn observed(
     };
     let task = labels.get(LABEL_TASK)?.as_str().into();
     let name = labels.get(LABEL_CONTAINER)?.clone();
-    Some(Observed::new(task, name, container.id.clone()?, state, address))
+    let health = container.state.as_ref().and_then(|state| state.health.as_ref()?.status);
+    let health = match health {
+        Some(HealthStatusEnum::HEALTHY) => ContainerHealth::Healthy,
+        Some(HealthStatusEnum::UNHEALTHY) => ContainerHealth::Unhealthy,
+        _ => ContainerHealth::Unknown,
+    };
+    Some(Observed { health, ..Observed::new(task, name, container.id.clone()?, state, address) })
 }
 
 /// In the network asked for, else in the first by name that gives one; IPv4 before IPv6.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::model::{Observed, ObservedState, TaskId};
+use crate::model::{ContainerCheck, Observed, ObservedState, TaskId};
 use crate::runtime::{ContainerSpec, RuntimeError};
 
 /// Only its owner reads it: environments hold secrets.
@@ -35,6 +35,8 @@ pub(super) struct Record {
     pub(super) user: Option<String>,
     pub(super) memory_mib: Option<u32>,
     pub(super) address: Option<IpAddr>,
+    #[serde(default)]
+    pub(super) check: Option<ContainerCheck>,
     /// None: never started.
     pub(super) process: Option<Identity>,
     pub(super) exit: Option<Exit>,
@@ -84,6 +86,7 @@ impl Record {
             user: definition.user.clone(),
             memory_mib: definition.memory_mib,
             address: spec.address,
+            check: definition.health_check.clone(),
             process: None,
             exit: None,
         })
@@ -103,6 +106,7 @@ impl Record {
             user: None,
             memory_mib: None,
             address,
+            check: None,
             process: Some(process),
             exit: None,
         }

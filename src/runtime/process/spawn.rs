@@ -35,7 +35,7 @@ pub(super) fn spawn(
     boot: &str,
 ) -> Result<(PidFd, Identity), RuntimeError> {
     let failed = |what: String| RuntimeError::CannotStart(what);
-    let mut command = command(record, marker)?;
+    let mut command = command(record, &record.arguments, Some(marker))?;
     let log = open_log(record, directory)?;
     let again = log.try_clone().map_err(|error| failed(format!("log: {error}")))?;
     command.stdin(Stdio::null()).stdout(log).stderr(again);
@@ -61,7 +61,13 @@ pub(super) fn spawn(
     process
 }
 
-fn command(record: &Record, marker: &str) -> Result<Command, RuntimeError> {
+/// `arguments` with the environment, folder and user of the record's process. Without a marker it
+/// is no part of the container.
+pub(super) fn command(
+    record: &Record,
+    arguments: &[String],
+    marker: Option<&str>,
+) -> Result<Command, RuntimeError> {
     let mut environment: BTreeMap<OsString, OsString> = INHERITED
         .iter()
         .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
@@ -74,11 +80,13 @@ fn command(record: &Record, marker: &str) -> Result<Command, RuntimeError> {
     for (name, value) in &record.environment {
         environment.insert(name.into(), value.into());
     }
-    environment.insert(MARKER.into(), marker[MARKER.len() + 1..].into());
+    if let Some(marker) = marker {
+        environment.insert(MARKER.into(), marker[MARKER.len() + 1..].into());
+    }
 
     let path = environment.get(std::ffi::OsStr::new("PATH"));
     let path = path.cloned().unwrap_or_else(|| DEFAULT_PATH.into());
-    let Some((name, arguments)) = record.arguments.split_first() else {
+    let Some((name, arguments)) = arguments.split_first() else {
         return Err(RuntimeError::CannotStart("command: empty".to_owned()));
     };
     let own = name == OWN_NAME && !is_in_path(name, &path);

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{Effect, EffectKind, Faults};
 use crate::clock::{Instant, instant};
-use crate::model::{Observed, ObservedState, TaskId, Usage};
+use crate::model::{ContainerHealth, Observed, ObservedState, TaskId, Usage};
 use crate::runtime::{ContainerSpec, EVENTS, RuntimeError, RuntimeEvent};
 
 /// What an undisturbed call takes at most.
@@ -48,6 +48,7 @@ struct Container {
     started_at: Option<Instant>,
     ignores_stop: bool,
     is_signalled: bool,
+    health: ContainerHealth,
     gone: watch::Sender<bool>,
 }
 
@@ -179,6 +180,7 @@ impl World {
             started_at: None,
             ignores_stop: false,
             is_signalled: false,
+            health: ContainerHealth::Unknown,
             gone: watch::Sender::new(false),
         };
         let observed = container.observed(&key);
@@ -293,6 +295,13 @@ impl World {
         }
     }
 
+    pub(super) fn set_health(&mut self, key: &Key, health: ContainerHealth) {
+        if let Some(container) = self.containers.get_mut(key) {
+            container.health = health;
+            self.tell(key, false);
+        }
+    }
+
     pub(super) fn incarnation_running(&self, key: &Key) -> Option<u64> {
         let container = self.containers.get(key)?;
         (container.state == ObservedState::Running).then_some(container.incarnation)
@@ -312,7 +321,9 @@ impl World {
 impl Container {
     fn observed(&self, key: &Key) -> Observed {
         let id = format!("sim-{}", self.incarnation);
-        Observed::new(key.0.clone(), key.1.clone(), id, self.state.clone(), self.address)
+        let (task, name) = key.clone();
+        let health = self.health;
+        Observed { health, ..Observed::new(task, name, id, self.state.clone(), self.address) }
     }
 }
 
