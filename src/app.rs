@@ -34,6 +34,7 @@ use crate::routing::{Context, DataThread, Publisher, Reader};
 use crate::runtime::docker::Docker;
 use crate::runtime::process::Process;
 use crate::runtime::{Runtime, RuntimeError};
+use crate::secrets::Secrets;
 use crate::state::{Journal, JournalError, Store};
 
 pub use data_dir::{DataDir, DataDirError};
@@ -300,6 +301,7 @@ impl Parts {
             runtime: own.kind.as_str().to_owned(),
             addresses: (own.kind == RuntimeKind::Process).then_some(own.addresses),
             quarantine: own.quarantine,
+            secrets: Secrets::new(&self.settings.data_dir.join("secrets")),
             backoff: Curve {
                 base: self.settings.limits.crash_backoff,
                 cap: self.settings.limits.crash_backoff_max,

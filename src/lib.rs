@@ -36,7 +36,7 @@
 //! | 4 | [`http`], [`l4`], [`dns`]; [`runtime`] | planes; containers (sees floor 0 alone) |
 //! | 3 | [`routing`] | State → snapshot, the pointer, the acknowledgements, the decision |
 //! | 2 | [`rules`], [`balance`], [`health`], [`zone`] | mechanisms |
-//! | 1 | [`state`], [`net`], [`logs`] | the world and its journal; sockets; the access log |
+//! | 1 | [`state`], [`net`], [`logs`], [`secrets`] | the world and its journal; leaves of I/O |
 //! | 0 | [`model`], [`clock`], [`config`], [`metrics`], [`sys`] | nouns and leaves |
 //!
 //! # Where to look
@@ -90,6 +90,7 @@ pub mod orchestrator;
 pub mod routing;
 pub mod rules;
 pub mod runtime;
+pub mod secrets;
 pub mod state;
 pub mod sys;
 pub mod zone;

@@ -12,7 +12,7 @@ mod process;
 use std::time::Duration;
 
 use roadstead::clock::instant;
-use roadstead::model::{ContainerCheck, ContainerHealth, ObservedState, Usage};
+use roadstead::model::{ContainerCheck, ContainerHealth, ObservedState, SecretText, Usage};
 use roadstead::runtime::{RuntimeError, RuntimeEvent};
 
 use self::fixture::{Behaviour, CONTAINER, Fixture, event, until};
@@ -199,6 +199,17 @@ async fn check_is_lenient_while_the_container_starts(world: &mut Fixture) {
     assert_eq!(world.observed("t1").await.unwrap().health, ContainerHealth::Unknown);
 }
 
+async fn secrets_reach_the_container_and_no_debug_text(world: &mut Fixture) {
+    let script = "[ \"$KEY\" = sesame ] && [ \"$PLAIN\" = 1 ] && exit 7; exit 8";
+    let mut spec = world.script("t1", script);
+    spec.environment.insert("PLAIN".to_owned(), "1".to_owned());
+    spec.secrets.insert("KEY".to_owned(), SecretText::new("sesame".to_owned()));
+    assert!(!format!("{spec:?}{:?}", world.runtime).contains("sesame\""));
+    world.run_spec(&spec, Behaviour::Exits(7)).await;
+    assert_eq!(world.exit_code("t1").await, Some(7));
+    assert!(!format!("{:?}{:?}", world.runtime, world.observed("t1").await).contains("sesame\""));
+}
+
 /// Every case of the battery against one runtime; a simulated one runs in its own time.
 macro_rules! battery {
     ($runtime:ident, $make:expr, paused: $paused:literal, [$($case:ident)*]) => {
@@ -228,6 +239,7 @@ macro_rules! battery {
             several_containers_are_told_apart
             checks_tell_whether_the_container_is_healthy
             check_is_lenient_while_the_container_starts
+            secrets_reach_the_container_and_no_debug_text
         ]);
     };
 }

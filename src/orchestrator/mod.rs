@@ -22,6 +22,7 @@ mod record;
 mod settings;
 mod shared;
 mod step;
+mod variables;
 mod words;
 mod worker;
 

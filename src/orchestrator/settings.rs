@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::model::{Account, Pool};
+use crate::secrets::Secrets;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -18,6 +19,8 @@ pub struct Settings {
     /// How long an address rests after its task; a discovery service's longer TTL wins.
     pub quarantine: Duration,
     pub backoff: Curve,
+    /// Where containers' secrets come from.
+    pub secrets: Secrets,
     /// A pass and a look at the runtime come at least this often.
     pub full_pass: Duration,
     /// A container of a task that nobody knows is removed after this.
@@ -48,6 +51,7 @@ impl Default for Settings {
             addresses: None,
             quarantine: Duration::from_secs(60),
             backoff: Curve::default(),
+            secrets: Secrets::default(),
             full_pass: Duration::from_secs(10),
             orphan_grace: Duration::from_secs(120),
             stopped_kept: 1000,

@@ -15,6 +15,7 @@ use super::drain::Draining;
 use super::record::{self, Evidence};
 use super::shared::Shared;
 use super::step::{self, Facts, Record, Seen, Step};
+use super::variables;
 use crate::clock::{self, Instant};
 use crate::metrics::Counter;
 use crate::model::{Observed, Task, TaskDefinition, TaskId, TaskStatus};
@@ -206,7 +207,10 @@ impl Worker {
         else {
             return;
         };
-        let created = self.shared.runtime.create(&spec).await;
+        let created = match variables::fill(spec, &self.shared.settings.secrets).await {
+            Ok(spec) => self.shared.runtime.create(&spec).await,
+            Err(error) => Err(error),
+        };
         let errors = self.shared.meters.create_errors.clone();
         self.made(name, created, &errors);
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use crate::model::{ContainerDefinition, Observed, TaskDefinition, TaskId, Usage};
+use crate::model::{ContainerDefinition, Observed, SecretText, TaskDefinition, TaskId, Usage};
 
 /// Events a slow reader may be behind before it has to look for itself.
 pub const EVENTS: usize = 1024;
@@ -39,6 +39,8 @@ pub struct ContainerSpec {
     pub address: Option<IpAddr>,
     /// The definition's environment and ours (`ADDRESS`, `PORT`, `TASK_ID`); ours wins.
     pub environment: BTreeMap<String, String>,
+    /// Further variables, which nothing may print.
+    pub secrets: BTreeMap<String, SecretText>,
 }
 
 impl ContainerSpec {
@@ -73,7 +75,14 @@ impl ContainerSpec {
             definition: container,
             address,
             environment,
+            secrets: BTreeMap::new(),
         })
+    }
+
+    /// Every variable, secrets included.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let plain = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        plain.chain(self.secrets.iter().map(|(name, value)| (name.as_str(), value.reveal())))
     }
 }
 
@@ -96,6 +105,9 @@ pub enum RuntimeEvent {
 /// Errors in ECS's names; `Display` is what a container's `reason` says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuntimeError {
+    /// Something that the container needs before it can be made: a secret, a file of variables.
+    #[error("ResourceInitializationError: {0}")]
+    CannotInitialize(String),
     #[error("CannotPullContainerError: {0}")]
     CannotPull(String),
     #[error("CannotCreateContainerError: {0}")]

@@ -126,6 +126,7 @@ impl Fixture {
             definition,
             address,
             environment: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::model::{
     LinuxParameters, LogConfiguration, MountPoint, NetworkMode, PortMapping, RestartPolicy, Tmpfs,
     Transport, Ulimit, VolumesFrom,
 };
+use crate::secrets::Reference;
 
 /// A stop timeout longer than this is a typing error; Fargate ends at two minutes, EC2 nowhere.
 const STOP_SECONDS: RangeInclusive<u32> = 1..=3600;
@@ -115,8 +116,6 @@ impl Container {
             (says(self.credential_specs), "credentialSpecs"),
             (says(self.disable_networking), "disableNetworking"),
             (self.restart_policy.is_some(), "restartPolicy"),
-            (some(&self.environment_files), "environmentFiles"),
-            (some(&self.secrets), "secrets"),
             (self.log_configuration.is_some(), "logConfiguration"),
             (some(&self.mount_points), "mountPoints"),
             (some(&self.volumes_from), "volumesFrom"),
@@ -205,9 +204,8 @@ impl Container {
                 let reason = format!("variable {:?} is set twice", secret.name);
                 return Err(Bad::new(&at.key("name"), reason));
             }
-            if secret.value_from.is_empty() {
-                return Err(Bad::new(&at.key("valueFrom"), "must not be empty"));
-            }
+            let reference = secret.value_from.parse::<Reference>();
+            reference.map_err(|error| Bad::new(&at.key("valueFrom"), error.to_string()))?;
             let (name, value_from) = (secret.name.clone(), secret.value_from.clone());
             secrets.push(ContainerSecret { name, value_from });
         }

@@ -54,8 +54,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("containerDefinitions[].credentialSpecs", "Windows and Active Directory only"),
     ("containerDefinitions[].disableNetworking", "networkMode none says it for the whole task"),
     ("containerDefinitions[].restartPolicy", "not honoured yet"),
-    ("containerDefinitions[].environmentFiles", "not honoured yet"),
-    ("containerDefinitions[].secrets", "not honoured yet"),
     ("containerDefinitions[].logConfiguration", "not honoured yet"),
     ("containerDefinitions[].mountPoints", "not honoured yet"),
     ("containerDefinitions[].volumesFrom", "not honoured yet"),

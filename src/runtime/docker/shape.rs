@@ -56,7 +56,7 @@ pub(super) fn request(
         }),
         ..HostConfig::default()
     };
-    let environment = spec.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    let environment = spec.variables().map(|(name, value)| format!("{name}={value}"));
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
         env: Some(environment.collect()),

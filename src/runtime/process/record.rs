@@ -1,7 +1,8 @@
 //! What is written down of one container: enough to start it, and to find its process again.
 //!
 //! **Invariant:** a file is replaced whole, by rename. It is not synced: what it describes does not
-//! survive what would lose it (a power cut ends the processes too, and the boot id shows that).
+//! survive what would lose it (a power cut ends the processes too, and the boot id shows that). Its
+//! environment holds secrets: only its owner reads it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,7 @@ const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 const SUFFIX: &str = "json";
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) task: TaskId,
     pub(super) container: String,
@@ -57,6 +58,14 @@ pub(super) struct Exit {
     pub(super) out_of_memory: bool,
 }
 
+/// Without the environment.
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { task, container, process, exit, .. } = self;
+        write!(f, "Record({task}/{container}, {process:?}, {exit:?})")
+    }
+}
+
 impl Record {
     pub(super) fn new(spec: &ContainerSpec) -> Result<Self, RuntimeError> {
         let definition = &spec.definition;
@@ -81,7 +90,10 @@ impl Record {
             family: spec.family.clone(),
             revision: spec.revision,
             arguments,
-            environment: spec.environment.clone(),
+            environment: spec
+                .variables()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             working_directory: definition.working_directory.clone(),
             user: definition.user.clone(),
             memory_mib: definition.memory_mib,

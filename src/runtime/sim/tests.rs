@@ -19,6 +19,7 @@ fn spec(task: &str, address: Option<&str>) -> ContainerSpec {
         },
         address: address.map(|address| address.parse().unwrap()),
         environment: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     }
 }
 

@@ -21,6 +21,7 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
         },
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
+        secrets: BTreeMap::new(),
     }
 }
 
