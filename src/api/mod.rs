@@ -22,6 +22,7 @@ mod route53;
 mod services;
 pub mod status;
 mod sts;
+mod tags;
 mod wire;
 
 pub use call::Api;

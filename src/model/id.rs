@@ -71,6 +71,8 @@ names! {
     InstanceId;
     /// `ecs-svc/<19 digits>`.
     DeploymentId;
+    /// A whole ARN as the key of what any resource may have.
+    ResourceArn;
 }
 
 /// A key that the journal holds and this version cannot read.

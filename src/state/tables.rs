@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crate::model::{
     BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryService, Family,
     FamilyRecord, Generation, InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName,
-    Namespace, NamespaceName, Progress, RegistrationId, Service, ServiceKey, Target, TargetGroup,
-    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    Namespace, NamespaceName, Progress, RegistrationId, ResourceArn, Service, ServiceKey, Tags,
+    Target, TargetGroup, TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -218,6 +218,8 @@ tables! {
         "discovery_instances", true, |row| row.key.clone();
     quarantine: QuarantineKey => Quarantine,
         "quarantine", true, |row| row.address;
+    tags: ResourceArn => Tags,
+        "tags", true, |row| row.resource.clone();
     applied: AppliedKey => Applied,
         "applied", true, |row| row.resource.clone();
 }
