@@ -3,7 +3,8 @@
 //! [`file`] is the configuration file, [`status`] what the command line shows; the rest is the AWS
 //! APIs: `entry` takes a request, `services` finds its operation, `wire` reads and writes its form
 //! by the public models, and a folder per service does what it asks, a file per resource;
-//! [`definition`] is the room of task definitions, which the fronts share.
+//! [`definition`] is the room of task definitions, which the fronts share; [`keys`] and [`sigv4`]
+//! say who calls.
 //! Not here: what the rows then cause (the planes and the orchestrator read the State).
 //! **Invariant:** a front writes only through `Store::update`.
 
@@ -17,9 +18,11 @@ mod elb;
 mod entry;
 mod error;
 pub mod file;
+pub mod keys;
 mod page;
 mod route53;
 mod services;
+pub mod sigv4;
 pub mod status;
 mod sts;
 mod tags;
