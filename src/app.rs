@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::file::{self, ApplyError, File, Problem};
+use crate::api::keys::{Keys, KeysError};
 use crate::api::status::Status;
 use crate::api::{self, Api, Auth};
 use crate::clock::{self, Clock};
@@ -62,6 +63,8 @@ pub enum StartError {
     Apply(#[from] ApplyError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -156,6 +159,8 @@ impl App {
     pub async fn start(config: &Path, file: File) -> Result<Self, StartError> {
         let settings = file.settings.clone();
         let data_dir = DataDir::lock(&settings.data_dir)?;
+        // Made before anything serves, so that `env` has a key.
+        Keys::open(data_dir.path())?;
         let threads = settings.data_threads();
         let metrics = Metrics::new(threads);
         let journal = Journal::open(&data_dir.path().join(JOURNAL))?;

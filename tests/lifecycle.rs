@@ -233,3 +233,31 @@ async fn listeners_and_targets_may_have_ipv6_addresses() {
     assert_eq!(serve.ended().await, Some(0));
     answering.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn env_tells_clients_the_key_that_the_first_start_made() {
+    let world = World::new();
+    world.write();
+    let env = |config: &std::path::Path| {
+        let mut command = std::process::Command::new(support::world::PROGRAM);
+        let output = command.args(["env", "--config"]).arg(config).output().unwrap();
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), texts)
+    };
+    for (config, told) in [
+        (world.config(), "no key; the first start of roadstead serve makes one: "),
+        (world.data_dir().join("none.toml"), "none.toml:1: (file): no such file"),
+    ] {
+        let (code, [stdout, stderr]) = env(&config);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""));
+        assert!(stderr.contains(told), "{stderr}");
+    }
+    let url = format!("\nexport AWS_ENDPOINT_URL='http://{}:4566'\n", world.address(1));
+    let config = world.config();
+    let running = world.start().await;
+    let (code, [first, _]) = env(&config);
+    assert_eq!(code, Some(0));
+    assert!(first.contains(&url) && first.contains("\nexport AWS_ACCESS_KEY_ID='AKIA"), "{url}");
+    assert_eq!(env(&config), (Some(0), [first, String::new()]));
+    running.stop().await;
+}

@@ -1,6 +1,7 @@
 //! The command line: what each subcommand takes, and its exit codes (0 done, 1 failed, 2 bad usage
 //! or configuration).
 
+mod env;
 mod serve;
 mod status;
 mod whoami;
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Show clusters, services, tasks, target health and listeners of a running `serve`.
     Status(status::Options),
+    /// Print shell lines that point AWS clients here: `eval "$(roadstead env --config FILE)"`.
+    Env(env::Options),
     /// The sample task: an HTTP server (or a TCP or UDP echo) that tells who answered.
     Whoami(whoami::Options),
     /// Print the version.
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Check { file } => check(&file),
         Command::Status(options) => finish(status::run(&options)),
+        Command::Env(options) => finish(env::run(&options)),
         Command::Whoami(options) => finish(whoami::run(&options)),
         Command::Version => {
             print(&format!("roadstead {}\n", env!("CARGO_PKG_VERSION")));
