@@ -160,7 +160,7 @@ impl App {
         let settings = file.settings.clone();
         let data_dir = DataDir::lock(&settings.data_dir)?;
         // Made before anything serves, so that `env` has a key.
-        Keys::open(data_dir.path())?;
+        let keys = Keys::open(data_dir.path())?;
         let threads = settings.data_threads();
         let metrics = Metrics::new(threads);
         let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
@@ -185,13 +185,10 @@ impl App {
             metrics: metrics.clone(),
             settings,
         });
-        let metrics_listener = bind(parts.settings.metrics.address, "the metrics listener")?;
-        let metrics_address =
-            metrics_listener.local_addr().map_err(|source| io("the metrics listener", source))?;
-        let api_listener = bind(parts.settings.api.address, "the API endpoint")?;
-        let api_address =
-            api_listener.local_addr().map_err(|source| io("the API endpoint", source))?;
-        let auth = authentication(&parts.settings);
+        let (metrics_listener, metrics_address) =
+            bind(parts.settings.metrics.address, "the metrics listener")?;
+        let (api_listener, api_address) = bind(parts.settings.api.address, "the API endpoint")?;
+        let auth = authentication(&parts.settings, keys);
         let status_listener = bind_status(data_dir.path())?;
         parts.apply(&file).await?;
         let done = commands
@@ -261,16 +258,19 @@ fn open_access_log(
     Ok(Some(log))
 }
 
-/// A TCP listener of the control side.
-fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, StartError> {
+/// A TCP listener of the control side, and the address that it has got.
+fn bind(address: SocketAddr, what: &str) -> Result<(TcpListener, SocketAddr), StartError> {
     let key = SocketKey { address, transport: Transport::Tcp };
     let socket = net::open(key, 1)?.remove(0);
-    TcpListener::from_std(socket.into()).map_err(|source| io(what, source))
+    let listener = TcpListener::from_std(socket.into()).map_err(|source| io(what, source))?;
+    let bound = listener.local_addr().map_err(|source| io(what, source))?;
+    Ok((listener, bound))
 }
 
-fn authentication(settings: &Settings) -> Auth {
+fn authentication(settings: &Settings, keys: Keys) -> Auth {
     match settings.api.auth {
-        ApiAuth::None | ApiAuth::Sigv4 => Auth::None,
+        ApiAuth::None => Auth::None,
+        ApiAuth::Sigv4 => Auth::Signatures(keys),
     }
 }
 

@@ -173,12 +173,10 @@ pub(super) fn refusal(
 fn common_status(code: &str) -> u16 {
     match code {
         "AccessDenied"
-        | "AccessDeniedException"
         | "InvalidClientTokenId"
         | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
         | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" => 403,
+        | "RequestExpired" => 403,
         "RequestEntityTooLarge" => 413,
         "InternalFailure" => 500,
         "ServiceUnavailable" => 503,

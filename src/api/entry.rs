@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 use super::answer;
 use super::call::{Api, Call, Input};
 use super::error::Error;
+use super::keys::Keys;
 use super::services::{Found, Service, Services, Wire};
+use super::sigv4::{self, Signed};
 use super::wire::check::{self, Invalid};
 use super::wire::schema::{Kind, Location, Operation, Protocol};
 use super::wire::{query, xml};
@@ -49,6 +51,8 @@ const BODY: usize = 2 * 1024 * 1024;
 pub enum Auth {
     /// Whoever reaches the endpoint.
     None,
+    /// Whoever signs with one of these keys.
+    Signatures(Keys),
 }
 
 /// Serves until dropped.
@@ -159,7 +163,7 @@ impl Entry {
         let asked = asked(whole, wire, scope.as_ref().map(|scope| scope.service.as_str()))?;
         let (service, wire) = (asked.service, asked.wire);
         let refuse = |error| Refusal { wire, service: Some(service), error };
-        let caller = self.caller(whole).map_err(refuse)?;
+        let caller = self.caller(whole, &asked).map_err(refuse)?;
         self.region(scope.as_ref(), service).map_err(refuse)?;
         let call = Call {
             api: Arc::clone(&self.api),
@@ -190,10 +194,28 @@ impl Entry {
     }
 
     /// Whose key signed the request.
-    fn caller(&self, _whole: &Whole) -> Result<Option<String>, Error> {
-        match &*self.auth {
-            Auth::None => Ok(None),
+    fn caller(&self, whole: &Whole, asked: &Asked) -> Result<Option<String>, Error> {
+        let Auth::Signatures(keys) = &*self.auth else { return Ok(None) };
+        let uri = &whole.parts.uri;
+        let signed = Signed {
+            method: whole.parts.method.as_str(),
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            headers: &whole.parts.headers,
+            body: &whole.body,
+        };
+        let json = matches!(asked.wire, Wire::Json(_));
+        let caller = sigv4::verify(&signed, keys, clock::now()).map_err(|refusal| {
+            let code = if json { refusal.json_code() } else { refusal.code() };
+            Error::new(code, refusal.to_string())
+        })?;
+        let own = asked.service.name.scope();
+        if caller.service != own {
+            let code = if json { "InvalidSignatureException" } else { "SignatureDoesNotMatch" };
+            let text = format!("Credential should be scoped to correct service: '{own}'.");
+            return Err(Error::new(code, text));
         }
+        Ok(Some(caller.key_id))
     }
 
     /// One process has one region's resources.

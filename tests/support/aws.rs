@@ -50,14 +50,14 @@ fn make() -> Result<PathBuf, String> {
 pub(crate) fn environment(running: &Running) -> Vec<(&'static str, String)> {
     let app = running.app.as_ref().unwrap();
     let home = running.world.dir.path().to_string_lossy().into_owned();
+    let credentials = running.world.data_dir().join("credentials");
     vec![
         ("PATH", std::env::var("PATH").unwrap_or_default()),
         ("HOME", home),
         ("AWS_ENDPOINT_URL", format!("http://{}", app.api_address())),
         ("AWS_REGION", "local".to_owned()),
         ("AWS_DEFAULT_REGION", "local".to_owned()),
-        ("AWS_ACCESS_KEY_ID", "AKIAAAAAAAAAAAAAAAAA".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_string_lossy().into_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ("DNS_ADDRESS", app.dns_addresses().first().map(ToString::to_string).unwrap_or_default()),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
