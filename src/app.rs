@@ -22,11 +22,11 @@ use tokio_util::task::TaskTracker;
 use crate::api::file::{self, ApplyError, File, Problem};
 use crate::api::keys::{Keys, KeysError};
 use crate::api::status::Status;
-use crate::api::{self, Api, Auth};
+use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
 use crate::config::{ApiAuth, OnExit, RuntimeKind, Settings};
 use crate::health::Checker;
-use crate::logs::AccessLog;
+use crate::logs::{AccessLog, AuditLog};
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::model::Transport;
 use crate::net::{self, BindError, SocketKey};
@@ -117,6 +117,7 @@ struct Parts {
     reader: Reader,
     sockets: Sockets,
     access_log: Option<AccessLog>,
+    audit_log: Option<AuditLog>,
     loads: Loads,
     _build_info: Gauge,
 }
@@ -167,7 +168,7 @@ impl App {
         let store = Store::open(journal, &metrics)?;
         let reader = Reader::new(&metrics);
         let runtime = open_runtime(&settings, &data_dir)?;
-        let access_log = open_access_log(&settings, &metrics)?;
+        let (access_log, audit_log) = open_logs(&settings, &metrics)?;
         let closing = CancellationToken::new();
         // Ends the data threads when something below fails.
         let failing = closing.clone().drop_guard();
@@ -180,6 +181,7 @@ impl App {
             reader: reader.clone(),
             sockets: Sockets::new(senders),
             access_log,
+            audit_log,
             loads: Loads::new(&metrics),
             _build_info: build_info(&metrics),
             metrics: metrics.clone(),
@@ -248,14 +250,23 @@ fn open_runtime(settings: &Settings, data_dir: &DataDir) -> Result<Arc<dyn Runti
     })
 }
 
-fn open_access_log(
+fn open_logs(
     settings: &Settings,
     metrics: &Metrics,
-) -> Result<Option<AccessLog>, StartError> {
-    let Some(path) = &settings.access_log.path else { return Ok(None) };
-    let log = AccessLog::open(path, metrics)
-        .map_err(|source| io(&format!("access log {}", path.display()), source))?;
-    Ok(Some(log))
+) -> Result<(Option<AccessLog>, Option<AuditLog>), StartError> {
+    let bad = |what: &str, path: &Path| {
+        let what = format!("{what} {}", path.display());
+        move |source| io(&what, source)
+    };
+    let access = settings.access_log.path.as_deref();
+    let access = access
+        .map(|path| AccessLog::open(path, metrics).map_err(bad("access log", path)))
+        .transpose()?;
+    let audit = settings.api.audit_log.as_deref();
+    let audit = audit
+        .map(|path| AuditLog::open(path, metrics).map_err(bad("audit log", path)))
+        .transpose()?;
+    Ok((access, audit))
 }
 
 /// A TCP listener of the control side, and the address that it has got.
@@ -454,6 +465,8 @@ impl App {
             domain: parts.settings.domain.clone(),
             addresses: parts.settings.elb.addresses,
             metrics: parts.metrics.clone(),
+            meters: Meters::default(),
+            audit_log: parts.audit_log.clone(),
             bind: Box::new(move |key| binder.sockets.ensure(key)),
             forget: Box::new(move || forgetter.sockets.forget_bound()),
         };
@@ -495,9 +508,12 @@ impl App {
         &self.parts.reader
     }
 
-    /// SIGHUP: reopens the access log and looks at the configuration file again.
+    /// SIGHUP: reopens the logs and looks at the configuration file again.
     pub fn hangup(&self) {
         if let Some(log) = &self.parts.access_log {
+            log.reopen();
+        }
+        if let Some(log) = &self.parts.audit_log {
             log.reopen();
         }
         self.reload.notify_one();

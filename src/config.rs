@@ -118,17 +118,19 @@ impl Default for MetricsSettings {
 }
 
 /// `[api]`: the endpoint of the AWS APIs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
     pub address: SocketAddr,
     pub auth: ApiAuth,
+    /// None: off.
+    pub audit_log: Option<PathBuf>,
 }
 
 impl Default for ApiSettings {
     fn default() -> Self {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 4566);
-        Self { address, auth: ApiAuth::default() }
+        Self { address, auth: ApiAuth::default(), audit_log: None }
     }
 }
 

@@ -1,30 +1,24 @@
-//! The access log: one line per request in ALB's format, written by one thread.
+//! The access log, one line per request in ALB's format, and the audit log, one per API call.
 //!
-//! [`Record`] is the plain form of a line and its `Display` the format; [`AccessLog`] queues lines
-//! and never waits. Not here: what is worth a line (the planes), the process's own log (`tracing`).
+//! [`Record`] is the plain form of an access log's line and its `Display` the format; the logs
+//! queue lines and never wait. Not here: what is worth a line (the planes), the process's own log
+//! (`tracing`).
 //! **Invariant:** a request is never held up by the log, and no text of a client can end a field or
 //! a line.
 
+mod lines;
+
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::metrics::{Counter, Metrics, names};
+use crate::metrics::{Metrics, names};
 
-/// Lines that wait for the disk (ours: at 300 bytes each about 5 MB, and half a second at 30,000
-/// requests/s).
-const QUEUE: usize = 16 * 1024;
-/// Bytes gathered into one write.
-const BUFFER: usize = 64 * 1024;
+pub use lines::{Counts, Lines};
+
 /// Text of a client that gets into one field; the rest is cut off (ours: ALB's longest request
 /// line).
 const FIELD: usize = 16 * 1024;
@@ -174,17 +168,7 @@ impl fmt::Display for Text<'_> {
 /// Queues lines for the writer thread. Clones share it; dropping the last one writes what is
 /// queued.
 #[derive(Clone, Debug)]
-pub struct AccessLog(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// None only while dropping.
-    queue: Option<SyncSender<Option<String>>>,
-    reopen: Arc<AtomicBool>,
-    dropped: Counter,
-    control: usize,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
+pub struct AccessLog(Lines);
 
 impl AccessLog {
     /// Opens `path` for appending and starts the writer.
@@ -192,30 +176,12 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened, or no thread be started.
     pub fn open(path: &Path, metrics: &Metrics) -> io::Result<Self> {
-        let file = append(path)?;
-        let (queue, lines) = sync_channel(QUEUE);
-        let reopen = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
-            path: path.to_owned(),
-            file: BufWriter::with_capacity(BUFFER, file),
-            reopen: Arc::clone(&reopen),
+        let counts = Counts {
             written: metrics.counter(&names::ACCESS_LOG_LINES, &[]),
             dropped: metrics.counter(&names::ACCESS_LOG_DROPPED, &[]),
             control: metrics.control(),
-            pending: 0,
-            failing: false,
         };
-        let dropped = writer.dropped.clone();
-        let thread = std::thread::Builder::new()
-            .name("access log".into())
-            .spawn(move || writer.run(lines))?;
-        Ok(Self(Arc::new(Inner {
-            queue: Some(queue),
-            reopen,
-            dropped,
-            control: metrics.control(),
-            thread: Mutex::new(Some(thread)),
-        })))
+        Lines::open(path, "access log", counts).map(Self)
     }
 
     /// Queues one line; drops and counts it when the queue is full. `thread` is the calling data
@@ -223,122 +189,42 @@ impl AccessLog {
     pub fn log(&self, thread: usize, record: &Record<'_>) {
         let mut line = String::with_capacity(384);
         let _ = writeln!(line, "{record}");
-        if !self.0.send(Some(line)) {
-            self.0.dropped.add(thread, 1);
-        }
+        self.0.push(thread, line);
     }
 
-    /// Closes the file and opens its path anew: it was moved away. What is queued before goes to
-    /// the old one, or to the new one when the queue is full.
+    /// Closes the file and opens its path anew: it was moved away.
     pub fn reopen(&self) {
-        self.0.reopen.store(true, Ordering::Release);
-        // Only wakes: a full queue wakes by itself.
-        let _ = self.0.send(None);
+        self.0.reopen();
     }
 }
 
-impl Inner {
-    fn send(&self, line: Option<String>) -> bool {
-        self.queue.as_ref().is_some_and(|queue| queue.try_send(line).is_ok())
-    }
-}
+/// The audit log: a JSON line per call of the AWS APIs.
+#[derive(Clone, Debug)]
+pub struct AuditLog(Lines);
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.queue = None;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(control = self.control, "the access log's thread has panicked");
-        }
-    }
-}
-
-struct Writer {
-    path: PathBuf,
-    file: BufWriter<File>,
-    reopen: Arc<AtomicBool>,
-    written: Counter,
-    dropped: Counter,
-    control: usize,
-    /// Lines in the buffer.
-    pending: u64,
-    /// The last write failed; said once.
-    failing: bool,
-}
-
-impl Writer {
-    #[allow(clippy::needless_pass_by_value, reason = "the receiver ends with the thread")]
-    fn run(mut self, lines: Receiver<Option<String>>) {
-        loop {
-            let next = match lines.try_recv() {
-                Ok(next) => Ok(next),
-                Err(TryRecvError::Empty) => {
-                    self.flush();
-                    lines.recv()
-                }
-                Err(TryRecvError::Disconnected) => break,
-            };
-            let Ok(line) = next else { break };
-            if let Some(line) = line {
-                self.write(&line);
-            }
-            if self.reopen.swap(false, Ordering::AcqRel) {
-                self.open_again();
-            }
-        }
-        self.flush();
+impl AuditLog {
+    /// Opens `path` for appending and starts the writer.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or no thread be started.
+    pub fn open(path: &Path, metrics: &Metrics) -> io::Result<Self> {
+        let counts = Counts {
+            written: metrics.counter(&names::AUDIT_LOG_LINES, &[]),
+            dropped: metrics.counter(&names::AUDIT_LOG_DROPPED, &[]),
+            control: metrics.control(),
+        };
+        Lines::open(path, "audit log", counts).map(Self)
     }
 
-    fn write(&mut self, line: &str) {
-        // Flushed here rather than by the buffer itself, so that a failed write loses counted
-        // lines.
-        if self.file.buffer().len() + line.len() > BUFFER {
-            self.flush();
-        }
-        self.pending += 1;
-        if let Err(error) = self.file.write_all(line.as_bytes()) {
-            self.lose(&error);
-        }
+    /// Queues one record; drops and counts it when the queue is full.
+    pub fn log(&self, record: &serde_json::Value) {
+        self.0.push(0, format!("{record}\n"));
     }
 
-    fn flush(&mut self) {
-        match self.file.flush() {
-            Ok(()) => {
-                self.written.add(self.control, std::mem::take(&mut self.pending));
-                self.failing = false;
-            }
-            Err(error) => self.lose(&error),
-        }
+    /// Closes the file and opens its path anew: it was moved away.
+    pub fn reopen(&self) {
+        self.0.reopen();
     }
-
-    /// Gives the buffer up: memory is bounded, the disk may stay full for hours.
-    fn lose(&mut self, error: &io::Error) {
-        self.dropped.add(self.control, std::mem::take(&mut self.pending));
-        if !std::mem::replace(&mut self.failing, true) {
-            let path = self.path.display();
-            tracing::error!(%path, %error, "the access log cannot be written");
-        }
-        if let Ok(file) = self.file.get_ref().try_clone() {
-            let (_, _) = std::mem::replace(&mut self.file, BufWriter::with_capacity(BUFFER, file))
-                .into_parts();
-        }
-    }
-
-    fn open_again(&mut self) {
-        self.flush();
-        match append(&self.path) {
-            Ok(file) => self.file = BufWriter::with_capacity(BUFFER, file),
-            Err(error) => {
-                let path = self.path.display();
-                tracing::error!(%path, %error, "the access log cannot be reopened");
-            }
-        }
-    }
-}
-
-/// Readable by the owner's group at most: lines carry clients' addresses.
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 #[cfg(test)]

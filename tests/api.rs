@@ -2,6 +2,7 @@
 
 use crate::support::aws::client;
 use crate::support::world::World;
+use crate::support::{scrape, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_endpoint_answers_in_the_form_it_was_asked_in() {
@@ -13,6 +14,22 @@ async fn the_endpoint_answers_in_the_form_it_was_asked_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_without_a_good_signature_are_refused_alike() {
     let running = World::new().start().await;
-    client(&running, "entry.py", &["sigv4"]).await;
+    let clients = client(&running, "entry.py", &["sigv4"]).await;
+    let log = running.world.audit_log();
+    let lines = || std::fs::read_to_string(&log).unwrap();
+    if clients {
+        until("the audit log's lines", || lines().lines().count() == 2).await;
+        for line in lines().lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["operation"], "GetCallerIdentity");
+            assert_eq!(line["outcome"], "OK");
+            assert!(line["caller"].as_str().unwrap().starts_with("AKIA"));
+        }
+        let metrics = scrape(running.app.as_ref().unwrap().metrics_address()).await;
+        let series = "roadstead_api_calls_total{service=\"sts\",\
+                      operation=\"GetCallerIdentity\",code=\"OK\"} 2";
+        let calls: Vec<_> = metrics.lines().filter(|line| line.contains("api_calls")).collect();
+        assert!(calls.contains(&series), "{calls:#?}");
+    }
     running.stop().await;
 }

@@ -3,8 +3,9 @@
 //! **Invariant:** a member that the model has and that an operation neither reads nor names as
 //! accepted refuses the call: [`Input::read`] leaves nothing silently out.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,7 +14,8 @@ use super::error::Error;
 use super::services::Service;
 use super::wire::schema::Operation;
 use crate::clock::Timestamp;
-use crate::metrics::Metrics;
+use crate::logs::AuditLog;
+use crate::metrics::{Counter, Histogram, Metrics, names};
 use crate::model::{Account, Pool};
 use crate::net::{BindError, SocketKey};
 use crate::routing::Reader;
@@ -29,10 +31,33 @@ pub struct Api {
     /// Where load balancers' addresses come from.
     pub addresses: Pool,
     pub metrics: Metrics,
+    pub meters: Meters,
+    pub audit_log: Option<AuditLog>,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<dyn Fn(SocketKey) -> Result<(), BindError> + Send + Sync>,
     /// Gives back what was bound for a commit that was refused.
     pub forget: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Handles of the series of calls: a series lives as long as some handle of it does.
+#[derive(Debug, Default)]
+pub struct Meters {
+    calls: Mutex<BTreeMap<[String; 3], Counter>>,
+    seconds: Mutex<BTreeMap<String, Histogram>>,
+}
+
+impl Meters {
+    pub(crate) fn counter(&self, metrics: &Metrics, labels: [&str; 3]) -> Counter {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || metrics.counter(&names::API_CALLS, &labels);
+        calls.entry(labels.map(str::to_owned)).or_insert_with(make).clone()
+    }
+
+    pub(crate) fn histogram(&self, metrics: &Metrics, service: &str) -> Histogram {
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || metrics.histogram(&names::API_SECONDS, &[service]);
+        seconds.entry(service.to_owned()).or_insert_with(make).clone()
+    }
 }
 
 impl std::fmt::Debug for Api {

@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::answer;
+use super::audit;
 use super::call::{Api, Call, Input};
 use super::error::Error;
 use super::keys::Keys;
@@ -28,7 +29,6 @@ use super::wire::check::{self, Invalid};
 use super::wire::schema::{Kind, Location, Operation, Protocol};
 use super::wire::{query, xml};
 use crate::clock;
-use crate::metrics::names;
 use crate::net::ACCEPT_REST;
 
 /// Clients that may be connected at once (ours); more wait in the backlog.
@@ -175,8 +175,10 @@ impl Entry {
             now: clock::now(),
         };
         let started = clock::instant();
+        let mut named = serde_json::Map::new();
         let outcome = match document(whole, &asked) {
             Ok(value) => {
+                named = audit::named(&value);
                 let accepted = service.accepted();
                 service.call(&call, Input { operation: call.name(), value, accepted }).await
             }
@@ -189,7 +191,7 @@ impl Entry {
             Ok(value) => answer::success(&call, wire, &value),
             Err(error) => answer::refusal(wire, Some(service), &error, id),
         };
-        self.record(&call, &response, started.elapsed());
+        self.record(&call, &named, &response, started.elapsed());
         Ok(response)
     }
 
@@ -234,21 +236,23 @@ impl Entry {
     }
 
     /// The audit log's line and the metrics of one call.
-    fn record(&self, call: &Call, response: &Response<Full<Bytes>>, took: Duration) {
-        let (service, operation) = (call.service.name.scope(), call.name());
+    fn record(
+        &self,
+        call: &Call,
+        named: &serde_json::Map<String, serde_json::Value>,
+        response: &Response<Full<Bytes>>,
+        took: Duration,
+    ) {
         let code = response.extensions().get::<answer::Code>().map_or("", |code| code.0.as_str());
         let metrics = &self.api.metrics;
-        let labels = [service, operation, if code.is_empty() { "OK" } else { code }];
-        metrics.counter(&names::API_CALLS, &labels).add(metrics.control(), 1);
-        let seconds = metrics.histogram(&names::API_SECONDS, &[service]);
-        seconds.observe(metrics.control(), took);
-        tracing::info!(
-            target: "audit",
-            request_id = %call.request_id, service, operation, code,
-            caller = call.caller.as_deref().unwrap_or("-"),
-            client = %call.client,
-            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        );
+        let scope = call.service.name.scope();
+        let labels = [scope, call.name(), if code.is_empty() { "OK" } else { code }];
+        self.api.meters.counter(metrics, labels).add(metrics.control(), 1);
+        self.api.meters.histogram(metrics, scope).observe(metrics.control(), took);
+        if let Some(log) = &self.api.audit_log {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            log.log(&audit::record(call, named, code, micros));
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! **Invariant:** a front writes only through `Store::update`.
 
 mod answer;
+mod audit;
 mod autoscaling;
 mod call;
 mod cloudmap;
@@ -28,5 +29,5 @@ mod sts;
 mod tags;
 mod wire;
 
-pub use call::Api;
+pub use call::{Api, Meters};
 pub use entry::{Auth, serve};

@@ -186,14 +186,20 @@ impl World {
         self.dir.path().join("data")
     }
 
+    /// Where calls of the AWS APIs are written down.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.dir.path().join("audit.log")
+    }
+
     /// The configuration as text.
     pub(crate) fn toml(&self) -> String {
         let mut text = format!("data_dir = {:?}\nthreads = 2\n", self.data_dir());
         text.push_str(&self.settings);
-        let (own, auth) = (self.address(1), self.auth);
+        let (own, auth, audit) = (self.address(1), self.auth, self.audit_log());
         let _ = write!(
             text,
             "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\nauth = \"{auth}\"\n\
+             audit_log = {audit:?}\n\
              [dns]\naddresses = [\"{own}:5533\"]\n"
         );
         if !self.settings.contains("[runtime]") {

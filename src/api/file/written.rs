@@ -72,7 +72,7 @@ impl Written {
             log: self.log,
             access_log: self.access_log.clone(),
             metrics: self.metrics,
-            api: self.api,
+            api: self.api.clone(),
             dns: self.dns.clone(),
             elb: self.elb,
             runtime: self.runtime.clone(),
