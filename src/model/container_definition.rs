@@ -345,6 +345,7 @@ pub struct Ulimit {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LinuxParameters {
     pub added_capabilities: Vec<String>,
     pub dropped_capabilities: Vec<String>,

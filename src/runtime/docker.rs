@@ -8,9 +8,13 @@
 
 mod engine;
 mod events;
+mod host;
 mod shape;
+mod volumes;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,6 +48,10 @@ pub struct Docker {
     engine: Arc<Engine>,
     cluster_uid: String,
     network: Option<String>,
+    /// Tasks for which this process made volumes.
+    with_volumes: tokio::sync::Mutex<BTreeSet<TaskId>>,
+    /// What an earlier process left behind is gone.
+    is_swept: AtomicBool,
     events: broadcast::Sender<RuntimeEvent>,
     follower: AbortHandle,
 }
@@ -69,7 +77,15 @@ impl Docker {
         let events = broadcast::Sender::new(EVENTS);
         let follower = events::run(Arc::clone(&engine), cluster_uid.to_owned(), events.clone());
         let follower = handle.spawn(follower).abort_handle();
-        Ok(Self { engine, cluster_uid: cluster_uid.to_owned(), network, events, follower })
+        Ok(Self {
+            engine,
+            cluster_uid: cluster_uid.to_owned(),
+            network,
+            with_volumes: tokio::sync::Mutex::default(),
+            is_swept: AtomicBool::new(false),
+            events,
+            follower,
+        })
     }
 
     fn name(&self, task: &TaskId, container: &str) -> String {
@@ -154,6 +170,7 @@ impl Docker {
 impl Runtime for Docker {
     async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
         let body = shape::request(spec, &self.cluster_uid, self.network.as_deref())?;
+        self.make_volumes(spec).await?;
         let name = self.name(&spec.task, &spec.definition.name);
         let failed = |failure: Failure| failure.into_error(RuntimeError::CannotCreate);
         let mut created = self.create_once(&name, &body).await;
@@ -241,7 +258,9 @@ impl Runtime for Docker {
             async move { client.remove_container(id, Some(options)).await }
         });
         let text = match removed.await {
-            Ok(()) | Err(Failure::Gone(_)) => return Ok(()),
+            Ok(()) | Err(Failure::Gone(_)) => {
+                return self.remove_volumes(task).await.map_err(failed);
+            }
             Err(Failure::Conflict(text)) => text,
             Err(failure) => return Err(failed(failure)),
         };
@@ -256,7 +275,7 @@ impl Runtime for Docker {
             }
             tokio::time::sleep(REMOVE_POLL).await;
         }
-        Ok(())
+        self.remove_volumes(task).await.map_err(failed)
     }
 
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError> {
@@ -276,6 +295,11 @@ impl Runtime for Docker {
         let mut observed = Vec::new();
         while let Some(one) = found.next().await {
             observed.extend(one.map_err(failed)?);
+        }
+        if !self.is_swept.load(Ordering::Acquire) {
+            let live = observed.iter().map(|container| container.task.clone()).collect();
+            self.sweep_volumes(&live).await.map_err(failed)?;
+            self.is_swept.store(true, Ordering::Release);
         }
         Ok(observed)
     }

@@ -17,7 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-use crate::model::{ContainerDefinition, Observed, SecretText, TaskDefinition, TaskId, Usage};
+use crate::model::{
+    ContainerDefinition, Observed, SecretText, TaskDefinition, TaskId, Usage, Volume,
+};
 
 /// Events a slow reader may be behind before it has to look for itself.
 pub const EVENTS: usize = 1024;
@@ -34,6 +36,8 @@ pub struct ContainerSpec {
     pub family: String,
     pub revision: u32,
     pub definition: ContainerDefinition,
+    /// The task's, of which the container mounts some.
+    pub volumes: Vec<Volume>,
     /// The task's address where the runtime takes it from us (process); none where it gives one
     /// (Docker).
     pub address: Option<IpAddr>,
@@ -73,6 +77,7 @@ impl ContainerSpec {
             family: definition.family.to_string(),
             revision: definition.revision,
             definition: container,
+            volumes: definition.volumes.clone(),
             address,
             environment,
             secrets: BTreeMap::new(),

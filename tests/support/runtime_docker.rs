@@ -1,6 +1,6 @@
 //! What only the Docker runtime does, and the Docker that the cases run on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -12,12 +12,16 @@ use bollard::Docker as Client;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptions,
 };
 use futures_util::TryStreamExt;
-use roadstead::model::ObservedState;
+use roadstead::model::{
+    DockerVolume, ExtraHost, LinuxParameters, MountPoint, ObservedState, Tmpfs, Ulimit, Volume,
+    VolumeKind, VolumeScope,
+};
 use roadstead::runtime::docker::Docker;
-use roadstead::runtime::{Runtime, RuntimeError, RuntimeEvent};
+use roadstead::runtime::{ContainerSpec, Runtime, RuntimeError, RuntimeEvent};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -100,10 +104,16 @@ pub(crate) async fn has_said(container: &str, text: &str) -> bool {
 pub(crate) fn remove_all(uid: &str) {
     let label = format!("roadstead.cluster-uid={uid}");
     let work = async move {
-        let filters = HashMap::from([("label", vec![label])]);
+        let filters = HashMap::from([("label", vec![label.clone()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         for container in client().list_containers(Some(options)).await.unwrap_or_default() {
             remove(&container.id.unwrap_or_default()).await;
+        }
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let listed = client().list_volumes(Some(options)).await.ok();
+        for volume in listed.and_then(|all| all.volumes).unwrap_or_default() {
+            let _ = client().remove_volume(&volume.name, None::<RemoveVolumeOptions>).await;
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -248,4 +258,108 @@ async fn events_of_another_cluster_are_not_heard() {
     let first = event(&mut events, |event| *event != RuntimeEvent::Gap).await;
     let t2 = RuntimeEvent::Changed { task: "t2".into(), container: CONTAINER.to_owned() };
     assert_eq!(first, t2);
+}
+
+/// A script in another container of the same task, and its exit code.
+async fn beside(world: &Fixture, spec: &ContainerSpec) -> Option<i32> {
+    let name = &spec.definition.name;
+    world.runtime.create(spec).await.unwrap();
+    world.runtime.start(&spec.task, name).await.unwrap();
+    until(async || {
+        let all = world.runtime.list().await.unwrap();
+        let found = all.into_iter().find(|o| o.task == spec.task && &o.container == name)?;
+        match found.state {
+            ObservedState::Exited { code, .. } => Some(code),
+            _ => None,
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn volume_of_a_task_is_shared_by_its_containers_and_gone_with_the_last() {
+    let Some(world) = Fixture::docker().await else { return };
+    let volumes =
+        vec![Volume { name: "data".to_owned(), kind: VolumeKind::Host { source_path: None } }];
+    let container = |name: &str, script: &str, read_only: bool| {
+        let mut spec = world.script("t1", script);
+        spec.definition.name = name.to_owned();
+        spec.definition.mount_points = vec![MountPoint {
+            source_volume: "data".to_owned(),
+            container_path: "/v".to_owned(),
+            read_only: Some(read_only),
+        }];
+        ContainerSpec { volumes: volumes.clone(), ..spec }
+    };
+    let writes = container("writer", "echo hello > /v/x", false);
+    assert_eq!(beside(&world, &writes).await, Some(0));
+    let script = "read x < /v/x; [ \"$x\" = hello ] || exit 3; echo > /v/y && exit 4; exit 0";
+    assert_eq!(beside(&world, &container("reader", script, true)).await, Some(0));
+    let volume = format!("roadstead-{}-t1-data", world.uid());
+    world.runtime.remove(&"t1".into(), "writer").await.unwrap();
+    assert!(client().inspect_volume(&volume).await.is_ok(), "the reader has it mounted");
+    world.runtime.remove(&"t1".into(), "reader").await.unwrap();
+    assert!(client().inspect_volume(&volume).await.is_err());
+}
+
+#[tokio::test]
+async fn volume_left_behind_is_removed_by_the_next_process_and_a_shared_one_stays() {
+    let Some(mut world) = Fixture::docker().await else { return };
+    let shared = format!("roadstead-{}-shared", world.uid());
+    let docker = |scope, autoprovision| {
+        VolumeKind::Docker(DockerVolume {
+            scope,
+            autoprovision,
+            driver: None,
+            driver_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        })
+    };
+    let mount = |name: &str| MountPoint {
+        source_volume: name.to_owned(),
+        container_path: format!("/{name}"),
+        read_only: None,
+    };
+    let mut spec = world.script("t1", "exit 0");
+    spec.definition.mount_points = vec![mount("own"), mount(&shared)];
+    spec.volumes = vec![
+        Volume { name: "own".to_owned(), kind: docker(VolumeScope::Task, false) },
+        Volume { name: shared.clone(), kind: docker(VolumeScope::Shared, false) },
+    ];
+    let refused = world.runtime.create(&spec).await.unwrap_err();
+    assert!(matches!(&refused, RuntimeError::CannotCreate(text) if text.contains(&shared)));
+    spec.volumes[1].kind = docker(VolumeScope::Shared, true);
+    let id = world.runtime.create(&spec).await.unwrap().runtime_id;
+    // As if the process had ended between the container and its volumes.
+    remove(&id).await;
+    let own = format!("roadstead-{}-t1-own", world.uid());
+    assert!(client().inspect_volume(&own).await.is_ok());
+    world.reopen();
+    assert_eq!(world.runtime.list().await.unwrap(), []);
+    let (gone, stays) =
+        (client().inspect_volume(&own).await, client().inspect_volume(&shared).await);
+    let _ = client().remove_volume(&shared, None::<RemoveVolumeOptions>).await;
+    assert!(gone.is_err() && stays.is_ok(), "{gone:?} {stays:?}");
+}
+
+#[tokio::test]
+async fn limits_and_names_hold_inside_the_container() {
+    let Some(world) = Fixture::docker().await else { return };
+    let script = "[ $(ulimit -n) = 123 ] || exit 2; read h < /etc/hostname; [ $h = ours ] || exit 3; \
+        while read a b; do [ \"$b\" = friend ] && f=$a; done < /etc/hosts; \
+        [ $f = 10.9.8.7 ] || exit 4; echo x > /x && exit 5; echo x > /scratch/x || exit 6";
+    let mut spec = world.script("t1", script);
+    let limit = Ulimit { name: "nofile".to_owned(), soft: 123, hard: 456 };
+    let friend = ExtraHost { hostname: "friend".to_owned(), address: [10, 9, 8, 7].into() };
+    let tmpfs = Tmpfs {
+        container_path: "/scratch".to_owned(),
+        size_mib: 1,
+        mount_options: vec!["noexec".to_owned()],
+    };
+    spec.definition.ulimits = vec![limit];
+    spec.definition.hostname = Some("ours".to_owned());
+    spec.definition.extra_hosts = vec![friend];
+    spec.definition.readonly_root = Some(true);
+    spec.definition.linux = Some(LinuxParameters { tmpfs: vec![tmpfs], ..Default::default() });
+    assert_eq!(beside(&world, &spec).await, Some(0));
 }

@@ -258,5 +258,9 @@ async fn specification_that_is_no_process_is_refused() {
     assert!(matches!(refused, Err(RuntimeError::CannotCreate(_))), "{refused:?}");
     let refused = world.runtime.create(&world.script("../t1", "true")).await;
     assert!(matches!(refused, Err(RuntimeError::CannotCreate(_))), "{refused:?}");
+    let mut spec = world.script("t1", "true");
+    spec.definition.readonly_root = Some(true);
+    let refused = world.runtime.create(&spec).await.unwrap_err();
+    assert!(refused.to_string().contains("readonlyRootFilesystem: only on Docker"), "{refused}");
     assert_eq!(world.runtime.list().await.unwrap(), []);
 }

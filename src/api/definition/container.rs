@@ -103,12 +103,8 @@ impl Container {
         })
     }
 
-    #[rustfmt::skip]
     pub(super) fn refused(&self, at: &Path, mode: Option<NetworkMode>) -> Result<(), Bad> {
         let says = |member: Option<Something>| member.unwrap_or_default().0;
-        fn some<T>(list: &Option<Vec<T>>) -> bool {
-            list.as_ref().is_some_and(|list| !list.is_empty())
-        }
         for (is_said, member) in [
             (says(self.repository_credentials), "repositoryCredentials"),
             (says(self.resource_requirements), "resourceRequirements"),
@@ -117,22 +113,6 @@ impl Container {
             (says(self.disable_networking), "disableNetworking"),
             (self.restart_policy.is_some(), "restartPolicy"),
             (self.log_configuration.is_some(), "logConfiguration"),
-            (some(&self.mount_points), "mountPoints"),
-            (some(&self.volumes_from), "volumesFrom"),
-            (some(&self.ulimits), "ulimits"),
-            (self.linux_parameters.is_some(), "linuxParameters"),
-            (some(&self.system_controls), "systemControls"),
-            (self.hostname.is_some(), "hostname"),
-            (some(&self.links), "links"),
-            (some(&self.dns_servers), "dnsServers"),
-            (some(&self.dns_search_domains), "dnsSearchDomains"),
-            (some(&self.extra_hosts), "extraHosts"),
-            (some(&self.docker_security_options), "dockerSecurityOptions"),
-            (self.privileged == Some(true), "privileged"),
-            (self.readonly_root_filesystem == Some(true), "readonlyRootFilesystem"),
-            (self.interactive == Some(true), "interactive"),
-            (self.pseudo_terminal == Some(true), "pseudoTerminal"),
-            (self.memory_reservation.is_some(), "memoryReservation"),
         ] {
             refuse(is_said, &at.key(member))?;
         }

@@ -23,6 +23,7 @@ const INSPECT: Duration = Duration::from_secs(30);
 /// A pull may take long, but not without a word.
 pub(super) const PULL_SILENCE: Duration = Duration::from_secs(60);
 pub(super) const PULL: Duration = Duration::from_secs(2 * 60 * 60);
+pub(super) const VOLUME: Duration = Duration::from_secs(2 * 60);
 pub(super) const STATS: Duration = Duration::from_secs(18);
 // Ours: the agent waits ten minutes for a list, and a reconcile pass cannot.
 pub(super) const LIST: Duration = Duration::from_secs(60);

@@ -7,22 +7,16 @@ use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum,
-    ContainerStatsResponse, EndpointSettings, HealthConfig, HealthStatusEnum, HostConfig,
-    HostConfigLogConfig, RestartPolicy, RestartPolicyNameEnum,
+    ContainerStatsResponse, EndpointSettings, HealthConfig, HealthStatusEnum,
 };
 
+use super::host;
 use crate::model::{ContainerCheck, ContainerHealth, Observed, ObservedState, TaskId, Usage};
 use crate::runtime::{ContainerSpec, RuntimeError, START_INTERVAL};
 
 pub(super) const LABEL_CLUSTER: &str = "roadstead.cluster-uid";
 pub(super) const LABEL_TASK: &str = "roadstead.task";
 pub(super) const LABEL_CONTAINER: &str = "roadstead.container";
-
-/// The same bound as for the logs of processes: 16 MiB, 4 files.
-const LOG_SIZE: &str = "16m";
-const LOG_FILES: &str = "4";
-/// ECS: Linux takes no less than 2, and null, 0 and 1 all mean 2.
-const LEAST_CPU_SHARES: u32 = 2;
 
 /// Found again after a lost answer, for it follows from what is asked.
 pub(super) fn name(cluster_uid: &str, task: &TaskId, container: &str) -> String {
@@ -40,22 +34,6 @@ pub(super) fn request(
         return Err(RuntimeError::CannotCreate(text));
     };
     let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-    let log = [("max-size", LOG_SIZE), ("max-file", LOG_FILES)];
-    let host = HostConfig {
-        cpu_shares: Some(definition.cpu.unwrap_or(0).max(LEAST_CPU_SHARES).into()),
-        memory: definition.memory_mib.map(|mib| i64::from(mib) << 20),
-        network_mode: network.map(str::to_owned),
-        // A restarted daemon must not start what nobody wants any more.
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: None,
-        }),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(log.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
-        }),
-        ..HostConfig::default()
-    };
     let environment = spec.variables().map(|(name, value)| format!("{name}={value}"));
     Ok(ContainerCreateBody {
         image: Some(image.to_owned()),
@@ -67,7 +45,10 @@ pub(super) fn request(
         healthcheck: Some(health(definition.health_check.as_ref())),
         stop_timeout: i64::try_from(definition.stop_timeout().as_secs()).ok(),
         labels: Some(labels(spec, cluster_uid)),
-        host_config: Some(host),
+        hostname: definition.hostname.clone(),
+        open_stdin: definition.interactive,
+        tty: definition.pseudo_terminal,
+        host_config: Some(host::config(spec, cluster_uid, network)),
         ..ContainerCreateBody::default()
     })
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::model::{ContainerCheck, Observed, ObservedState, TaskId};
+use crate::model::{ContainerCheck, ContainerDefinition, Observed, ObservedState, TaskId};
 use crate::runtime::{ContainerSpec, RuntimeError};
 
 /// Only its owner reads it: environments hold secrets.
@@ -76,6 +76,11 @@ impl Record {
                     "{what} {name:?}: only letters, digits, hyphens and underscores are allowed"
                 )));
             }
+        }
+        if let Some(member) = needs_docker(definition) {
+            return Err(RuntimeError::CannotCreate(format!(
+                "{member}: only on Docker; child processes have the machine as it is"
+            )));
         }
         let arguments = definition.arguments();
         if arguments.first().is_none_or(String::is_empty) {
@@ -206,6 +211,30 @@ pub(super) fn load(directory: &Path) -> io::Result<Vec<Record>> {
 /// `DIRECTORY/TASK/CONTAINER.SUFFIX`.
 pub(super) fn path(directory: &Path, task: &TaskId, container: &str, suffix: &str) -> PathBuf {
     directory.join(task.as_str()).join(format!("{container}.{suffix}"))
+}
+
+/// A member that would change how the container runs, and cannot here.
+fn needs_docker(definition: &ContainerDefinition) -> Option<&'static str> {
+    let yes = |flag: Option<bool>| flag == Some(true);
+    [
+        (!definition.mount_points.is_empty(), "mountPoints"),
+        (!definition.volumes_from.is_empty(), "volumesFrom"),
+        (!definition.ulimits.is_empty(), "ulimits"),
+        (definition.linux.as_ref().is_some_and(|l| *l != Default::default()), "linuxParameters"),
+        (!definition.system_controls.is_empty(), "systemControls"),
+        (definition.hostname.is_some(), "hostname"),
+        (!definition.links.is_empty(), "links"),
+        (!definition.dns_servers.is_empty(), "dnsServers"),
+        (!definition.dns_search_domains.is_empty(), "dnsSearchDomains"),
+        (!definition.extra_hosts.is_empty(), "extraHosts"),
+        (!definition.security_options.is_empty(), "dockerSecurityOptions"),
+        (yes(definition.privileged), "privileged"),
+        (yes(definition.readonly_root), "readonlyRootFilesystem"),
+        (yes(definition.interactive), "interactive"),
+        (yes(definition.pseudo_terminal), "pseudoTerminal"),
+    ]
+    .into_iter()
+    .find_map(|(is_asked, member)| is_asked.then_some(member))
 }
 
 /// ECS's alphabet for container names, which no file system minds.

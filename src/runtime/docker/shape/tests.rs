@@ -1,5 +1,7 @@
 //! Docker's shapes, without a Docker.
 
+use bollard::models::RestartPolicyNameEnum;
+
 use super::*;
 use crate::model::ContainerDefinition;
 
@@ -19,6 +21,7 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
                 .into(),
             ..ContainerDefinition::new("app")
         },
+        volumes: Vec::new(),
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
         secrets: BTreeMap::new(),
@@ -114,4 +117,105 @@ fn memory_leaves_the_file_cache_out() {
         "memory_stats":{"usage":1000,"stats":{"inactive_file":300}}}"#;
     let usage = usage(&serde_json::from_str(text).unwrap());
     assert_eq!(usage, Usage { cpu_micros: 5000, memory_bytes: 700 });
+}
+
+/// Members of a container definition in the model's JSON, and what Docker is asked for.
+fn check(members: &str, expected: &str) {
+    let mut written = serde_json::to_value(spec(None).definition).unwrap();
+    let given: serde_json::Value = serde_json::from_str(members).unwrap();
+    written.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+    let definition = serde_json::from_value(written).unwrap();
+    let volume = |name: &str, kind| crate::model::Volume { name: name.to_owned(), kind };
+    let shared = crate::model::DockerVolume {
+        scope: crate::model::VolumeScope::Shared,
+        autoprovision: true,
+        driver: None,
+        driver_options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    };
+    let folder = Some("/srv".to_owned());
+    let volumes = vec![
+        volume("own", crate::model::VolumeKind::Host { source_path: None }),
+        volume("folder", crate::model::VolumeKind::Host { source_path: folder }),
+        volume("shared", crate::model::VolumeKind::Docker(shared)),
+    ];
+    let plain = serde_json::to_value(request(&spec(None), "u", None).unwrap()).unwrap();
+    let asked = request(&ContainerSpec { definition, volumes, ..spec(None) }, "u", None).unwrap();
+    let asked = serde_json::to_value(asked).unwrap();
+    let mut told = serde_json::Map::new();
+    for (asked, plain) in [(&asked, &plain), (&asked["HostConfig"], &plain["HostConfig"])] {
+        for (name, value) in asked.as_object().unwrap() {
+            if name != "HostConfig" && Some(value) != plain.get(name) {
+                told.insert(name.clone(), value.clone());
+            }
+        }
+    }
+    let expected: serde_json::Value = serde_json::from_str(expected).unwrap();
+    assert_eq!(serde_json::Value::Object(told), expected, "{members}");
+}
+
+#[test]
+fn members_become_what_docker_calls_them() {
+    check(r#"{"memory_reservation_mib": 32}"#, r#"{"MemoryReservation": 33554432}"#);
+    check(r#"{"hostname": "h"}"#, r#"{"Hostname": "h"}"#);
+    check(
+        r#"{"interactive": true, "pseudo_terminal": true}"#,
+        r#"{"OpenStdin": true, "Tty": true}"#,
+    );
+    check(
+        r#"{"privileged": true, "readonly_root": true, "security_options": ["no-new-privileges"]}"#,
+        r#"{"Privileged": true, "ReadonlyRootfs": true, "SecurityOpt": ["no-new-privileges"]}"#,
+    );
+    check(
+        r#"{"links": ["db", "db:store"],
+            "volumes_from": [{"source_container": "db", "read_only": true}]}"#,
+        r#"{"Links": ["roadstead-u-t1-db:db", "roadstead-u-t1-db:store"],
+            "VolumesFrom": ["roadstead-u-t1-db:ro"]}"#,
+    );
+    check(
+        r#"{"dns_servers": ["10.0.0.2"], "dns_search_domains": ["demo.internal"],
+            "extra_hosts": [{"hostname": "h", "address": "10.0.0.3"}]}"#,
+        r#"{"Dns": ["10.0.0.2"], "DnsSearch": ["demo.internal"], "ExtraHosts": ["h:10.0.0.3"]}"#,
+    );
+    check(
+        r#"{"ulimits": [{"name": "nofile", "soft": 1, "hard": -1}],
+            "system_controls": {"net.core.somaxconn": "9"}}"#,
+        r#"{"Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": -1}],
+            "Sysctls": {"net.core.somaxconn": "9"}}"#,
+    );
+    check(
+        r#"{"mount_points": [
+            {"source_volume": "own", "container_path": "/a", "read_only": null},
+            {"source_volume": "folder", "container_path": "/b", "read_only": true},
+            {"source_volume": "shared", "container_path": "/c", "read_only": false}]}"#,
+        r#"{"Binds": ["roadstead-u-t1-own:/a", "/srv:/b:ro", "shared:/c"]}"#,
+    );
+}
+
+#[test]
+fn linux_parameters_become_what_docker_calls_them() {
+    let linux = |members: &str, expected: &str| {
+        check(&format!(r#"{{"linux": {{{members}}}}}"#), expected);
+    };
+    linux("", "{}");
+    linux(
+        r#""added_capabilities": ["NET_ADMIN"], "dropped_capabilities": ["ALL"], "init": true"#,
+        r#"{"CapAdd": ["NET_ADMIN"], "CapDrop": ["ALL"], "Init": true}"#,
+    );
+    linux(
+        r#""shared_memory_mib": 2, "tmpfs": [
+            {"container_path": "/t", "size_mib": 8, "mount_options": ["noexec"]}]"#,
+        r#"{"ShmSize": 2097152, "Tmpfs": {"/t": "size=8m,noexec"}}"#,
+    );
+    linux(
+        r#""devices": [{"host_path": "/dev/a", "container_path": null, "permissions": []},
+            {"host_path": "/dev/b", "container_path": "/dev/c", "permissions": ["read"]}]"#,
+        r#"{"Devices": [
+            {"PathOnHost": "/dev/a", "PathInContainer": "/dev/a", "CgroupPermissions": "rwm"},
+            {"PathOnHost": "/dev/b", "PathInContainer": "/dev/c", "CgroupPermissions": "r"}]}"#,
+    );
+    let (none, some) = (r#""max_swap_mib": 0, "swappiness": 9"#, r#""max_swap_mib": 1"#);
+    linux(none, r#"{"MemorySwap": 67108864, "MemorySwappiness": 9}"#);
+    linux(some, r#"{"MemorySwap": 68157440}"#);
+    linux(r#""swappiness": 9"#, "{}");
 }
