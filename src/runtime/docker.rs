@@ -9,6 +9,7 @@
 mod engine;
 mod events;
 mod host;
+mod network;
 mod shape;
 mod volumes;
 

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::model::{
-    ContainerDefinition, Observed, SecretText, TaskDefinition, TaskId, Usage, Volume,
+    ContainerDefinition, NetworkMode, Observed, SecretText, TaskDefinition, TaskId, Usage, Volume,
 };
 
 /// Events a slow reader may be behind before it has to look for itself.
@@ -36,6 +36,7 @@ pub struct ContainerSpec {
     pub family: String,
     pub revision: u32,
     pub definition: ContainerDefinition,
+    pub network_mode: Option<NetworkMode>,
     /// The task's, of which the container mounts some.
     pub volumes: Vec<Volume>,
     /// The task's address where the runtime takes it from us (process); none where it gives one
@@ -77,6 +78,7 @@ impl ContainerSpec {
             family: definition.family.to_string(),
             revision: definition.revision,
             definition: container,
+            network_mode: definition.network_mode,
             volumes: definition.volumes.clone(),
             address,
             environment,

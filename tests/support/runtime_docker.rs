@@ -1,7 +1,7 @@
 //! What only the Docker runtime does, and the Docker that the cases run on.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -17,8 +17,8 @@ use bollard::query_parameters::{
 };
 use futures_util::TryStreamExt;
 use roadstead::model::{
-    DockerVolume, ExtraHost, LinuxParameters, MountPoint, ObservedState, Tmpfs, Ulimit, Volume,
-    VolumeKind, VolumeScope,
+    DockerVolume, ExtraHost, LinuxParameters, MountPoint, NetworkMode, ObservedState, PortMapping,
+    Tmpfs, Transport, Ulimit, Volume, VolumeKind, VolumeScope,
 };
 use roadstead::runtime::docker::Docker;
 use roadstead::runtime::{ContainerSpec, Runtime, RuntimeError, RuntimeEvent};
@@ -135,17 +135,77 @@ async fn container_is_reached_at_its_address_without_published_ports() {
     let script = "echo up; while :; do echo hello | nc -l -p 8080 -w 5; done";
     let running = world.run_spec(&world.script("t1", script), Behaviour::Runs).await;
     let address = SocketAddr::new(running.address.unwrap(), 8080);
-    let said = until(async || {
-        let mut stream = TcpStream::connect(address).await.ok()?;
-        let mut said = [0; 5];
-        stream.read_exact(&mut said).await.ok()?;
-        Some(said)
-    });
-    assert_eq!(&said.await, b"hello");
+    assert_eq!(&greeting(address).await, b"hello");
     let inspected = client().inspect_container(&running.runtime_id, None).await.unwrap();
     let host = inspected.host_config.unwrap();
     assert_eq!((host.cpu_shares, host.port_bindings.unwrap_or_default().len()), (Some(2), 0));
     assert_eq!(host.log_config.unwrap().config.unwrap()["max-file"], "4");
+}
+
+/// What a server says that greets everybody.
+async fn greeting(address: SocketAddr) -> [u8; 5] {
+    until(async || {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        let mut said = [0; 5];
+        stream.read_exact(&mut said).await.ok()?;
+        Some(said)
+    })
+    .await
+}
+
+fn greeter(world: &Fixture, port: u16, mode: Option<NetworkMode>) -> ContainerSpec {
+    let script = format!("echo up; while :; do echo hello | nc -l -p {port} -w 5; done");
+    let mut spec = world.script("t1", &script);
+    spec.definition.port_mappings = vec![PortMapping::tcp(port)];
+    spec.network_mode = mode;
+    spec
+}
+
+#[tokio::test]
+async fn bridge_mode_leads_from_a_port_of_the_host_that_docker_chooses() {
+    let Some(world) = Fixture::docker().await else { return };
+    let spec = greeter(&world, 8080, Some(NetworkMode::Bridge));
+    let running = world.run_spec(&spec, Behaviour::Runs).await;
+    let [binding] = running.bindings.as_slice() else { panic!("{running:?}") };
+    assert_eq!((binding.container_port, binding.protocol), (8080, Transport::Tcp));
+    assert_ne!(binding.host_port, 0);
+    let own = SocketAddr::new(running.address.unwrap(), 8080);
+    assert_eq!(&greeting(own).await, b"hello");
+    let host = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), binding.host_port);
+    assert_eq!(&greeting(host).await, b"hello");
+}
+
+#[tokio::test]
+async fn named_port_of_the_host_leads_to_the_container_and_is_taken_once() {
+    let Some(world) = Fixture::docker().await else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut spec = greeter(&world, 8080, None);
+    spec.definition.port_mappings[0].host_port = Some(free);
+    let running = world.run_spec(&spec, Behaviour::Runs).await;
+    assert_eq!(running.bindings[0].host_port, free);
+    assert_eq!(&greeting(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), free)).await, b"hello");
+    spec.task = "t2".into();
+    world.runtime.create(&spec).await.unwrap();
+    let error = world.runtime.start(&spec.task, CONTAINER).await.unwrap_err();
+    assert!(
+        matches!(&error, RuntimeError::CannotStart(text) if text.contains("already")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn host_mode_is_the_machine_s_network_and_none_is_no_network() {
+    let Some(world) = Fixture::docker().await else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let spec = greeter(&world, free, Some(NetworkMode::Host));
+    let running = world.run_spec(&spec, Behaviour::Runs).await;
+    let address = SocketAddr::new(running.address.unwrap(), free);
+    assert!(address.ip().is_loopback() && running.bindings.is_empty(), "{running:?}");
+    assert_eq!(&greeting(address).await, b"hello");
+    let mut spec = world.spec("t2", Behaviour::Runs);
+    spec.network_mode = Some(NetworkMode::None);
+    let running = world.run_spec(&spec, Behaviour::Runs).await;
+    assert_eq!((running.address, running.bindings.len()), (None, 0));
 }
 
 #[tokio::test]

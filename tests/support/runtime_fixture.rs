@@ -124,6 +124,7 @@ impl Fixture {
             family: "case".to_owned(),
             revision: 1,
             definition,
+            network_mode: None,
             volumes: Vec::new(),
             address,
             environment: BTreeMap::new(),

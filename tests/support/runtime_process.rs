@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roadstead::model::ObservedState;
+use roadstead::model::{NetworkMode, ObservedState};
 use roadstead::runtime::{ContainerSpec, RuntimeError};
 use roadstead::sys::{PidFd, Signal};
 
@@ -262,5 +262,9 @@ async fn specification_that_is_no_process_is_refused() {
     spec.definition.readonly_root = Some(true);
     let refused = world.runtime.create(&spec).await.unwrap_err();
     assert!(refused.to_string().contains("readonlyRootFilesystem: only on Docker"), "{refused}");
+    let mut spec = world.script("t1", "true");
+    spec.network_mode = Some(NetworkMode::None);
+    let refused = world.runtime.create(&spec).await.unwrap_err();
+    assert!(refused.to_string().contains("networkMode none: only on Docker"), "{refused}");
     assert_eq!(world.runtime.list().await.unwrap(), []);
 }

@@ -25,6 +25,9 @@ const MAX_ENVIRONMENT_FILES: usize = 10;
 const MAX_IGNORED_CODES: usize = 50;
 /// Port ranges of one container.
 const MAX_RANGES: usize = 100;
+/// Docker's own among ECS's.
+const LOG_DRIVERS: [&str; 7] =
+    ["json-file", "local", "journald", "syslog", "gelf", "fluentd", "splunk"];
 const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
@@ -112,7 +115,6 @@ impl Container {
             (says(self.credential_specs), "credentialSpecs"),
             (says(self.disable_networking), "disableNetworking"),
             (self.restart_policy.is_some(), "restartPolicy"),
-            (self.log_configuration.is_some(), "logConfiguration"),
         ] {
             refuse(is_said, &at.key(member))?;
         }
@@ -236,6 +238,10 @@ impl Container {
         if written.secret_options.unwrap_or_default().0 {
             let reason = "is not supported here; write the option in options";
             return Err(Bad::new(&at.key("secretOptions"), reason));
+        }
+        if !LOG_DRIVERS.contains(&written.log_driver.as_str()) {
+            let reason = format!("must be one of {}", LOG_DRIVERS.join(", "));
+            return Err(Bad::new(&at.key("logDriver"), reason));
         }
         Ok(Some(LogConfiguration {
             driver: written.log_driver.clone(),
@@ -388,12 +394,10 @@ impl Check {
 
 impl Port {
     fn refused(&self, at: &Path, mode: Option<NetworkMode>) -> Result<(), Bad> {
-        refuse(self.container_port_range.is_some(), &at.key("containerPortRange"))?;
-        let own = !matches!(mode, Some(NetworkMode::Awsvpc | NetworkMode::Host));
-        if own && self.host_port.is_some_and(|port| port != 0 && Some(port) != self.container_port)
-        {
-            let reason = "must be left out: every task has an address of its own";
-            return Err(Bad::new(&at.key("hostPort"), reason));
+        if mode == Some(NetworkMode::Bridge) && self.container_port_range.is_some() {
+            let reason = "needs host ports in a row, which are not given out here; leave \
+                          networkMode out: then the task has an address of its own";
+            return Err(Bad::new(&at.key("containerPortRange"), reason));
         }
         Ok(())
     }

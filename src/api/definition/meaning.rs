@@ -81,10 +81,6 @@ impl Definition {
         refuse(says(self.enable_fault_injection), &root.key("enableFaultInjection"))?;
         refuse(self.pid_mode.is_some(), &root.key("pidMode"))?;
         refuse(self.ipc_mode.is_some(), &root.key("ipcMode"))?;
-        if let Some(mode @ (NetworkMode::Host | NetworkMode::None)) = self.network_mode {
-            let reason = format!("{} is not supported here yet", mode.as_str());
-            return Err(Bad::new(&root.key("networkMode"), reason));
-        }
         let list = root.key("containerDefinitions");
         for (index, container) in self.container_definitions.iter().flatten().enumerate() {
             container.refused(&list.index(index), self.network_mode)?;

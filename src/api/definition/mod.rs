@@ -53,8 +53,6 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("containerDefinitions[].credentialSpecs", "Windows and Active Directory only"),
     ("containerDefinitions[].disableNetworking", "networkMode none says it for the whole task"),
     ("containerDefinitions[].restartPolicy", "not honoured yet"),
-    ("containerDefinitions[].logConfiguration", "not honoured yet"),
-    ("containerDefinitions[].portMappings[].containerPortRange", "not honoured yet"),
 ];
 
 /// One step into a definition.

@@ -10,17 +10,20 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::{shape, volumes};
-use crate::model::{ContainerDefinition, Device, LinuxParameters, Tmpfs};
+use super::{network, shape, volumes};
+use crate::model::{ContainerDefinition, Device, LinuxParameters, LogConfiguration, Tmpfs};
 use crate::runtime::ContainerSpec;
 
 /// The same bound as for the logs of processes: 16 MiB, 4 files.
 const LOG_SIZE: &str = "16m";
 const LOG_FILES: &str = "4";
+const DEFAULT_DRIVER: &str = "json-file";
+/// Those that write files here, and know `max-size` and `max-file`.
+const BOUNDED_DRIVERS: [&str; 2] = [DEFAULT_DRIVER, "local"];
 /// ECS: Linux takes no less than 2, and null, 0 and 1 all mean 2.
 const LEAST_CPU_SHARES: u32 = 2;
 
-pub(super) fn config(spec: &ContainerSpec, uid: &str, network: Option<&str>) -> HostConfig {
+pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&str>) -> HostConfig {
     let definition = &spec.definition;
     let bytes = |mib: u32| i64::from(mib) << 20;
     let name = |container: &str| shape::name(uid, &spec.task, container);
@@ -30,13 +33,14 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, network: Option<&str>) -> 
         cpu_shares: Some(definition.cpu.unwrap_or(0).max(LEAST_CPU_SHARES).into()),
         memory: definition.memory_mib.map(bytes),
         memory_reservation: definition.memory_reservation_mib.map(bytes),
-        network_mode: network.map(str::to_owned),
+        network_mode: network::mode(spec, docker_network),
+        port_bindings: network::bindings(spec),
         // A restarted daemon must not start what nobody wants any more.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
-        log_config: Some(log()),
+        log_config: Some(log(definition.log.as_ref())),
         binds: some(volumes::binds(spec, uid)),
         volumes_from: some(definition.volumes_from.iter().map(|from| {
             let access = if from.read_only == Some(true) { "ro" } else { "rw" };
@@ -72,12 +76,16 @@ fn some<T>(list: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-fn log() -> HostConfigLogConfig {
-    let bounds = [("max-size", LOG_SIZE), ("max-file", LOG_FILES)];
-    HostConfigLogConfig {
-        typ: Some("json-file".to_owned()),
-        config: Some(bounds.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+/// As asked, but what Docker keeps on this machine has a bound.
+fn log(asked: Option<&LogConfiguration>) -> HostConfigLogConfig {
+    let driver = asked.map_or(DEFAULT_DRIVER, |log| log.driver.as_str());
+    let mut options = asked.map(|log| log.options.clone()).unwrap_or_default();
+    if BOUNDED_DRIVERS.contains(&driver) {
+        options.entry("max-size".to_owned()).or_insert_with(|| LOG_SIZE.to_owned());
+        options.entry("max-file".to_owned()).or_insert_with(|| LOG_FILES.to_owned());
     }
+    let config = Some(options.into_iter().collect());
+    HostConfigLogConfig { typ: Some(driver.to_owned()), config }
 }
 
 fn linux(

@@ -10,7 +10,7 @@ use bollard::models::{
     ContainerStatsResponse, EndpointSettings, HealthConfig, HealthStatusEnum,
 };
 
-use super::host;
+use super::{host, network as ports};
 use crate::model::{ContainerCheck, ContainerHealth, Observed, ObservedState, TaskId, Usage};
 use crate::runtime::{ContainerSpec, RuntimeError, START_INTERVAL};
 
@@ -46,6 +46,7 @@ pub(super) fn request(
         stop_timeout: i64::try_from(definition.stop_timeout().as_secs()).ok(),
         labels: Some(labels(spec, cluster_uid)),
         hostname: definition.hostname.clone(),
+        exposed_ports: ports::exposed(spec),
         open_stdin: definition.interactive,
         tty: definition.pseudo_terminal,
         host_config: Some(host::config(spec, cluster_uid, network)),
@@ -109,7 +110,9 @@ pub(super) fn observed(
     let state = container.state.as_ref()?;
     let is_running = state.running == Some(true);
     let networks = container.network_settings.as_ref().and_then(|all| all.networks.as_ref());
-    let address = networks.filter(|_| is_running).and_then(|all| address(all, network));
+    let address = networks.and_then(|all| address(all, network));
+    let address = ports::host_address(container).or(address).filter(|_| is_running);
+    let bindings = if is_running { ports::bound(container) } else { Vec::new() };
     let state = if is_running {
         ObservedState::Running
     } else if state.status == Some(ContainerStateStatusEnum::CREATED) {
@@ -128,7 +131,11 @@ pub(super) fn observed(
         Some(HealthStatusEnum::UNHEALTHY) => ContainerHealth::Unhealthy,
         _ => ContainerHealth::Unknown,
     };
-    Some(Observed { health, ..Observed::new(task, name, container.id.clone()?, state, address) })
+    Some(Observed {
+        health,
+        bindings,
+        ..Observed::new(task, name, container.id.clone()?, state, address)
+    })
 }
 
 /// In the network asked for, else in the first by name that gives one; IPv4 before IPv6.

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::model::{ContainerCheck, ContainerDefinition, Observed, ObservedState, TaskId};
+use crate::model::{
+    ContainerCheck, ContainerDefinition, NetworkMode, Observed, ObservedState, PortMapping, TaskId,
+};
 use crate::runtime::{ContainerSpec, RuntimeError};
 
 /// Only its owner reads it: environments hold secrets.
@@ -76,6 +78,11 @@ impl Record {
                     "{what} {name:?}: only letters, digits, hyphens and underscores are allowed"
                 )));
             }
+        }
+        if spec.network_mode == Some(NetworkMode::None) {
+            let text =
+                "networkMode none: only on Docker; child processes have the network as it is";
+            return Err(RuntimeError::CannotCreate(text.to_owned()));
         }
         if let Some(member) = needs_docker(definition) {
             return Err(RuntimeError::CannotCreate(format!(
@@ -217,6 +224,8 @@ pub(super) fn path(directory: &Path, task: &TaskId, container: &str, suffix: &st
 fn needs_docker(definition: &ContainerDefinition) -> Option<&'static str> {
     let yes = |flag: Option<bool>| flag == Some(true);
     [
+        (definition.log.as_ref().is_some_and(|log| !is_file(&log.driver)), "logConfiguration"),
+        (definition.port_mappings.iter().any(moves_port), "hostPort"),
         (!definition.mount_points.is_empty(), "mountPoints"),
         (!definition.volumes_from.is_empty(), "volumesFrom"),
         (!definition.ulimits.is_empty(), "ulimits"),
@@ -235,6 +244,16 @@ fn needs_docker(definition: &ContainerDefinition) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(is_asked, member)| is_asked.then_some(member))
+}
+
+/// Drivers that come to what processes have anyway: a file of bounded length.
+fn is_file(driver: &str) -> bool {
+    ["json-file", "local"].contains(&driver)
+}
+
+/// A port of the host that is another one than the container's: nobody would lead there.
+fn moves_port(mapping: &PortMapping) -> bool {
+    mapping.host_port.is_some_and(|port| port != mapping.container_port)
 }
 
 /// ECS's alphabet for container names, which no file system minds.

@@ -17,6 +17,7 @@ fn spec(task: &str, address: Option<&str>) -> ContainerSpec {
             stop_timeout: Some(GRACE),
             ..ContainerDefinition::new("app")
         },
+        network_mode: None,
         volumes: Vec::new(),
         address: address.map(|address| address.parse().unwrap()),
         environment: BTreeMap::new(),

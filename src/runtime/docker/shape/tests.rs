@@ -3,7 +3,7 @@
 use bollard::models::RestartPolicyNameEnum;
 
 use super::*;
-use crate::model::ContainerDefinition;
+use crate::model::{ContainerDefinition, NetworkMode, PortMapping, Transport};
 
 fn spec(cpu: Option<u32>) -> ContainerSpec {
     ContainerSpec {
@@ -21,6 +21,7 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
                 .into(),
             ..ContainerDefinition::new("app")
         },
+        network_mode: None,
         volumes: Vec::new(),
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
@@ -190,6 +191,65 @@ fn members_become_what_docker_calls_them() {
             {"source_volume": "shared", "container_path": "/c", "read_only": false}]}"#,
         r#"{"Binds": ["roadstead-u-t1-own:/a", "/srv:/b:ro", "shared:/c"]}"#,
     );
+}
+
+#[test]
+fn log_drivers_are_docker_s_and_files_have_a_bound() {
+    let check = |members: &str, expected: &str| {
+        let log = format!(r#"{{"log": {{{members}}}}}"#);
+        check(&log, &format!(r#"{{"LogConfig": {expected}}}"#));
+    };
+    check(
+        r#""driver": "local", "options": {"max-size": "1m"}"#,
+        r#"{"Type": "local", "Config": {"max-size": "1m", "max-file": "4"}}"#,
+    );
+    check(
+        r#""driver": "json-file", "options": {"labels": "a"}"#,
+        r#"{"Type": "json-file", "Config": {"labels": "a", "max-size": "16m", "max-file": "4"}}"#,
+    );
+    check(
+        r#""driver": "syslog", "options": {"tag": "a"}"#,
+        r#"{"Type": "syslog", "Config": {"tag": "a"}}"#,
+    );
+}
+
+/// The network mode, port mappings as `PORT[:HOST_PORT][/udp] …`, and Docker's network, ports
+/// bound and ports exposed.
+fn network(mode: Option<NetworkMode>, ports: &str, expected: &str) {
+    let mapping = |text: &str| {
+        let (ports, transport) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (port, host) = ports.split_once(':').unwrap_or((ports, ""));
+        PortMapping {
+            host_port: host.parse().ok(),
+            protocol: if transport == "udp" { Transport::Udp } else { Transport::Tcp },
+            ..PortMapping::tcp(port.parse().unwrap())
+        }
+    };
+    let mut spec = spec(None);
+    spec.network_mode = mode;
+    spec.definition.port_mappings = ports.split_whitespace().map(mapping).collect();
+    let asked = request(&spec, "u", Some("net")).unwrap();
+    let host = asked.host_config.unwrap();
+    let bound: BTreeMap<_, _> = host.port_bindings.unwrap_or_default().into_iter().collect();
+    let bound = bound.into_iter().map(|(name, all)| {
+        let port = all.unwrap().remove(0).host_port.unwrap();
+        format!("{name}={}", if port.is_empty() { "any" } else { &port })
+    });
+    let bound: Vec<_> = bound.collect();
+    let exposed = asked.exposed_ports.unwrap_or_default();
+    let told = [host.network_mode.unwrap(), bound.join(","), exposed.join(",")].join(" ");
+    assert_eq!(told, expected, "{mode:?} {ports}");
+}
+
+#[test]
+fn ports_of_the_host_are_given_where_the_mode_has_them() {
+    use NetworkMode::{Awsvpc, Bridge, Host, None as Nothing};
+    network(None, "80 53/udp", "net  ");
+    network(None, "80:8080 53/udp", "net 80/tcp=8080 80/tcp");
+    network(Some(Bridge), "80 53:53/udp", "net 53/udp=53,80/tcp=any 80/tcp,53/udp");
+    network(Some(Awsvpc), "80", "net  ");
+    network(Some(Host), "80", "host  ");
+    network(Some(Nothing), "", "none  ");
 }
 
 #[test]

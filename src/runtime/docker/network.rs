@@ -1,0 +1,91 @@
+//! Network modes and ports, in Docker's words. Pure.
+//!
+//! A container is reached at its own address in Docker's network. A port of the host leads to it
+//! where the definition names one, and, in network mode bridge, for every mapping: Docker chooses
+//! those, so two never clash. In mode host the container has the machine's network, and is reached
+//! at the loopback address. **Invariant:** no port is published that the definition does not map.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bollard::models::{ContainerInspectResponse, PortBinding, PortMap};
+
+use crate::model::{NetworkBinding, NetworkMode, PortMapping, Transport};
+use crate::runtime::ContainerSpec;
+
+/// What Docker calls the machine's own network.
+const HOST: &str = "host";
+const NONE: &str = "none";
+
+/// Docker's network mode. None: its default bridge.
+pub(super) fn mode(spec: &ContainerSpec, network: Option<&str>) -> Option<String> {
+    match spec.network_mode {
+        Some(NetworkMode::Host) => Some(HOST.to_owned()),
+        Some(NetworkMode::None) => Some(NONE.to_owned()),
+        None | Some(NetworkMode::Bridge | NetworkMode::Awsvpc) => network.map(str::to_owned),
+    }
+}
+
+/// The mappings that get a port of the host.
+fn published(spec: &ContainerSpec) -> impl Iterator<Item = &PortMapping> {
+    let mode = spec.network_mode;
+    spec.definition.port_mappings.iter().filter(move |mapping| match mode {
+        None => mapping.host_port.is_some(),
+        Some(NetworkMode::Bridge) => true,
+        Some(NetworkMode::Awsvpc | NetworkMode::Host | NetworkMode::None) => false,
+    })
+}
+
+fn name(mapping: &PortMapping) -> String {
+    format!("{}/{}", mapping.container_port, mapping.protocol)
+}
+
+pub(super) fn bindings(spec: &ContainerSpec) -> Option<PortMap> {
+    let binding = |mapping: &PortMapping| {
+        let port = mapping.host_port.map(|port| port.to_string()).unwrap_or_default();
+        let binding = PortBinding { host_ip: None, host_port: Some(port) };
+        (name(mapping), Some(vec![binding]))
+    };
+    let all: HashMap<_, _> = published(spec).map(binding).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+/// Docker publishes only what is exposed as well.
+pub(super) fn exposed(spec: &ContainerSpec) -> Option<Vec<String>> {
+    let all: Vec<String> = published(spec).map(name).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+/// Where a container of the machine's own network is reached. None: it has another network.
+pub(super) fn host_address(container: &ContainerInspectResponse) -> Option<IpAddr> {
+    let mode = container.host_config.as_ref()?.network_mode.as_deref()?;
+    (mode == HOST).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The ports of the host that lead to the container, in a fixed order; of the same port on both
+/// families the IPv4 one.
+pub(super) fn bound(container: &ContainerInspectResponse) -> Vec<NetworkBinding> {
+    let ports = container.network_settings.as_ref().and_then(|all| all.ports.as_ref());
+    let mut all: Vec<NetworkBinding> = Vec::new();
+    for (name, bindings) in ports.into_iter().flatten() {
+        let Some((port, protocol)) = name.split_once('/') else { continue };
+        let protocol = match protocol {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            _ => continue,
+        };
+        let Ok(container_port) = port.parse() else { continue };
+        for binding in bindings.iter().flatten() {
+            let address = binding.host_ip.as_deref().and_then(|text| text.parse().ok());
+            let port = binding.host_port.as_deref().and_then(|text| text.parse().ok());
+            if let Some((bind_address, host_port)) = address.zip(port) {
+                all.push(NetworkBinding { bind_address, container_port, host_port, protocol });
+            }
+        }
+    }
+    all.sort_by_key(|binding| {
+        (binding.container_port, binding.protocol, binding.bind_address, binding.host_port)
+    });
+    all.dedup_by_key(|binding| (binding.container_port, binding.protocol));
+    all
+}
