@@ -45,6 +45,7 @@ fn front(tx: &mut Tx<'_>) {
         key: ListenerKey { load_balancer: "front".into(), port: 80 },
         id: "3".repeat(16),
         protocol: Protocol::Http,
+        carrier: roadstead::model::Carrier::default(),
         rules: Vec::new(),
         default_action: Action::Forward(vec![WeightedGroup { group: "web".into(), weight: 1 }]),
         owner: Owner::File,

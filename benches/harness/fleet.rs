@@ -214,6 +214,7 @@ impl Fleet {
             key: ListenerKey { load_balancer: "front".into(), port: PORT },
             id: hexadecimal(2),
             protocol: Protocol::Http,
+            carrier: roadstead::model::Carrier::default(),
             rules,
             default_action: Action::FixedResponse(nothing),
             owner,

@@ -85,6 +85,8 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
     });
     let dns = Arc::new(DnsPlane::new(thread.clone(), &parts.metrics));
     let acknowledging = tokio::task::spawn_local(acknowledge(Arc::clone(&planes), slot));
+    let http = Arc::clone(&planes.http);
+    let upkeep = tokio::task::spawn_local(async move { http.upkeep().await });
     let mut open: HashMap<SocketKey, CancellationToken> = HashMap::new();
     let accepting = TaskTracker::new();
     loop {
@@ -127,8 +129,10 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
         () = async { accepting.wait().await; planes.connections.wait().await } => {}
         () = cut.cancelled() => {}
     }
-    acknowledging.abort();
-    let _ = acknowledging.await;
+    for task in [acknowledging, upkeep] {
+        task.abort();
+        let _ = task.await;
+    }
     drop((planes, dns));
     done
 }
@@ -229,7 +233,6 @@ impl Planes {
         key: SocketKey,
         listener: &RoutedListener,
     ) {
-        let _ = stream.set_nodelay(true);
         match listener.protocol {
             Protocol::Http => self.http.serve(stream, peer, key).await,
             Protocol::Tcp => _ = self.tcp.relay(stream, peer, key).await,

@@ -32,16 +32,35 @@ pub fn forwarded_for<'a>(
     client: IpAddr,
 ) -> Result<Vec<u8>, TooManyAddresses> {
     let mut value = Vec::new();
+    write_forwarded_for(sent, &client_text(client), &mut value)?;
+    Ok(value)
+}
+
+/// The same behind what is in `out`; `client` is [`client_text`].
+///
+/// # Errors
+/// More than 30 addresses were sent.
+pub fn write_forwarded_for<'a>(
+    sent: impl Iterator<Item = &'a [u8]>,
+    client: &str,
+    out: &mut Vec<u8>,
+) -> Result<(), TooManyAddresses> {
+    let begin = out.len();
     for sent in sent.map(<[u8]>::trim_ascii).filter(|sent| !sent.is_empty()) {
-        value.extend_from_slice(sent);
-        value.extend_from_slice(b", ");
+        out.extend_from_slice(sent);
+        out.extend_from_slice(b", ");
     }
-    if value.split(|byte| *byte == b',').count() > FORWARDED_FOR_MOST + 1 {
+    if out[begin..].iter().filter(|byte| **byte == b',').count() > FORWARDED_FOR_MOST {
         return Err(TooManyAddresses);
     }
-    // IPv4 clients of a dual-stack socket are shown as what they are.
-    value.extend_from_slice(client.to_canonical().to_string().as_bytes());
-    Ok(value)
+    out.extend_from_slice(client.as_bytes());
+    Ok(())
+}
+
+/// A client's address as targets see it: IPv4 clients of a dual-stack socket as what they are.
+#[must_use]
+pub fn client_text(client: IpAddr) -> String {
+    client.to_canonical().to_string()
 }
 
 /// `X-Amzn-Trace-Id` as it is sent on: a Root when there is none, else a Self of our own before it.

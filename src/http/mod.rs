@@ -2,14 +2,21 @@
 //!
 //! Decisions are pure and know no carrier: [`head`] (limits and framing of what a client sent),
 //! [`headers`] (what is added and taken away), [`errors`] (what happened → what is answered),
-//! [`retry`] (what may be replayed). The carrier that moves the bytes is [`pingora`]. Not here:
-//! accepting, rules and picks (`routing::decide`). **Invariant:** an exchange is counted on its
-//! endpoint from the pick until the last byte moved, whatever ends it.
+//! [`retry`] (what may be replayed). Two carriers move the bytes and call them alike: `native`, and
+//! `pingora` for HTTP/2 and for listeners that ask for it. Not here: accepting, rules and picks
+//! (`routing::decide`). **Invariant:** an exchange is counted on its endpoint from the pick until
+//! the last byte moved, whatever ends it.
 
+mod account;
 pub mod errors;
 pub mod head;
 pub mod headers;
-pub mod pingora;
+mod limits;
+mod native;
+mod pingora;
+mod plane;
 pub mod retry;
+#[cfg(test)]
+mod tests;
 
-pub use pingora::{HttpPlane, Settings};
+pub use plane::{HttpPlane, Settings};

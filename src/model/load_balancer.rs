@@ -60,6 +60,9 @@ pub struct Listener {
     /// Sixteen hexadecimal digits.
     pub id: String,
     pub protocol: Protocol,
+    /// Of HTTP listeners alone.
+    #[serde(default)]
+    pub carrier: Carrier,
     /// Ascending by priority, each priority once.
     pub rules: Vec<Rule>,
     pub default_action: Action,
@@ -71,6 +74,15 @@ impl Listener {
     pub fn actions(&self) -> impl Iterator<Item = &Action> {
         self.rules.iter().map(|rule| &rule.action).chain(std::iter::once(&self.default_action))
     }
+}
+
+/// What moves the bytes of an HTTP listener's exchanges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    #[default]
+    Native,
+    Pingora,
 }
 
 /// What a listener or a target group speaks.

@@ -13,7 +13,7 @@ use crate::config::{
     AccessLogSettings, ApiSettings, DnsSettings, ElbSettings, Limits, LogSettings, MetricsSettings,
     OnExit, RuntimeSettings, Settings, Time,
 };
-use crate::model::{Account, LoadBalancerKind, Protocol};
+use crate::model::{Account, Carrier, LoadBalancerKind, Protocol};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +175,7 @@ pub(super) struct WrittenBalancer {
 pub(super) struct WrittenListener {
     pub(super) port: u16,
     pub(super) protocol: Option<Protocol>,
+    pub(super) carrier: Option<Carrier>,
     // The default action: one of three.
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::errors::Cause;
 use super::super::head::{Body, PREFACE, Scan, Scanner};
-use super::{LINGER, PARTING};
+use super::super::limits::{LINGER, PARTING};
 use crate::clock::{self, Instant};
 use crate::routing::{RoutedListener, SocketKey};
 
@@ -198,14 +198,16 @@ impl std::fmt::Debug for ClientStream {
 }
 
 impl ClientStream {
-    pub(super) fn new(tcp: TcpStream, connection: Arc<Connection>) -> Self {
+    /// `ahead` was read from `tcp` already.
+    pub(super) fn new((tcp, ahead): (TcpStream, BytesMut), connection: Arc<Connection>) -> Self {
         use pingora_core::protocols::l4::socket::SocketAddr as Address;
         let socket_digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         let _ = socket_digest.peer_addr.set(Some(Address::Inet(connection.peer)));
         let _ = socket_digest.local_addr.set(Some(Address::Inet(connection.socket.address)));
+        connection.received.fetch_add(ahead.len() as u64, Ordering::Relaxed);
         Self {
             tcp: BufWriter::with_capacity(WRITE_BUFFER, tcp),
-            ahead: BytesMut::new(),
+            ahead,
             proxy_digest: Arc::new(ProxyDigest {
                 response: Box::new(ok_response()),
                 user_data: Some(Box::new(Arc::clone(&connection))),

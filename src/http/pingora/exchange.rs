@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use pingora_proxy::Session;
 
+use super::super::account::{count_response, is_sent_to};
 use super::super::errors::Cause;
 use super::Plane;
 use super::client::Connection;
 use super::hooks::host;
-use super::idle::{self, Borrowed, Fd};
+use super::idle::{Borrowed, Fd};
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{Kind, Record, RequestLine};
@@ -70,22 +71,13 @@ pub(super) struct Chosen {
     pub(super) made: Option<Arc<Fd>>,
 }
 
-/// Counts one response of `listener`.
-pub(super) fn count_response(listener: &RoutedListener, thread: usize, status: u16, own: bool) {
-    let class = usize::from(status / 100).clamp(1, 5) - 1;
-    listener.metrics.requests[class].add(thread, 1);
-    if own {
-        listener.metrics.own.of(status).add(thread, 1);
-    }
-}
-
 impl Exchange {
     /// Lets go of the target: its connection rests (or ends, when the target is sent to no more),
     /// its guard drops.
     pub(super) fn release(&mut self, plane: &Plane) {
         let Some(chosen) = self.chosen.take() else { return };
         if let Some(borrowed) = chosen.borrowed {
-            let wanted = idle::is_sent_to(&plane.thread.reader.load(), chosen.guard.endpoint().id);
+            let wanted = is_sent_to(&plane.thread.reader.load(), chosen.guard.endpoint().id);
             plane.pooled.give_back(borrowed, wanted);
         }
     }

@@ -18,11 +18,12 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::super::errors::{self, Cause};
+use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_IDLE};
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::super::{head, headers};
 use super::client::{ClientStream, Connection};
 use super::exchange::{Chosen, Exchange};
-use super::{CONNECT_TIMEOUT, H2_REQUESTS, LINGER, Plane, TARGET_IDLE};
+use super::{H2_REQUESTS, Plane};
 use crate::clock;
 use crate::model::{FixedResponse, Protocol};
 use crate::routing::{Outcome, Trial, decide};

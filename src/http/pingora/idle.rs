@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pingora_core::upstreams::peer::{Tracer, Tracing};
 
+use super::super::account::is_sent_to;
 use crate::model::RegistrationId;
 use crate::routing::Routing;
 
@@ -36,17 +37,6 @@ struct Held {
 pub(super) struct Borrowed {
     fd: RawFd,
     serial: u64,
-}
-
-/// Whether the snapshot may pick this registration.
-pub(super) fn is_sent_to(routing: &Routing, id: RegistrationId) -> bool {
-    let Some(endpoint) = routing.endpoints.get(&id).filter(|endpoint| !endpoint.is_ejected())
-    else {
-        return false;
-    };
-    let group = routing.groups.get(&endpoint.group);
-    // In the order of their ids.
-    group.is_some_and(|group| group.endpoints.binary_search_by_key(&id, |e| e.id).is_ok())
 }
 
 impl Pooled {

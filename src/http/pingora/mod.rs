@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::default_h2_options;
@@ -27,49 +28,25 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::Settings;
+use super::account::{self, NoExchange};
 use super::errors::{self, Cause};
 use super::head::HEADERS;
+use super::limits::LINGER;
 use super::retry;
-use crate::clock;
-use crate::logs::{AccessLog, Kind, Record};
+use crate::logs::AccessLog;
 use crate::metrics::Metrics;
-use crate::model::Protocol;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
 use client::{ClientStream, Connection, Next};
 use hooks::Hooks;
 use idle::Pooled;
 
-/// ALB: a connection to a target has to stand within 10 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection to a target rests in the pool (ours: below the 75 s of nginx and the 65 s
-/// that AWS advises for targets, so that it is rarely the target that closes first).
-const TARGET_IDLE: Duration = Duration::from_secs(60);
-/// How long what a client still sends is read and thrown away once we have closed (ours; it keeps
-/// the kernel from resetting a response that the client has not read yet. nginx: 5 s).
-const LINGER: Duration = Duration::from_secs(2);
-/// How long a connection without a request is kept once the process is closing (ours): a request
-/// that crosses the closing is answered, with `Connection: close`, instead of lost.
-const PARTING: Duration = Duration::from_secs(1);
 /// ALB: streams on one HTTP/2 connection.
 const H2_STREAMS: u32 = 128;
 /// ALB: requests on one HTTP/2 connection; GOAWAY then.
 const H2_REQUESTS: u64 = 10_000;
 /// ALB's default idle timeout. Pingora has one per process for HTTP/2, not one per listener.
 const H2_IDLE: Duration = crate::model::IDLE_TIMEOUT;
-
-/// What the process sets for all data threads.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Idle connections to targets, over all threads. The least recently used one makes room.
-    pub idle_connections: usize,
-}
-
-impl Default for Settings {
-    /// Ours: 1,000 targets, ALB's quota, with one or two connections each.
-    fn default() -> Self {
-        Self { idle_connections: 2048 }
-    }
-}
 
 /// What the carrier's parts share on one data thread.
 #[derive(Debug)]
@@ -82,8 +59,7 @@ struct Plane {
 impl Plane {
     /// The HTTP listener at `socket` in the newest snapshot.
     fn listener(&self, socket: SocketKey) -> Option<Arc<RoutedListener>> {
-        let routing = self.thread.reader.load();
-        routing.listeners.get(&socket).filter(|found| found.protocol == Protocol::Http).cloned()
+        account::listener(&self.thread, socket)
     }
 
     fn closing(&self) -> bool {
@@ -91,30 +67,29 @@ impl Plane {
     }
 }
 
-/// The HTTP plane of one data thread.
-pub struct HttpPlane {
+/// The carrier of one data thread.
+pub(super) struct Carrier {
     plane: Arc<Plane>,
     proxy: Arc<HttpProxy<Hooks>>,
     /// Never true: closing is told per connection, and by `Connection: close`.
     open: watch::Receiver<bool>,
 }
 
-impl std::fmt::Debug for HttpPlane {
+impl std::fmt::Debug for Carrier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpPlane").field("plane", &self.plane).finish_non_exhaustive()
+        f.debug_struct("Carrier").field("plane", &self.plane).finish_non_exhaustive()
     }
 }
 
-impl HttpPlane {
+impl Carrier {
     /// Made once per data thread, inside its runtime: the pool's connections belong to that
     /// runtime.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         thread: DataThread,
         settings: Settings,
         metrics: &Metrics,
         access_log: Option<AccessLog>,
-    ) -> Arc<Self> {
+    ) -> Self {
         let plane = Arc::new(Plane { thread, access_log, pooled: Arc::default() });
         let configuration = ServerConf {
             threads: 1,
@@ -136,19 +111,23 @@ impl HttpPlane {
         h2.max_header_list_size(u32::try_from(HEADERS).unwrap_or(u32::MAX));
         proxy.h2_options = Some(h2);
         let (_, open) = watch::channel(false);
-        Arc::new(Self { plane, proxy: Arc::new(proxy), open })
+        Self { plane, proxy: Arc::new(proxy), open }
     }
 
-    /// Runs one accepted connection to its end. Ends at once when there is no HTTP listener at
-    /// `socket`, and soon after the process began to close.
-    pub async fn serve(&self, stream: TcpStream, peer: SocketAddr, socket: SocketKey) {
-        let Some(mut listener) = self.plane.listener(socket) else { return };
+    /// Runs one accepted connection, of which `read` was read already, to its end; soon after the
+    /// process began to close, at the latest.
+    pub(super) async fn serve(
+        &self,
+        (stream, read): (TcpStream, BytesMut),
+        (peer, socket): (SocketAddr, SocketKey),
+        mut listener: Arc<RoutedListener>,
+    ) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "a client's connection ended before it began");
             return;
         }
         let connection = Arc::new(Connection::new(peer, socket, Arc::clone(&listener)));
-        let mut stream = Box::new(ClientStream::new(stream, Arc::clone(&connection)));
+        let mut stream = Box::new(ClientStream::new((stream, read), Arc::clone(&connection)));
         loop {
             match stream.next(&self.plane.thread.closing, listener.idle_timeout).await {
                 Next::Request(head) => {
@@ -172,7 +151,7 @@ impl HttpPlane {
     async fn exchange(
         &self,
         stream: Box<ClientStream>,
-        head: bytes::BytesMut,
+        head: BytesMut,
         connection: &Connection,
     ) -> Option<Box<ClientStream>> {
         let mut session = ServerSession::new_http1(stream);
@@ -231,50 +210,27 @@ impl HttpPlane {
 
     /// Counts and logs what never became an exchange.
     fn report(&self, connection: &Connection, cause: Cause) {
-        let (thread, status) = (self.plane.thread.index, cause.status());
-        let listener = &connection.listener;
         let (received, sent) = connection.take_bytes();
-        exchange::count_response(listener, thread, status, true);
-        listener.metrics.received.add(thread, received);
-        listener.metrics.sent.add(thread, sent);
-        let Some(log) = &self.plane.access_log else { return };
-        let now = clock::now();
-        log.log(
-            thread,
-            &Record {
-                kind: Kind::Http,
-                time: now,
-                elb: &listener.elb,
-                client: connection.peer,
-                target: None,
-                request_time: None,
-                target_time: None,
-                response_time: None,
-                status,
-                target_status: None,
-                received,
-                sent,
-                request: None,
-                listener: connection.socket.address,
-                user_agent: None,
-                target_group_arn: None,
-                trace_id: None,
-                priority: None,
-                created: now,
-                action: None,
-                error_reason: Some(cause.reason()),
-                connection_trace_id: &connection.trace_id,
-            },
-        );
+        let refused = NoExchange {
+            cause,
+            listener: &connection.listener,
+            peer: connection.peer,
+            socket: connection.socket,
+            received,
+            sent,
+            connection_trace_id: &connection.trace_id,
+        };
+        refused.report(self.plane.thread.index, self.plane.access_log.as_ref());
     }
 
     /// Closes idle connections to targets that `routing` does not send to any more, and cuts what
-    /// is left of exchanges with those whose deregistration delay is over (ALB: 502): called by the
-    /// data thread before it acknowledges that generation.
-    pub fn forget(&self, routing: &Routing) {
+    /// is left of exchanges with those whose deregistration delay is over (ALB: 502).
+    pub(super) fn forget(&self, routing: &Routing) {
         self.plane.pooled.forget(routing);
     }
-}
 
-#[cfg(test)]
-mod tests;
+    #[cfg(test)]
+    pub(super) fn pooled(&self) -> usize {
+        self.plane.pooled.len()
+    }
+}

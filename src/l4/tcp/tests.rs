@@ -58,6 +58,7 @@ fn put(tx: &mut Tx<'_>, front: SocketAddr, targets: &[SocketAddr]) {
         key: ListenerKey { load_balancer: "lb".into(), port: front.port() },
         id: "0".into(),
         protocol: Protocol::Tcp,
+        carrier: crate::model::Carrier::default(),
         rules: Vec::new(),
         default_action: Action::Forward(vec![WeightedGroup { group: "echo".into(), weight: 1 }]),
         owner: Owner::File,

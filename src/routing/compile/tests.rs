@@ -63,6 +63,7 @@ fn state(targets: &str) -> State {
             key: ListenerKey { load_balancer: "front".into(), port: 80 },
             id: "3".repeat(16),
             protocol: Protocol::Http,
+            carrier: crate::model::Carrier::default(),
             rules: Vec::new(),
             default_action: Action::Forward(vec![WeightedGroup { group: "web".into(), weight: 1 }]),
             owner: Owner::File,

@@ -265,6 +265,7 @@ async fn resource_that_the_api_refers_to_cannot_leave() {
         key,
         id: String::new(),
         protocol: crate::model::Protocol::Http,
+        carrier: crate::model::Carrier::default(),
         rules: Vec::new(),
         default_action: Action::Forward(vec![group]),
         owner: Owner::Api,

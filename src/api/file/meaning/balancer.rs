@@ -120,6 +120,10 @@ impl Resources {
             let reason = format!("must be {} in load balancers of type {word}", own.as_str());
             return Err(Bad::new(&at.key("protocol"), reason));
         }
+        if written.carrier.is_some() && protocol != Protocol::Http {
+            return Err(Bad::new(&at.key("carrier"), "belongs to HTTP listeners"));
+        }
+        let carrier = written.carrier.unwrap_or_default();
         let key = ListenerKey { load_balancer: balancer.name.clone(), port: written.port };
         let id = id_of(&Kind::Listener.label(&key));
         let default = WrittenAction {
@@ -144,7 +148,8 @@ impl Resources {
             rules.push(rule);
         }
         rules.sort_by_key(|rule| rule.priority);
-        Ok(Listener { key, id, protocol, rules, default_action, owner: Owner::File })
+        let owner = Owner::File;
+        Ok(Listener { key, id, protocol, carrier, rules, default_action, owner })
     }
 
     fn rule(

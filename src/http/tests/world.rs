@@ -46,6 +46,7 @@ pub(super) struct World {
 
 /// What a world is made of.
 pub(super) struct Plan {
+    pub(super) carrier: Carrier,
     pub(super) idle_timeout: Duration,
     pub(super) client_keep_alive: Duration,
     pub(super) rules: Vec<Rule>,
@@ -53,9 +54,10 @@ pub(super) struct Plan {
     pub(super) log: Option<std::path::PathBuf>,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
+impl Plan {
+    pub(super) fn of(carrier: Carrier) -> Self {
         Self {
+            carrier,
             idle_timeout: PATIENCE,
             client_keep_alive: PATIENCE,
             rules: Vec::new(),
@@ -128,6 +130,7 @@ impl World {
             key: ListenerKey { load_balancer: "front".into(), port: address.port() },
             id: "0000000000000001".into(),
             protocol: Protocol::Http,
+            carrier: plan.carrier,
             rules: plan.rules,
             default_action: plan.default_action.unwrap_or_else(|| forward("a")),
             owner: Owner::File,

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::world::*;
-use crate::model::{Action, Condition, FixedResponse, ListenerKey};
+use crate::model::{Action, Carrier, Condition, FixedResponse, ListenerKey};
 use crate::state::Key;
 
-#[tokio::test]
-async fn both_sides_keep_their_connections() {
+async fn both_sides_keep_their_connections(carrier: Carrier) {
     let target = Target::new(|_| ok("hello")).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     for _ in 0..20 {
         let response = client.get("/").await;
@@ -31,10 +30,9 @@ async fn both_sides_keep_their_connections() {
     assert!(world.metric("roadstead_listener_sent_bytes_total", "") > 25 * 50);
 }
 
-#[tokio::test]
-async fn targets_get_who_asked_and_what_for() {
+async fn targets_get_who_asked_and_what_for(carrier: Carrier) {
     let target = Target::new(|_| ok("")).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     client
         .send(
@@ -63,8 +61,7 @@ async fn targets_get_who_asked_and_what_for() {
     assert!(target.head().contains("x-amzn-trace-id: root=1-"), "{}", target.head());
 }
 
-#[tokio::test]
-async fn rules_choose_the_group() {
+async fn rules_choose_the_group(carrier: Carrier) {
     let (a, b) = (Target::new(|_| ok("a")).await, Target::new(|_| ok("b")).await);
     let fixed = FixedResponse {
         status: 418,
@@ -77,7 +74,7 @@ async fn rules_choose_the_group() {
             rule(20, Condition::HostHeader(vec!["b.test".into()]), forward("b")),
             rule(30, Condition::PathPattern(vec!["/tea".into()]), Action::FixedResponse(fixed)),
         ],
-        ..Plan::default()
+        ..Plan::of(carrier)
     };
     let world = World::new(plan, &[("a", &a), ("b", &b)]).await;
     let mut client = world.client().await;
@@ -94,8 +91,7 @@ async fn rules_choose_the_group() {
     assert_eq!(client.get("/").await.body, "a", "a fixed response keeps the connection");
 }
 
-#[tokio::test]
-async fn chunks_pass_both_ways() {
+async fn chunks_pass_both_ways(carrier: Carrier) {
     let target = Target::new(|request| {
         let (first, second) = request.body.split_at(3);
         let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
@@ -106,7 +102,7 @@ async fn chunks_pass_both_ways() {
         ))
     })
     .await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     for _ in 0..3 {
         client
@@ -120,11 +116,10 @@ async fn chunks_pass_both_ways() {
     assert_eq!(target.connections(), 1);
 }
 
-#[tokio::test]
-async fn head_has_no_body() {
+async fn head_has_no_body(carrier: Carrier) {
     let target =
         Target::new(|_| Act::Send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".into())).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     for path in ["/1", "/2"] {
         client.send(&format!("HEAD {path} HTTP/1.1\r\nHost: t\r\n\r\n")).await;
@@ -134,10 +129,9 @@ async fn head_has_no_body() {
     assert_eq!(target.connections(), 1);
 }
 
-#[tokio::test]
-async fn continue_is_answered_here() {
+async fn continue_is_answered_here(carrier: Carrier) {
     let target = Target::new(|request| ok(&request.body)).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     client
         .send("PUT / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
@@ -148,11 +142,10 @@ async fn continue_is_answered_here() {
     assert!(!target.head().contains("expect"), "{}", target.head());
 }
 
-#[tokio::test]
-async fn http_1_0_gets_neither_chunks_nor_a_second_request() {
+async fn http_1_0_gets_neither_chunks_nor_a_second_request(carrier: Carrier) {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     let target = Target::new(|_| Act::Send(chunked.into())).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     client.send("GET / HTTP/1.0\r\n\r\n").await;
     let response = client.response().await;
@@ -162,10 +155,9 @@ async fn http_1_0_gets_neither_chunks_nor_a_second_request() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
+async fn pipelined_requests_are_answered_in_order(carrier: Carrier) {
     let target = Target::new(|request| ok(request.head.split(' ').nth(1).unwrap())).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     let request = |n| format!("POST /{n} HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\n\r\nabc");
     client.send(&(1..=5).map(request).collect::<String>()).await;
@@ -175,12 +167,11 @@ async fn pipelined_requests_are_answered_in_order() {
     assert!(target.seen.requests.lock().unwrap().iter().all(|request| request.body == "abc"));
 }
 
-#[tokio::test]
-async fn upgraded_connections_carry_bytes_both_ways() {
+async fn upgraded_connections_carry_bytes_both_ways(carrier: Carrier) {
     let answer =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     let target = Target::new(|_| Act::Echo(answer.into())).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     client
         .send(
@@ -199,15 +190,14 @@ async fn upgraded_connections_carry_bytes_both_ways() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn http_2_is_served_by_prior_knowledge() {
+async fn http_2_is_served_by_prior_knowledge(carrier: Carrier) {
     let target = Target::new(|_| ok("hello")).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     // Preface, empty SETTINGS, then HEADERS of stream 1 with END_STREAM and END_HEADERS: GET, http,
     // /, authority.
     let block = [0x82, 0x86, 0x84, 0x41, 1, b't'];
-    let mut bytes = super::super::super::head::PREFACE.to_vec();
+    let mut bytes = super::super::head::PREFACE.to_vec();
     bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
     bytes.extend([0, 0, 6, 1, 5, 0, 0, 0, 1]);
     bytes.extend(block);
@@ -220,17 +210,16 @@ async fn http_2_is_served_by_prior_knowledge() {
     assert!(client.until_bytes(&[7, 0, 0, 0, 0, 0]).await, "no GOAWAY came");
 }
 
-#[tokio::test]
-async fn what_left_the_state_ends_its_connections() {
+async fn what_left_the_state_ends_its_connections(carrier: Carrier) {
     let target = Target::new(|_| ok("hello")).await;
-    let world = World::new(Plan::default(), &[]).await;
+    let world = World::new(Plan::of(carrier), &[]).await;
     let id = world.register("a", target.address).await;
     let mut client = world.client().await;
     assert_eq!(client.get("/").await.status(), 200);
-    assert_eq!(world.plane.plane.pooled.len(), 1);
+    assert_eq!(world.plane.pooled(), 1);
     world.remove(vec![Key::Target(id)]).await;
     until("the idle connection is closed", || target.seen.open.load(Ordering::SeqCst) == 0).await;
-    until("it is forgotten", || world.plane.plane.pooled.len() == 0).await;
+    until("it is forgotten", || world.plane.pooled() == 0).await;
     let none = client.get("/").await;
     assert_eq!((none.status(), none.header("connection")), (503, Some("keep-alive")));
     assert!(none.body.contains("503"), "{none:?}");
@@ -242,12 +231,11 @@ async fn what_left_the_state_ends_its_connections() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn every_exchange_has_its_line() {
+async fn every_exchange_has_its_line(carrier: Carrier) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let target = Target::new(|_| ok("hello")).await;
-    let plan = Plan { log: Some(path.clone()), ..Plan::default() };
+    let plan = Plan { log: Some(path.clone()), ..Plan::of(carrier) };
     let world = World::new(plan, &[("a", &target)]).await;
     assert_eq!(world.get("/x\"?y=z").await.status(), 200);
     let mut client = world.client().await;
@@ -271,11 +259,10 @@ async fn every_exchange_has_its_line() {
     assert!(bad.contains(" - -1 -1 -1 400 - ") && bad.contains("\"MalformedRequest\""), "{bad}");
 }
 
-#[tokio::test]
-async fn targets_come_and_go_without_a_failed_request() {
+async fn targets_come_and_go_without_a_failed_request(carrier: Carrier) {
     let answer = |request: &Response| ok(request.head.split(' ').nth(1).unwrap());
     let mut target = Target::new(answer).await;
-    let world = Arc::new(World::new(Plan::default(), &[]).await);
+    let world = Arc::new(World::new(Plan::of(carrier), &[]).await);
     let mut id = world.register("a", target.address).await;
     let (done, served) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let mut clients = tokio::task::JoinSet::new();
@@ -317,3 +304,19 @@ async fn targets_come_and_go_without_a_failed_request() {
     assert!(target.requests() > 0);
     world.at_rest().await;
 }
+
+on_both_carriers!(
+    both_sides_keep_their_connections,
+    targets_get_who_asked_and_what_for,
+    rules_choose_the_group,
+    chunks_pass_both_ways,
+    head_has_no_body,
+    continue_is_answered_here,
+    http_1_0_gets_neither_chunks_nor_a_second_request,
+    pipelined_requests_are_answered_in_order,
+    upgraded_connections_carry_bytes_both_ways,
+    http_2_is_served_by_prior_knowledge,
+    what_left_the_state_ends_its_connections,
+    every_exchange_has_its_line,
+    targets_come_and_go_without_a_failed_request,
+);

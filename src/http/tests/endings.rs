@@ -4,21 +4,21 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::super::super::head;
+use super::super::head;
 use super::world::*;
+use crate::model::Carrier;
 use crate::state::Key;
 
 /// Short enough to wait for, long enough for a slow machine to do in time what it should.
 const SHORT: Duration = Duration::from_millis(400);
 
-fn short() -> Plan {
-    Plan { idle_timeout: SHORT, ..Plan::default() }
+fn short(carrier: Carrier) -> Plan {
+    Plan { idle_timeout: SHORT, ..Plan::of(carrier) }
 }
 
-#[tokio::test]
-async fn refused_connections_go_to_another_target() {
+async fn refused_connections_go_to_another_target(carrier: Carrier) {
     let target = Target::new(|_| ok("well")).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     world.register("a", nobody().await).await;
     let mut client = world.client().await;
     for _ in 0..10 {
@@ -30,9 +30,8 @@ async fn refused_connections_go_to_another_target() {
     assert_eq!(world.in_flight(), 0);
 }
 
-#[tokio::test]
-async fn refused_by_everybody_is_502() {
-    let world = World::new(Plan::default(), &[]).await;
+async fn refused_by_everybody_is_502(carrier: Carrier) {
+    let world = World::new(Plan::of(carrier), &[]).await;
     world.register("a", nobody().await).await;
     let mut client = world.client().await;
     let response = client.get("/").await;
@@ -42,11 +41,10 @@ async fn refused_by_everybody_is_502() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn only_idempotent_requests_are_replayed() {
+async fn only_idempotent_requests_are_replayed(carrier: Carrier) {
     let bad = Target::new(|_| Act::Last(String::new())).await;
     let good = Target::new(|_| ok("well")).await;
-    let world = World::new(Plan::default(), &[("a", &bad), ("a", &good)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &bad), ("a", &good)]).await;
     for _ in 0..4 {
         assert_eq!(world.get("/").await.body, "well");
     }
@@ -68,8 +66,7 @@ async fn only_idempotent_requests_are_replayed() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn pooled_connections_that_closed_are_no_clients_matter() {
+async fn pooled_connections_that_closed_are_no_clients_matter(carrier: Carrier) {
     // Every connection answers once and then closes on the next request without a word.
     let target = Target::new({
         let count = AtomicUsize::new(0);
@@ -79,7 +76,7 @@ async fn pooled_connections_that_closed_are_no_clients_matter() {
         }
     })
     .await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     for _ in 0..10 {
         assert_eq!(client.get("/").await.body, "well");
@@ -88,7 +85,7 @@ async fn pooled_connections_that_closed_are_no_clients_matter() {
     // Closed while it rested: never used at all.
     let closing =
         Target::new(|_| Act::Last("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".into())).await;
-    let world = World::new(Plan::default(), &[("a", &closing)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &closing)]).await;
     let mut client = world.client().await;
     for _ in 0..10 {
         assert_eq!(client.post("/", "x").await.status(), 200);
@@ -96,18 +93,16 @@ async fn pooled_connections_that_closed_are_no_clients_matter() {
     }
 }
 
-#[tokio::test]
-async fn silent_target_is_504() {
+async fn silent_target_is_504(carrier: Carrier) {
     let target = Target::new(|_| Act::Silence).await;
-    let world = World::new(short(), &[("a", &target)]).await;
+    let world = World::new(short(carrier), &[("a", &target)]).await;
     let response = world.get("/").await;
     assert_eq!((response.status(), response.header("connection")), (504, Some("close")));
     assert_eq!(target.requests(), 1, "it is not asked again");
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn bad_answers_are_502() {
+async fn bad_answers_are_502(carrier: Carrier) {
     let long = format!("X: {}\r\n", "x".repeat(1000)).repeat(40);
     for answer in [
         "nonsense\r\n\r\n".to_owned(),
@@ -115,19 +110,18 @@ async fn bad_answers_are_502() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(),
     ] {
         let target = Target::new(move |_| Act::Last(answer.clone())).await;
-        let world = World::new(Plan::default(), &[("a", &target)]).await;
+        let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
         assert_eq!(world.get("/").await.status(), 502);
         assert_eq!(target.requests(), 1);
         world.at_rest().await;
     }
 }
 
-#[tokio::test]
-async fn half_answers_do_not_look_whole() {
+async fn half_answers_do_not_look_whole(carrier: Carrier) {
     for head in ["Content-Length: 10", "Transfer-Encoding: chunked"] {
         let text = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\nab");
         let target = Target::new(move |_| Act::Last(text.clone())).await;
-        let world = World::new(Plan::default(), &[("a", &target)]).await;
+        let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
         let mut client = world.client().await;
         client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
         assert!(client.message().await.is_none(), "{head}");
@@ -136,9 +130,8 @@ async fn half_answers_do_not_look_whole() {
     }
 }
 
-#[tokio::test]
-async fn trickling_does_not_extend_the_heads_deadline() {
-    let world = World::new(short(), &[]).await;
+async fn trickling_does_not_extend_the_heads_deadline(carrier: Carrier) {
+    let world = World::new(short(carrier), &[]).await;
     let mut client = world.client().await;
     let begun = crate::clock::instant();
     let text = "GET / HTTP/1.1\r\nHost: t\r\nX: ".to_owned() + &"x".repeat(10_000);
@@ -154,10 +147,9 @@ async fn trickling_does_not_extend_the_heads_deadline() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn silence_is_answered_with_silence() {
+async fn silence_is_answered_with_silence(carrier: Carrier) {
     let target = Target::new(|_| ok("")).await;
-    let world = World::new(short(), &[("a", &target)]).await;
+    let world = World::new(short(carrier), &[("a", &target)]).await;
     let mut fresh = world.client().await;
     let mut used = world.client().await;
     assert_eq!(used.get("/").await.status(), 200);
@@ -165,10 +157,9 @@ async fn silence_is_answered_with_silence() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn stalled_body_is_408() {
+async fn stalled_body_is_408(carrier: Carrier) {
     let target = Target::new(|_| ok("")).await;
-    let world = World::new(short(), &[("a", &target)]).await;
+    let world = World::new(short(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc").await;
     assert_eq!(client.response().await.status(), 408);
@@ -176,10 +167,9 @@ async fn stalled_body_is_408() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn what_alb_refuses_is_refused() {
+async fn what_alb_refuses_is_refused(carrier: Carrier) {
     let target = Target::new(|_| ok("")).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let long = "a".repeat(head::HEADER);
     let many = format!("X: {}\r\n", "x".repeat(1000)).repeat(70);
     let addresses = vec!["1.2.3.4"; 31].join(", ");
@@ -206,10 +196,9 @@ async fn what_alb_refuses_is_refused() {
     assert_eq!(world.metric("roadstead_listener_requests_total", "4xx"), 8);
 }
 
-#[tokio::test]
-async fn both_kinds_of_framing_end_both_connections() {
+async fn both_kinds_of_framing_end_both_connections(carrier: Carrier) {
     let target = Target::new(|request| ok(&request.body)).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     for _ in 0..2 {
         let mut client = world.client().await;
         client
@@ -224,10 +213,9 @@ async fn both_kinds_of_framing_end_both_connections() {
     assert_eq!(target.connections(), 2);
 }
 
-#[tokio::test]
-async fn client_that_goes_frees_its_target() {
+async fn client_that_goes_frees_its_target(carrier: Carrier) {
     let target = Target::new(|_| Act::Silence).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut waiting = world.client().await;
     waiting.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
     let mut sending = world.client().await;
@@ -240,12 +228,11 @@ async fn client_that_goes_frees_its_target() {
     until("the target's connections ended", || target.seen.open.load(Ordering::SeqCst) == 0).await;
 }
 
-#[tokio::test]
-async fn target_that_goes_ends_the_tunnel() {
+async fn target_that_goes_ends_the_tunnel(carrier: Carrier) {
     let answer =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbye";
     let target = Target::new(move |_| Act::Last(answer.into())).await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     client
         .send(
@@ -259,14 +246,13 @@ async fn target_that_goes_ends_the_tunnel() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn closing_ends_connections_behind_their_exchange() {
+async fn closing_ends_connections_behind_their_exchange(carrier: Carrier) {
     let target = Target::new(|request| match request.head.starts_with("POST") {
         true => ok("late"),
         false => ok("early"),
     })
     .await;
-    let world = World::new(Plan::default(), &[("a", &target)]).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let (mut idle, mut busy) = (world.client().await, world.client().await);
     assert_eq!(idle.get("/").await.body, "early");
     busy.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nab").await;
@@ -283,10 +269,9 @@ async fn closing_ends_connections_behind_their_exchange() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn old_connections_are_told_to_close() {
+async fn old_connections_are_told_to_close(carrier: Carrier) {
     let target = Target::new(|_| ok("")).await;
-    let plan = Plan { client_keep_alive: SHORT, ..Plan::default() };
+    let plan = Plan { client_keep_alive: SHORT, ..Plan::of(carrier) };
     let world = World::new(plan, &[("a", &target)]).await;
     let mut client = world.client().await;
     assert_eq!(client.get("/").await.header("connection"), Some("keep-alive"));
@@ -295,9 +280,8 @@ async fn old_connections_are_told_to_close() {
     assert!(client.ended().await);
 }
 
-#[tokio::test]
-async fn unread_body_does_not_reset_the_answer() {
-    let world = World::new(Plan::default(), &[]).await;
+async fn unread_body_does_not_reset_the_answer(carrier: Carrier) {
+    let world = World::new(Plan::of(carrier), &[]).await;
     let mut client = world.client().await;
     let body = "x".repeat(1 << 20);
     let response = client.post("/", &body).await;
@@ -306,10 +290,9 @@ async fn unread_body_does_not_reset_the_answer() {
     world.at_rest().await;
 }
 
-#[tokio::test]
-async fn exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over() {
+async fn exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over(carrier: Carrier) {
     let target = Target::new(|_| Act::Silence).await;
-    let world = World::new(Plan::default(), &[]).await;
+    let world = World::new(Plan::of(carrier), &[]).await;
     let id = world.register("a", target.address).await;
     let mut client = world.client().await;
     client.send("POST / HTTP/1.1\r\nHost: x.example\r\nContent-Length: 0\r\n\r\n").await;
@@ -320,3 +303,24 @@ async fn exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over() {
     assert_eq!(client.response().await.status(), 502);
     world.at_rest().await;
 }
+
+on_both_carriers!(
+    refused_connections_go_to_another_target,
+    refused_by_everybody_is_502,
+    only_idempotent_requests_are_replayed,
+    pooled_connections_that_closed_are_no_clients_matter,
+    silent_target_is_504,
+    bad_answers_are_502,
+    half_answers_do_not_look_whole,
+    trickling_does_not_extend_the_heads_deadline,
+    silence_is_answered_with_silence,
+    stalled_body_is_408,
+    what_alb_refuses_is_refused,
+    both_kinds_of_framing_end_both_connections,
+    client_that_goes_frees_its_target,
+    target_that_goes_ends_the_tunnel,
+    closing_ends_connections_behind_their_exchange,
+    old_connections_are_told_to_close,
+    unread_body_does_not_reset_the_answer,
+    exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over,
+);

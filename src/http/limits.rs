@@ -1,0 +1,15 @@
+//! The times that both carriers keep, each with its source.
+
+use std::time::Duration;
+
+/// ALB: a connection to a target has to stand within 10 s.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to a target rests in the pool (ours: below the 75 s of nginx and the 65 s
+/// that AWS advises for targets, so that it is rarely the target that closes first).
+pub(super) const TARGET_IDLE: Duration = Duration::from_secs(60);
+/// How long what a client still sends is read and thrown away once we have closed (ours; it keeps
+/// the kernel from resetting a response that the client has not read yet. nginx: 5 s).
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How long a connection without a request is kept once the process is closing (ours): a request
+/// that crosses the closing is answered, with `Connection: close`, instead of lost.
+pub(super) const PARTING: Duration = Duration::from_secs(1);

@@ -1,0 +1,363 @@
+//! One exchange: decided, sent, sent again where that is right, answered, reported.
+//!
+//! Every question is asked of the pure decisions. **Invariant:** a decision is made on a fresh
+//! snapshot with nothing awaited between it and its guard, which lives until the last byte moved.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use super::super::account;
+use super::super::errors::{self, Cause};
+use super::super::head::{self, Head};
+use super::super::headers;
+use super::super::limits::CONNECT_TIMEOUT;
+use super::super::retry::{self, Attempt, Failure, Verdict};
+use super::body::Body;
+use super::client::Client;
+use super::pool::Held;
+use super::relay::{Answered, Relay};
+use super::report::Exchange;
+use super::response::{self, Asked};
+use super::{Carrier, request};
+use crate::balance::{Group, InFlight};
+use crate::clock::{self, Instant};
+use crate::model::{FixedResponse, Protocol};
+use crate::routing::{Outcome, Trial, decide};
+
+/// What a client's connection is good for behind an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    Another,
+    /// It ends, behind what the client still sends.
+    Close,
+    /// It ends at once: the client shall see that something is missing.
+    Abort,
+}
+
+/// What a decision asks for.
+enum Choice {
+    Forward(Arc<Group>, InFlight),
+    Fixed(Arc<FixedResponse>),
+    Own(Cause),
+}
+
+/// How one attempt ended.
+enum Attempted {
+    Done(After),
+    Failed(Failure, Cause, bool),
+}
+
+impl Carrier {
+    /// Runs the exchange whose head lies in the client's window.
+    ///
+    /// # Errors
+    /// It is no request.
+    pub(super) async fn exchange(&self, client: &mut Client, head: Head) -> Result<After, Cause> {
+        client.exchanges += 1;
+        client.up.begin();
+        let mut rng = fastrand::Rng::new();
+        let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
+        let bytes = client.up.window.all();
+        let out = &mut client.up.lead;
+        let (request, trace_id) = request::translate(bytes, head, &client.origin, trace_id, out)?;
+        let mut exchange = Exchange {
+            listener: Arc::clone(&client.listener),
+            request,
+            trace_id,
+            created: self.access_log.as_ref().map(|_| clock::now()).unwrap_or_default(),
+            priority: None,
+            action: None,
+            group: None,
+            target: None,
+            tried: Vec::new(),
+            attempts: 0,
+            sent_at: None,
+            answered_at: None,
+            target_status: None,
+            cause: None,
+            status: None,
+            own: false,
+        };
+        let body = match head.body {
+            head::Body::Length(length) => Body::Length(length),
+            head::Body::Chunked => Body::chunked(),
+        };
+        client.up.frame(body, head.body == head::Body::Chunked);
+        let after = match client.up.look().and_then(|()| client.up.stage()) {
+            Ok(_) => self.serve_exchange(client, &mut exchange).await,
+            Err(_) => self.refuse(client, &mut exchange, Cause::Malformed).await,
+        };
+        exchange.report(client, self.thread.index, self.access_log.as_ref());
+        Ok(after)
+    }
+
+    async fn serve_exchange(&self, client: &mut Client, exchange: &mut Exchange) -> After {
+        if let Some(cause) = exchange.request.refused {
+            return self.refuse(client, exchange, cause).await;
+        }
+        let mut choice = self.choose(client, exchange);
+        client.timer.set(clock::instant() + exchange.listener.idle_timeout);
+        if exchange.request.expects && matches!(choice, Choice::Forward(..)) {
+            // Waiting for the client's socket: what was decided before is void.
+            drop(choice);
+            client.down.begin();
+            client.down.lead.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            if client.flush().await.is_err() {
+                exchange.cause = Some(Cause::ShortBody);
+                return After::Abort;
+            }
+            choice = self.choose(client, exchange);
+        }
+        loop {
+            let (group, guard) = match choice {
+                Choice::Forward(group, guard) => (group, guard),
+                Choice::Fixed(fixed) => {
+                    exchange.cause = None;
+                    return self.answer(client, exchange, &fixed, true).await;
+                }
+                Choice::Own(cause) => {
+                    // Nobody else to try: what went wrong first is the answer.
+                    let cause = exchange.cause.unwrap_or(cause);
+                    return self.refuse(client, exchange, cause).await;
+                }
+            };
+            let (failure, cause, kept) = match self.attempt(client, exchange, &group, &guard).await
+            {
+                Attempted::Done(after) => return after,
+                Attempted::Failed(failure, cause, kept) => (failure, cause, kept),
+            };
+            exchange.cause = Some(cause);
+            exchange.attempts += 1;
+            let id = guard.endpoint().id;
+            drop(guard);
+            let verdict = retry::after(&Attempt {
+                failure,
+                method: exchange.request.method(client.up.window.all()),
+                body_kept: kept,
+                response_begun: exchange.status.is_some(),
+                made: exchange.attempts,
+            });
+            if verdict == Verdict::GiveUp || !self.again(client, exchange) {
+                return self.give_up(client, exchange, cause).await;
+            }
+            if verdict == Verdict::Elsewhere {
+                exchange.tried.push(id);
+            }
+            choice = self.choose(client, exchange);
+            if let Choice::Forward(group, _) = &choice {
+                group.metrics.retries.add(self.thread.index, 1);
+            }
+        }
+    }
+
+    /// Rule, group, target and guard, on the newest snapshot.
+    fn choose(&self, client: &Client, exchange: &mut Exchange) -> Choice {
+        let routing = self.thread.reader.load();
+        let found = routing.listeners.get(&client.socket);
+        let Some(listener) = found.filter(|found| found.protocol == Protocol::Http) else {
+            return Choice::Own(Cause::NoListener);
+        };
+        let facts = exchange.request.facts(client.up.window.all());
+        let mut rng = fastrand::Rng::new();
+        let thread = self.thread.index;
+        let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
+        let decision = decide(listener, &facts, &mut trial);
+        exchange.priority = Some(decision.priority);
+        exchange.listener = Arc::clone(listener);
+        match decision.outcome {
+            Outcome::Forward { group, guard } => {
+                exchange.action = Some("forward");
+                exchange.target = Some(guard.endpoint().address);
+                exchange.group = Some(Arc::clone(&group));
+                Choice::Forward(group, guard)
+            }
+            Outcome::Fixed(response) => {
+                exchange.action = Some("fixed-response");
+                Choice::Fixed(response)
+            }
+            Outcome::NoTarget { group } => {
+                exchange.action = Some("forward");
+                exchange.group = Some(group);
+                Choice::Own(Cause::NoTarget)
+            }
+        }
+    }
+
+    /// Sends the request to the chosen target and what it answers to the client.
+    async fn attempt(
+        &self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        group: &Group,
+        guard: &InFlight,
+    ) -> Attempted {
+        let (thread, endpoint) = (self.thread.index, guard.endpoint());
+        let mut held = match self.pool.take(endpoint.id) {
+            Some(held) => held,
+            None => match self.connect(guard).await {
+                Ok(held) => held,
+                Err((failure, cause)) => {
+                    group.metrics.connection_errors.add(thread, 1);
+                    return Attempted::Failed(failure, cause, true);
+                }
+            },
+        };
+        endpoint.requests.add(thread, 1);
+        group.metrics.requests.add(thread, 1);
+        let (now, idle_timeout) = (clock::instant(), exchange.listener.idle_timeout);
+        exchange.sent_at = Some(now);
+        exchange.answered_at = None;
+        client.timer.set(now + idle_timeout);
+        let asked = Asked {
+            is_http_1_0: exchange.request.is_http_1_0,
+            is_head: exchange.request.is_head,
+            upgrades: exchange.request.upgrades,
+            keep_alive: exchange.request.keep_alive && !is_last(client, exchange, now),
+        };
+        client.down.begin();
+        client.down.window.clear(&self.buffers);
+        let around = (&self.buffers, &self.closing);
+        let mut relay = Relay::new(client, &mut held, around, (asked, idle_timeout), true);
+        let ended = relay.run().await;
+        let (answered, kept) = (relay.answered.take(), relay.body_kept);
+        if let Some(answered) = &answered {
+            note_answer(exchange, answered, (group, thread));
+        }
+        match (ended, answered) {
+            (Ok(()), Some(answered)) => {
+                Attempted::Done(self.finish(client, exchange, held, &answered))
+            }
+            (ended, _) => {
+                let cause = ended.err().unwrap_or(Cause::Internal);
+                let failure = match cause {
+                    Cause::TargetClosed if held.reused => Failure::PooledClosed,
+                    Cause::TargetClosed => Failure::Closed,
+                    _ => Failure::Other,
+                };
+                Attempted::Failed(failure, cause, kept)
+            }
+        }
+    }
+
+    async fn connect(&self, guard: &InFlight) -> Result<Held, (Failure, Cause)> {
+        let endpoint = guard.endpoint();
+        let connecting = TcpStream::connect(endpoint.address);
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => {
+                // Only latency is lost when it cannot be set.
+                let _ = stream.set_nodelay(true);
+                Ok(self.pool.hold(stream, endpoint.id, false))
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(target = %endpoint.address, %error, "target not reached");
+                Err((Failure::Connect, Cause::Connect))
+            }
+            Err(_) => Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
+        }
+    }
+
+    /// The whole response is with the client.
+    fn finish(
+        &self,
+        client: &mut Client,
+        exchange: &Exchange,
+        held: Held,
+        answered: &Answered,
+    ) -> After {
+        let response = &answered.response;
+        let is_whole = client.up.body.is_done() && client.up.is_over();
+        let reusable = response.reusable
+            && is_whole
+            && !exchange.request.head.ambiguous
+            && !client.down.window.has_fresh();
+        if reusable && account::is_sent_to(&self.thread.reader.load(), held.registration()) {
+            self.pool.give_back(held, answered.at);
+        }
+        client.down.window.clear(&self.buffers);
+        let again = response.keep_alive && is_whole && response.status != 101;
+        if again { After::Another } else { After::Close }
+    }
+
+    /// Makes the client's side ready for another attempt. Whether it can be.
+    fn again(&self, client: &mut Client, exchange: &Exchange) -> bool {
+        client.down.begin();
+        client.down.window.clear(&self.buffers);
+        client.up.rewind();
+        let trace_id = |_: Option<&str>| exchange.trace_id.clone();
+        let bytes = client.up.window.all();
+        let out = &mut client.up.lead;
+        let head = exchange.request.head;
+        request::translate(bytes, head, &client.origin, trace_id, out).is_ok()
+            && client.up.stage().is_ok()
+    }
+
+    async fn give_up(&self, client: &mut Client, exchange: &mut Exchange, cause: Cause) -> After {
+        if exchange.status == Some(101) {
+            return After::Close;
+        }
+        if exchange.status.is_some() || cause == Cause::ClientGone {
+            // A response that ends early must not look like one that ends.
+            return After::Abort;
+        }
+        self.refuse(client, exchange, cause).await
+    }
+
+    /// Answers with a page of our own.
+    async fn refuse(&self, client: &mut Client, exchange: &mut Exchange, cause: Cause) -> After {
+        exchange.cause = Some(cause);
+        let status = cause.status();
+        let content_type = errors::PAGE_TYPE.to_owned();
+        let own = FixedResponse { status, content_type, body: errors::page(status) };
+        self.answer(client, exchange, &own, cause.keeps_connection()).await
+    }
+
+    async fn answer(
+        &self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        own: &FixedResponse,
+        keep_alive: bool,
+    ) -> After {
+        let now = clock::instant();
+        let keep_alive = keep_alive
+            && exchange.request.keep_alive
+            && client.up.body.is_done()
+            && !is_last(client, exchange, now)
+            && !self.closing.is_cancelled();
+        exchange.own = true;
+        exchange.status = Some(own.status);
+        client.down.begin();
+        client.down.window.clear(&self.buffers);
+        response::write_own(own, exchange.request.is_head, keep_alive, &mut client.down.lead);
+        client.timer.set(now + exchange.listener.idle_timeout);
+        match client.flush().await {
+            Ok(()) if keep_alive => After::Another,
+            Ok(()) => After::Close,
+            Err(error) => {
+                tracing::debug!(%error, "an answer was not read");
+                After::Abort
+            }
+        }
+    }
+}
+
+/// Whether the client's connection ends with this exchange, for a reason that is known beforehand.
+fn is_last(client: &Client, exchange: &Exchange, now: Instant) -> bool {
+    let age = now.saturating_duration_since(client.opened);
+    exchange.request.head.ambiguous || age >= exchange.listener.client_keep_alive
+}
+
+/// A final response's head has come: what went wrong with a target before this one is over.
+fn note_answer(exchange: &mut Exchange, answered: &Answered, (group, thread): (&Group, usize)) {
+    let status = answered.response.status;
+    exchange.cause = None;
+    exchange.status = Some(status);
+    exchange.target_status = Some(status);
+    exchange.answered_at = Some(answered.at);
+    let metrics = &group.metrics;
+    metrics.responses[usize::from(status / 100).clamp(1, 5) - 1].add(thread, 1);
+    if let Some(sent) = exchange.sent_at {
+        metrics.response_seconds.observe(thread, answered.at.saturating_duration_since(sent));
+    }
+}

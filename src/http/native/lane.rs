@@ -1,0 +1,207 @@
+//! One direction of an exchange: what was read, how it is framed, and what of it is being written.
+//!
+//! What a write takes is staged: a lead (the head, a chunk's size), content out of the window, and
+//! a tail (a chunk's end, the last chunk, trailers), in one system call where the socket takes it.
+//! Not here: which socket. **Invariant:** nothing is staged before all that was staged is written,
+//! and the end is staged once.
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use super::body::{Body, Malformed};
+use super::fields;
+use super::window::Window;
+
+/// A lead that grew larger is not kept for the next exchange (ours).
+const LEAD: usize = 4 * 1024;
+/// Content up to this is copied behind its lead: cheaper than a vectored write (ours, measured).
+const COPIED: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) window: Window,
+    /// How the source frames it.
+    pub(super) body: Body,
+    /// How we frame it.
+    chunked: bool,
+    /// The head, then each chunk's opening.
+    pub(super) lead: Vec<u8>,
+    tail: Vec<u8>,
+    lead_at: usize,
+    tail_at: usize,
+    /// Content up to here is staged.
+    staged: usize,
+    end_staged: bool,
+    /// Bytes written since they were taken last.
+    written: u64,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            window: Window::default(),
+            body: Body::none(),
+            chunked: false,
+            lead: Vec::new(),
+            tail: Vec::new(),
+            lead_at: 0,
+            tail_at: 0,
+            staged: 0,
+            end_staged: false,
+            written: 0,
+        }
+    }
+}
+
+impl Lane {
+    /// A new message begins; its head is to be written to `lead`.
+    pub(super) fn begin(&mut self) {
+        self.lead.clear();
+        self.tail.clear();
+        if self.lead.capacity() > LEAD {
+            self.lead = Vec::new();
+        }
+        if self.tail.capacity() > LEAD {
+            self.tail = Vec::new();
+        }
+        (self.lead_at, self.tail_at, self.staged, self.end_staged) = (0, 0, 0, false);
+    }
+
+    /// Its body: how it comes, and whether it goes on in chunks.
+    pub(super) fn frame(&mut self, body: Body, chunked: bool) {
+        self.body = body;
+        self.chunked = chunked;
+    }
+
+    /// Looks at what has come of the body.
+    ///
+    /// # Errors
+    /// It is framed in no way we know.
+    pub(super) fn look(&mut self) -> Result<(), Malformed> {
+        let looked = self.body.look(self.window.fresh_mut())?;
+        self.window.accept(looked.content, looked.behind);
+        Ok(())
+    }
+
+    /// Whether all that was staged is written.
+    pub(super) const fn is_flushed(&self) -> bool {
+        self.lead.len() == self.lead_at
+            && self.tail.len() == self.tail_at
+            && self.window.unsent().start >= self.staged
+    }
+
+    /// Whether the whole message was staged and written.
+    pub(super) const fn is_over(&self) -> bool {
+        self.end_staged && self.is_flushed()
+    }
+
+    /// Makes room in the window, once all that was staged is written; see there.
+    pub(super) fn make_room(&mut self, most: usize) -> bool {
+        let gave_up = self.window.make_room(most);
+        self.staged = self.window.unsent().start;
+        gave_up
+    }
+
+    /// Empties the window once all that is in it was sent.
+    pub(super) fn drop_sent(&mut self) {
+        if self.is_flushed() {
+            self.window.drop_sent();
+            self.staged = self.window.unsent().start;
+        }
+    }
+
+    /// Takes what is ready; behind a head that is not written yet, or when all is written. Whether
+    /// there was anything.
+    ///
+    /// # Errors
+    /// The trailers are no fields.
+    pub(super) fn stage(&mut self) -> Result<bool, Malformed> {
+        if self.lead_at == self.lead.len() {
+            self.lead.clear();
+            self.lead_at = 0;
+        }
+        self.tail.clear();
+        self.tail_at = 0;
+        let content = self.window.unsent();
+        self.staged = content.end;
+        let ends = self.body.is_done() && !self.end_staged;
+        if content.is_empty() && !ends {
+            return Ok(false);
+        }
+        if self.chunked && !content.is_empty() {
+            // A vector takes all that is written to it.
+            let _ = write!(self.lead, "{:x}\r\n", content.len());
+            self.tail.extend_from_slice(b"\r\n");
+        }
+        if self.chunked && ends {
+            self.tail.extend_from_slice(b"0\r\n");
+            fields::write_trailers(self.body.trailers(), &mut self.tail)?;
+            self.tail.extend_from_slice(b"\r\n");
+        }
+        self.end_staged |= ends;
+        Ok(true)
+    }
+
+    /// Writes what is staged. Ready when all of it is written.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut TcpStream,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let sent = self.window.unsent().start;
+            let content = sent..self.staged.max(sent);
+            let pieces = [
+                &self.lead[self.lead_at..],
+                self.window.slice(content),
+                &self.tail[self.tail_at..],
+            ];
+            let mut lengths = pieces.map(<[u8]>::len);
+            let total: usize = lengths.iter().sum();
+            if total == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut gathered = [0; 2 * COPIED];
+            let stream = Pin::new(&mut *stream);
+            let polled = if let Some(whole) = pieces.iter().find(|piece| piece.len() == total) {
+                stream.poll_write(cx, whole)
+            } else if total <= gathered.len() {
+                let mut at = 0;
+                for piece in pieces {
+                    gathered[at..at + piece.len()].copy_from_slice(piece);
+                    at += piece.len();
+                }
+                stream.poll_write(cx, &gathered[..total])
+            } else {
+                stream.poll_write_vectored(cx, &pieces.map(IoSlice::new))
+            };
+            let mut count = ready!(polled)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count as u64;
+            for length in &mut lengths {
+                *length = count.min(*length);
+                count -= *length;
+            }
+            self.lead_at += lengths[0];
+            self.window.count_sent(lengths[1]);
+            self.tail_at += lengths[2];
+        }
+    }
+
+    /// Begins the same message again, for another target: the head is to be written to `lead`, the
+    /// content is still there.
+    pub(super) fn rewind(&mut self) {
+        self.begin();
+        self.window.rewind();
+    }
+
+    pub(super) const fn take_written(&mut self) -> u64 {
+        std::mem::replace(&mut self.written, 0)
+    }
+}

@@ -1,0 +1,163 @@
+//! The native carrier: clients' HTTP/1.0 and HTTP/1.1 to HTTP/1.1 targets.
+//!
+//! One task per client connection, one poll per exchange, raw bytes in hand: a head is scanned,
+//! parsed and written anew, bodies pass through bounded windows. Not here: deciding (the pure files
+//! beside this folder and `routing`), HTTP/2 (a connection that begins with its preface is handed
+//! back). **Invariant:** what reaches either side was parsed and framed anew; nothing is passed on
+//! that two parsers could read differently.
+
+mod body;
+mod client;
+mod exchange;
+mod fields;
+mod lane;
+mod pool;
+mod relay;
+mod report;
+mod request;
+mod response;
+mod window;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use super::account::{self, NoExchange};
+use super::errors::{self, Cause};
+use crate::clock;
+use crate::logs::AccessLog;
+use crate::metrics::Metrics;
+use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
+use client::{Client, Next};
+use exchange::After;
+use pool::Pool;
+use window::Buffers;
+
+/// How often idle connections to targets are looked at (ours).
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The carrier of one data thread.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    thread: DataThread,
+    /// Of this thread alone, so that asking it waits for no other.
+    closing: CancellationToken,
+    access_log: Option<AccessLog>,
+    pool: Arc<Pool>,
+    buffers: Buffers,
+}
+
+impl Carrier {
+    pub(super) fn new(
+        thread: DataThread,
+        settings: Settings,
+        metrics: &Metrics,
+        access_log: Option<AccessLog>,
+    ) -> Self {
+        Self {
+            closing: thread.closing.child_token(),
+            thread,
+            access_log,
+            pool: Pool::new(settings.idle_connections / metrics.threads()),
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Runs one accepted connection to its end; soon after the process began to close, at the
+    /// latest. A connection that begins with HTTP/2's preface comes back, with what was read.
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        (peer, socket): (SocketAddr, SocketKey),
+        mut listener: Arc<RoutedListener>,
+    ) -> Option<(TcpStream, BytesMut)> {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "a client's connection ended before it began");
+            return None;
+        }
+        let closing = self.closing.clone();
+        let mut client = Client::new(stream, (peer, socket), Arc::clone(&listener), closing);
+        loop {
+            let next = client.next(&self.buffers, listener.idle_timeout).await;
+            let after = match next {
+                Next::Request(head) => self.exchange(&mut client, head).await,
+                Next::Refused(cause) => Err(cause),
+                Next::H2 => {
+                    let read = BytesMut::from(client.up.window.all());
+                    return Some((client.stream, read));
+                }
+                Next::End => return None,
+            };
+            match after {
+                Ok(After::Another) => {
+                    client.up.window.finish();
+                    client.up.window.release(&self.buffers);
+                }
+                Ok(After::Close) => {
+                    if !client.up.body.is_done() || client.up.window.has_fresh() {
+                        client.linger(&self.buffers).await;
+                    }
+                    return None;
+                }
+                Ok(After::Abort) => {
+                    client.abort();
+                    return None;
+                }
+                Err(cause) => {
+                    self.refuse_connection(&mut client, cause).await;
+                    return None;
+                }
+            }
+            // A listener that is gone still has to answer what has arrived.
+            if let Some(current) = account::listener(&self.thread, socket) {
+                listener = current;
+            }
+        }
+    }
+
+    /// Answers what never became a request; the connection ends with it.
+    async fn refuse_connection(&self, client: &mut Client, cause: Cause) {
+        client.down.begin();
+        client.down.lead.extend_from_slice(errors::last_response(cause).as_bytes());
+        client.timer.set(clock::instant() + client.listener.idle_timeout);
+        match client.flush().await {
+            Ok(()) => client.linger(&self.buffers).await,
+            Err(error) => tracing::debug!(peer = %client.peer, %error, "a refusal was not read"),
+        }
+        let (received, sent) = client.take_bytes();
+        let refused = NoExchange {
+            cause,
+            listener: &client.listener,
+            peer: client.peer,
+            socket: client.socket,
+            received,
+            sent,
+            connection_trace_id: &client.trace_id(),
+        };
+        refused.report(self.thread.index, self.access_log.as_ref());
+    }
+
+    /// Closes idle connections to targets that `routing` does not send to any more, and cuts what
+    /// is left of exchanges with those whose deregistration delay is over (ALB: 502).
+    pub(super) fn forget(&self, routing: &Routing) {
+        self.pool.forget(routing);
+    }
+
+    /// Closes connections to targets that rested for too long, for ever.
+    pub(super) async fn upkeep(&self) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.pool.sweep(clock::instant());
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pooled(&self) -> usize {
+        self.pool.len()
+    }
+}

@@ -1,0 +1,316 @@
+//! One attempt of an exchange: a request to a target and the response to the client, both ways at
+//! once, by one hand-written poll.
+//!
+//! After a 101 it goes on as a tunnel, each half of which ends by itself. Not here: which target,
+//! what follows a failure. **Invariant:** the end of one side's bytes reaches the other side only
+//! behind the last of them, and only when they were whole.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite as _;
+use tokio_util::sync::CancellationToken;
+
+use super::super::errors::Cause;
+use super::body::Body;
+use super::client::Client;
+use super::pool::Held;
+use super::response::{self, Asked, Response};
+use super::window::{Buffers, LARGE, SMALL};
+use crate::clock::{self, Instant};
+
+#[derive(Debug)]
+pub(super) struct Relay<'a> {
+    client: &'a mut Client,
+    target: &'a mut Held,
+    buffers: &'a Buffers,
+    closing: &'a CancellationToken,
+    asked: Asked,
+    idle_timeout: Duration,
+    stage: Stage,
+    /// Bytes of the response's head in which its end was not found.
+    searched: usize,
+    /// The target takes no more; what it has to say may still come.
+    is_deaf: bool,
+    /// Some bytes of a response came.
+    spoke: bool,
+    /// Halves of a tunnel that are shut.
+    shut: (bool, bool),
+    pub(super) answered: Option<Answered>,
+    /// The request's body so far can be sent again.
+    pub(super) body_kept: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Body,
+    Tunnel,
+}
+
+/// A final response's head has come.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) response: Response,
+    pub(super) at: Instant,
+}
+
+impl<'a> Relay<'a> {
+    pub(super) fn new(
+        client: &'a mut Client,
+        target: &'a mut Held,
+        (buffers, closing): (&'a Buffers, &'a CancellationToken),
+        (asked, idle_timeout): (Asked, Duration),
+        body_kept: bool,
+    ) -> Self {
+        Self {
+            client,
+            target,
+            buffers,
+            closing,
+            asked,
+            idle_timeout,
+            stage: Stage::Head,
+            searched: 0,
+            is_deaf: false,
+            spoke: false,
+            shut: (false, false),
+            answered: None,
+            body_kept,
+        }
+    }
+
+    /// Runs until the response is with the client. The caller has written the request's head and
+    /// set the timer.
+    ///
+    /// # Errors
+    /// What went wrong; `answered` tells whether the client has seen a part of a response.
+    pub(super) async fn run(&mut self) -> Result<(), Cause> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        let mut moved = false;
+        loop {
+            let up = self.poll_up(cx)?;
+            let down = self.poll_down(cx)?;
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            if !up && !down {
+                break;
+            }
+            moved = true;
+        }
+        if moved {
+            self.client.timer.set(clock::instant() + self.idle_timeout);
+        }
+        ready!(self.client.timer.poll(cx));
+        Poll::Ready(Err(self.stalled()))
+    }
+
+    fn is_over(&self) -> bool {
+        match self.stage {
+            Stage::Head => false,
+            Stage::Body => self.client.down.is_over(),
+            Stage::Tunnel => self.shut == (true, true),
+        }
+    }
+
+    /// Who did not go on.
+    fn stalled(&self) -> Cause {
+        let (up, down) = (&self.client.up, &self.client.down);
+        if self.stage != Stage::Head && !down.is_flushed() {
+            Cause::ClientGone
+        } else if !up.body.is_done() && (up.is_flushed() || self.is_deaf) {
+            Cause::Slow
+        } else {
+            Cause::TargetTimeout
+        }
+    }
+
+    /// From the client to the target. Whether anything moved.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
+        let mut moved = false;
+        while !self.is_deaf {
+            match self.client.up.poll_write(cx, &mut self.target.stream) {
+                Poll::Ready(Ok(())) => {
+                    if self.stage == Stage::Tunnel || !self.body_kept {
+                        self.client.up.drop_sent();
+                    }
+                    if !self.client.up.stage().map_err(|_| Cause::Malformed)? {
+                        break;
+                    }
+                    moved = true;
+                }
+                Poll::Ready(Err(_)) if self.stage == Stage::Tunnel => {
+                    return Err(Cause::TargetClosed);
+                }
+                // It may have answered before it closed.
+                Poll::Ready(Err(_)) => self.is_deaf = true,
+                Poll::Pending => break,
+            }
+        }
+        if self.stage == Stage::Tunnel && self.client.up.is_over() {
+            if !self.shut.0 && Pin::new(&mut self.target.stream).poll_shutdown(cx).is_ready() {
+                self.shut.0 = true;
+                moved = true;
+            }
+            return Ok(moved);
+        }
+        Ok(self.poll_client(cx)? || moved)
+    }
+
+    /// Reads more of the request; behind its end, what comes next, which also tells when the client
+    /// goes.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
+        let is_done = self.client.up.body.is_done();
+        if if is_done { self.stage == Stage::Tunnel } else { self.is_deaf } {
+            return Ok(false);
+        }
+        let window = &mut self.client.up.window;
+        if !is_done && !window.has_room() && self.client.up.is_flushed() {
+            // What is given up can be sent to nobody else.
+            self.body_kept &= !self.client.up.make_room(LARGE);
+        }
+        if !self.client.up.window.has_room() {
+            return Ok(false);
+        }
+        match self.client.poll_read(cx, self.buffers, SMALL) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) if self.stage == Stage::Tunnel => {
+                self.client.up.body = Body::Ended;
+                Ok(true)
+            }
+            Poll::Ready(Ok(0) | Err(_)) if is_done => Err(Cause::ClientGone),
+            Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ShortBody),
+            Poll::Ready(Ok(_)) => {
+                if !is_done {
+                    self.client.up.look().map_err(|_| Cause::Malformed)?;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    /// From the target to the client. Whether anything moved.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
+        let mut moved = false;
+        loop {
+            let down = &mut self.client.down;
+            match down.poll_write(cx, &mut self.client.stream) {
+                Poll::Ready(Ok(())) if self.stage != Stage::Head => {
+                    down.drop_sent();
+                    if down.stage().map_err(|_| Cause::BadResponse)? {
+                        moved = true;
+                        continue;
+                    }
+                }
+                Poll::Ready(Err(_)) if self.client.up.body.is_done() => {
+                    return Err(Cause::ClientGone);
+                }
+                Poll::Ready(Err(_)) => return Err(Cause::ShortBody),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if self.client.down.body.is_done() && self.stage != Stage::Head {
+                return Ok(self.shut_client(cx) || moved);
+            }
+            if !self.poll_target(cx)? {
+                return Ok(moved);
+            }
+            moved = true;
+        }
+    }
+
+    fn shut_client(&mut self, cx: &mut Context<'_>) -> bool {
+        let shuts = self.stage == Stage::Tunnel
+            && !self.shut.1
+            && self.client.down.is_over()
+            && Pin::new(&mut self.client.stream).poll_shutdown(cx).is_ready();
+        self.shut.1 |= shuts;
+        shuts
+    }
+
+    /// Reads more of the response.
+    fn poll_target(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
+        let window = &mut self.client.down.window;
+        if !window.is_empty() && !window.has_room() {
+            if self.stage == Stage::Head {
+                self.client.down.window.make_room(2 * LARGE);
+            } else if self.client.down.is_flushed() {
+                self.client.down.make_room(LARGE);
+            }
+            if !self.client.down.window.has_room() {
+                return match self.stage {
+                    Stage::Head => Err(Cause::ResponseHeaders),
+                    Stage::Body | Stage::Tunnel => Ok(false),
+                };
+            }
+        }
+        let window = &mut self.client.down.window;
+        match window.poll_fill(cx, &mut self.target.stream, (self.buffers, LARGE)) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0) | Err(_)) if self.stage == Stage::Head && self.spoke => {
+                Err(Cause::BadResponse)
+            }
+            Poll::Ready(Ok(0)) if self.stage != Stage::Head => {
+                let is_end = matches!(self.client.down.body, Body::UntilEnd);
+                if !is_end || self.target.is_cut() {
+                    return Err(Cause::TargetClosed);
+                }
+                self.client.down.body = Body::Ended;
+                Ok(true)
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Err(Cause::TargetClosed),
+            Poll::Ready(Ok(_)) if self.stage == Stage::Head => {
+                self.spoke = true;
+                self.read_heads()?;
+                Ok(true)
+            }
+            Poll::Ready(Ok(_)) => {
+                self.client.down.look().map_err(|_| Cause::BadResponse)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Interim responses, then the final one.
+    fn read_heads(&mut self) -> Result<(), Cause> {
+        while response::is_whole(self.client.down.window.all(), &mut self.searched) {
+            let down = &mut self.client.down;
+            if down.is_flushed() {
+                down.begin();
+            }
+            // Known only now: much can happen while a target thinks.
+            self.asked.keep_alive &= !self.closing.is_cancelled();
+            let mut lead = std::mem::take(&mut down.lead);
+            let translated = response::translate(down.window.all(), self.asked, &mut lead);
+            down.lead = lead;
+            let mut response = translated?;
+            down.window.consume(response.length);
+            self.searched = 0;
+            if response.status < 200 && response.status != 101 {
+                self.spoke = !down.window.is_empty();
+                continue;
+            }
+            let body = std::mem::replace(&mut response.body, Body::none());
+            down.frame(body, response.chunked);
+            self.stage = Stage::Body;
+            if response.status == 101 {
+                self.stage = Stage::Tunnel;
+                // Whatever the client has sent already was meant for the other protocol.
+                self.client.up.begin();
+                self.client.up.frame(Body::UntilEnd, false);
+                self.client.up.look().map_err(|_| Cause::Malformed)?;
+            }
+            self.answered = Some(Answered { response, at: clock::instant() });
+            let down = &mut self.client.down;
+            down.look().map_err(|_| Cause::BadResponse)?;
+            down.stage().map_err(|_| Cause::BadResponse)?;
+            return Ok(());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What is remembered of one exchange, and what is counted and logged at its end.
+//!
+//! **Invariant:** each exchange is reported once, whatever ends it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::super::account::count_response;
+use super::super::errors::Cause;
+use super::client::Client;
+use super::request::Request;
+use crate::balance::Group;
+use crate::clock::{self, Instant, Timestamp};
+use crate::logs::{AccessLog, Kind, Record, RequestLine};
+use crate::model::RegistrationId;
+use crate::routing::RoutedListener;
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// As of the last decision.
+    pub(super) listener: Arc<RoutedListener>,
+    pub(super) request: Request,
+    pub(super) trace_id: String,
+    /// Only where it is logged.
+    pub(super) created: Timestamp,
+    pub(super) priority: Option<u32>,
+    pub(super) action: Option<&'static str>,
+    /// Who was chosen last, for the log.
+    pub(super) group: Option<Arc<Group>>,
+    pub(super) target: Option<SocketAddr>,
+    /// What a retry decides without.
+    pub(super) tried: Vec<RegistrationId>,
+    pub(super) attempts: u32,
+    pub(super) sent_at: Option<Instant>,
+    pub(super) answered_at: Option<Instant>,
+    pub(super) target_status: Option<u16>,
+    pub(super) cause: Option<Cause>,
+    /// What the client has been told.
+    pub(super) status: Option<u16>,
+    /// The response is ours.
+    pub(super) own: bool,
+}
+
+impl Exchange {
+    /// Counts the exchange, and logs it where there is a log.
+    pub(super) fn report(&self, client: &mut Client, thread: usize, log: Option<&AccessLog>) {
+        let (received, sent) = client.take_bytes();
+        let status = self.status.unwrap_or_else(|| self.cause.unwrap_or(Cause::Internal).status());
+        let own = self.own || self.target_status.is_none();
+        count_response(&self.listener, thread, status, own);
+        let metrics = &self.listener.metrics;
+        metrics.received.add(thread, received);
+        metrics.sent.add(thread, sent);
+        let now = clock::instant();
+        metrics.request_seconds.observe(thread, now.saturating_duration_since(client.begun));
+        if let Some(log) = log {
+            self.log(client, (thread, log), now, (status, received, sent));
+        }
+    }
+
+    fn log(
+        &self,
+        client: &Client,
+        (thread, log): (usize, &AccessLog),
+        now: Instant,
+        (status, received, sent): (u16, u64, u64),
+    ) {
+        let bytes = client.up.window.all();
+        let request = &self.request;
+        let user_agent = request.user_agent(bytes).map(String::from_utf8_lossy);
+        let host = request.host(bytes);
+        let since =
+            |to: Option<Instant>, from: Option<Instant>| Some(to?.saturating_duration_since(from?));
+        // A time is -1 from where the exchange did not get to.
+        let answered = self.answered_at.filter(|_| self.sent_at.is_some());
+        let record = Record {
+            kind: if self.status == Some(101) { Kind::Ws } else { Kind::Http },
+            time: clock::now(),
+            elb: &self.listener.elb,
+            client: client.peer,
+            target: self.target,
+            request_time: since(self.sent_at, Some(client.begun)),
+            target_time: since(answered, self.sent_at),
+            response_time: since(answered.map(|_| now), answered),
+            status,
+            target_status: self.target_status,
+            received,
+            sent,
+            request: Some(RequestLine {
+                method: request.method(bytes),
+                host: if host.is_empty() { "-" } else { host },
+                path: request.target(bytes),
+                version: request.version(),
+            }),
+            listener: client.socket.address,
+            user_agent: user_agent.as_deref(),
+            target_group_arn: self.group.as_ref().map(|group| group.arn.as_str()),
+            trace_id: Some(&self.trace_id),
+            priority: self.priority,
+            created: self.created,
+            action: self.action,
+            error_reason: self.cause.map(Cause::reason),
+            connection_trace_id: &client.trace_id(),
+        };
+        log.log(thread, &record);
+    }
+}

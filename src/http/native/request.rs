@@ -1,0 +1,297 @@
+//! A request's head: what we need to know of it, and the head that the target gets.
+//!
+//! Pure: bytes in, bytes out. The head was framed and bounded by [`Scanner`]; here it is parsed,
+//! and written anew field by field. **Invariant:** what a target gets is what was parsed: nothing
+//! that we have not understood crosses.
+//!
+//! [`Scanner`]: super::super::head::Scanner
+
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::super::errors::Cause;
+use super::super::head::{Body, Head};
+use super::super::headers;
+use super::fields::{self, Connection, Field, MOST};
+use crate::rules::Facts;
+
+/// The connection that a request came over.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The client's address without its port, as it is sent on.
+    pub(super) client: String,
+    pub(super) listener: SocketAddr,
+}
+
+/// A parsed request. Ranges lie in the bytes of its head.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) head: Head,
+    method: Range<usize>,
+    /// Path and query.
+    target: Range<usize>,
+    /// In place of `target`, where that was not to be sent on as it was.
+    escaped: Option<String>,
+    host: Range<usize>,
+    user_agent: Option<Range<usize>>,
+    pub(super) is_http_1_0: bool,
+    pub(super) is_head: bool,
+    /// The client means to send another one.
+    pub(super) keep_alive: bool,
+    /// It waits for 100 before it sends the body.
+    pub(super) expects: bool,
+    /// It asks for a WebSocket.
+    pub(super) upgrades: bool,
+    /// Well-formed, but not to be sent on.
+    pub(super) refused: Option<Cause>,
+}
+
+impl Request {
+    pub(super) fn method<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        text(&bytes[self.method.clone()])
+    }
+
+    /// With the query.
+    pub(super) fn target<'a>(&'a self, bytes: &'a [u8]) -> &'a str {
+        self.escaped.as_deref().unwrap_or_else(|| text(&bytes[self.target.clone()]))
+    }
+
+    pub(super) fn host<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        text(&bytes[self.host.clone()])
+    }
+
+    pub(super) fn user_agent<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        self.user_agent.clone().map(|range| &bytes[range])
+    }
+
+    pub(super) const fn version(&self) -> &'static str {
+        if self.is_http_1_0 { "HTTP/1.0" } else { "HTTP/1.1" }
+    }
+
+    pub(super) fn facts<'a>(&'a self, bytes: &'a [u8]) -> Facts<'a> {
+        let target = self.target(bytes);
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        Facts { host: self.host(bytes), path }
+    }
+}
+
+/// Parses the head at the beginning of `bytes` and writes what the target gets to `out`.
+///
+/// # Errors
+/// It is no request, or its authority could be read in two ways.
+pub(super) fn translate(
+    bytes: &[u8],
+    head: Head,
+    origin: &Origin,
+    trace_id: impl FnOnce(Option<&str>) -> String,
+    out: &mut Vec<u8>,
+) -> Result<(Request, String), Cause> {
+    let bytes = &bytes[..head.length];
+    let mut headers = [const { MaybeUninit::uninit() }; MOST];
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(bytes, &mut headers) {
+        Ok(httparse::Status::Complete(length)) if length == head.length => {}
+        _ => return Err(Cause::Malformed),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version)
+    else {
+        return Err(Cause::Malformed);
+    };
+    let fields = &*parsed.headers;
+    let connection = Connection::read(fields);
+    let (target, escaped, authority) = origin_form(target)?;
+    let mut request = Request {
+        head,
+        method: range(bytes, method.as_bytes()),
+        target: range(bytes, target.as_bytes()),
+        escaped,
+        host: range(bytes, authority.unwrap_or_default().as_bytes()),
+        user_agent: None,
+        is_http_1_0: minor == 0,
+        is_head: method == "HEAD",
+        keep_alive: !connection.close && (minor == 1 || connection.keep_alive),
+        expects: false,
+        upgrades: minor == 1
+            && connection.upgrade
+            && method == "GET"
+            && fields.iter().any(|field| {
+                Field::of(field.name) == Field::Upgrade
+                    && field.value.eq_ignore_ascii_case(b"websocket")
+            }),
+        refused: None,
+    };
+    out.extend_from_slice(method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(request.target(bytes).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_host(bytes, fields, &mut request, (authority, origin.listener), out)?;
+    let sent_trace_id = pass(bytes, fields, &connection, &mut request, out);
+    let trace_id = trace_id(sent_trace_id);
+    write_ours(fields, &mut request, origin, &trace_id, out);
+    Ok((request, trace_id))
+}
+
+/// Path and query of a request target (RFC 9112, section 3.2), and its authority. What is not
+/// ASCII is escaped.
+fn origin_form(target: &str) -> Result<(&str, Option<String>, Option<&str>), Cause> {
+    let whole = target.split_once('#').map_or(target, |(target, _)| target);
+    let (path, authority) = if whole.starts_with('/') || whole == "*" {
+        (whole, None)
+    } else {
+        let authority = headers::target_authority(target.as_bytes()).ok_or(Cause::Malformed)?;
+        let (scheme, behind) = whole.split_once("://").ok_or(Cause::Malformed)?;
+        let known = ["http", "https"].iter().any(|own| scheme.eq_ignore_ascii_case(own));
+        if !known || authority.is_empty() {
+            return Err(Cause::Malformed);
+        }
+        (&behind[authority.len()..], Some(authority))
+    };
+    if path.starts_with(['/', '*']) && path.is_ascii() {
+        return Ok((path, None, authority));
+    }
+    let mut escaped = String::with_capacity(path.len() + 16);
+    if !path.starts_with('/') {
+        escaped.push('/');
+    }
+    for byte in path.bytes() {
+        if byte.is_ascii() {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Ok((path, Some(escaped), authority))
+}
+
+/// `Host`: of the absolute form, else as sent, else (HTTP/1.0) the address that it was sent to.
+fn write_host(
+    bytes: &[u8],
+    fields: &[httparse::Header<'_>],
+    request: &mut Request,
+    (authority, listener): (Option<&str>, SocketAddr),
+    out: &mut Vec<u8>,
+) -> Result<(), Cause> {
+    let sent = fields.iter().find(|field| Field::of(field.name) == Field::Host);
+    let sent = sent.map(|field| field.value.trim_ascii());
+    let differs =
+        |authority: &str| sent.is_some_and(|sent| !sent.eq_ignore_ascii_case(authority.as_bytes()));
+    if !sent.is_none_or(is_host)
+        || authority.is_some_and(|own| !is_host(own.as_bytes()))
+        || authority.is_some_and(differs)
+    {
+        return Err(Cause::Malformed);
+    }
+    if let (None, Some(sent)) = (authority, sent) {
+        request.host = range(bytes, sent);
+    }
+    let host = request.host(bytes);
+    match headers::host(host, listener.port()) {
+        Some(changed) => fields::write_line(b"Host", changed.as_bytes(), out),
+        None if host.is_empty() => {
+            let _ = write!(out, "Host: {listener}\r\n");
+        }
+        None => fields::write_line(b"Host", host.as_bytes(), out),
+    }
+    Ok(())
+}
+
+/// What may stand in an authority that nobody reads in another way: no user information, no
+/// beginning of a path, nothing but ASCII.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_graphic() && !b"@/\\?#,\"<>".contains(byte))
+}
+
+/// Passes on what is the client's to say. Returns the trace id it sent.
+fn pass<'a>(
+    bytes: &[u8],
+    fields: &[httparse::Header<'a>],
+    connection: &Connection<'_>,
+    request: &mut Request,
+    out: &mut Vec<u8>,
+) -> Option<&'a str> {
+    let mut trace_id = None;
+    for field in fields {
+        match Field::of(field.name) {
+            Field::Other | Field::UserAgent if connection.nominates(field.name) => {}
+            Field::Other => fields::write(field, out),
+            Field::UserAgent => {
+                request.user_agent = Some(range(bytes, field.value));
+                fields::write(field, out);
+            }
+            // Answered by us: RFC 9110, section 10.1.1, and ALB.
+            Field::Expect => {
+                request.expects = !request.is_http_1_0
+                    && field.value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
+            }
+            Field::TraceId if trace_id.is_none() => {
+                trace_id = std::str::from_utf8(field.value).ok().filter(|value| value.is_ascii());
+            }
+            Field::Connection
+            | Field::ContentLength
+            | Field::Forwarded
+            | Field::ForwardedFor
+            | Field::HopByHop
+            | Field::Host
+            | Field::TraceId
+            | Field::TransferEncoding
+            | Field::Upgrade => {}
+        }
+    }
+    trace_id
+}
+
+/// What is ours to say: who asked, and how the body is framed.
+fn write_ours(
+    fields: &[httparse::Header<'_>],
+    request: &mut Request,
+    origin: &Origin,
+    trace_id: &str,
+    out: &mut Vec<u8>,
+) {
+    let sent = fields.iter().filter(|field| Field::of(field.name) == Field::ForwardedFor);
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if headers::write_forwarded_for(sent.map(|field| field.value), &origin.client, out).is_err() {
+        request.refused = Some(Cause::ForwardedFor);
+    }
+    let port = origin.listener.port();
+    // A vector takes all that is written to it.
+    let _ = write!(
+        out,
+        "\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: {port}\r\n\
+         X-Amzn-Trace-Id: {trace_id}\r\n",
+    );
+    match request.head.body {
+        Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Body::Length(0) if !fields.iter().any(says_length) => {}
+        Body::Length(length) => {
+            let _ = write!(out, "Content-Length: {length}\r\n");
+        }
+    }
+    if request.upgrades {
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+    } else if request.head.ambiguous {
+        // Whoever reads it differently shall not read a second one: RFC 9112, section 6.1.
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn says_length(field: &httparse::Header<'_>) -> bool {
+    Field::of(field.name) == Field::ContentLength
+}
+
+/// Where `part` lies in `whole`; at its beginning when it is empty.
+fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
+    if part.is_empty() {
+        return 0..0;
+    }
+    let start = (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize);
+    start..start + part.len()
+}
+
+/// What the parser has let pass as text is ASCII.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}

@@ -1,0 +1,244 @@
+//! A response's head: what we need to know of it, and the head that the client gets.
+//!
+//! Pure: bytes in, bytes out. **Invariant:** what a client gets is what was parsed, framed in one
+//! way; a response whose length two parsers could read differently is refused.
+
+use std::io::Write as _;
+use std::mem::MaybeUninit;
+
+use super::super::errors::{self, Cause};
+use super::super::head::RESPONSE_HEADERS;
+use super::body::Body;
+use super::fields::{self, Connection, Field, MOST};
+use crate::model::FixedResponse;
+
+/// What the client's side of an exchange asks of its response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) is_http_1_0: bool,
+    pub(super) is_head: bool,
+    pub(super) upgrades: bool,
+    /// The client's connection may be used again.
+    pub(super) keep_alive: bool,
+}
+
+/// What is left to do behind a response's head.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    /// Bytes of its head.
+    pub(super) length: usize,
+    pub(super) body: Body,
+    /// The body goes on in chunks.
+    pub(super) chunked: bool,
+    /// The client was told that its connection stays.
+    pub(super) keep_alive: bool,
+    /// The target's connection may be used again.
+    pub(super) reusable: bool,
+}
+
+/// Whether `bytes` hold the end of a head, where nothing before `searched` does. Moves `searched`.
+pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
+    let from = searched.saturating_sub(2);
+    *searched = bytes.len();
+    let mut rest = from;
+    while let Some(found) = memchr::memchr(b'\n', &bytes[rest..]) {
+        rest += found + 1;
+        if bytes[rest..].starts_with(b"\n") || bytes[rest..].starts_with(b"\r\n") {
+            return true;
+        }
+    }
+    false
+}
+
+/// Parses the head at the beginning of `bytes`, which hold its end, and writes what the client gets
+/// to `out`; nothing for an interim response that is not passed on.
+///
+/// # Errors
+/// It is no response, or too long.
+pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Vec<u8>) -> Result<Response, Cause> {
+    let mut headers = [const { MaybeUninit::uninit() }; MOST];
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Err(httparse::Error::TooManyHeaders) => return Err(Cause::ResponseHeaders),
+        _ => return Err(Cause::BadResponse),
+    };
+    let (Some(minor), Some(status)) = (parsed.version, parsed.code) else {
+        return Err(Cause::BadResponse);
+    };
+    let fields = &*parsed.headers;
+    let size = |field: &httparse::Header<'_>| field.name.len() + field.value.len() + ": \r\n".len();
+    if fields.iter().map(size).sum::<usize>() > RESPONSE_HEADERS {
+        return Err(Cause::ResponseHeaders);
+    }
+    let connection = Connection::read(fields);
+    if status < 200 {
+        return interim(status, length, asked, (parsed.reason, fields, &connection), out);
+    }
+    let framing = Framing::read(fields, status, asked.is_head)?;
+    let body = framing.body();
+    // A body of unknown end is chunked for those who know chunks.
+    let chunked = !asked.is_http_1_0 && matches!(body, Body::Chunked(_) | Body::UntilEnd);
+    let keep_alive = asked.keep_alive && (chunked || matches!(body, Body::Length(_)));
+    write_line(status, parsed.reason, out);
+    for field in fields {
+        match Field::of(field.name) {
+            Field::Connection
+            | Field::ContentLength
+            | Field::HopByHop
+            | Field::TransferEncoding
+            | Field::Upgrade => {}
+            _ if connection.nominates(field.name) => {}
+            _ => fields::write(field, out),
+        }
+    }
+    match (framing.chunked, framing.length) {
+        _ if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        // What a GET would have got: RFC 9110, sections 8.6 and 15.4.5.
+        (true, _) if framing.is_bodyless && !asked.is_http_1_0 && status != 204 => {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        (false, Some(length)) if status != 204 => {
+            let _ = write!(out, "Content-Length: {length}\r\n");
+        }
+        _ => {}
+    }
+    write_connection(keep_alive, out);
+    let reusable = !connection.close
+        && (minor == 1 || connection.keep_alive)
+        && !framing.is_doubtful
+        && !matches!(body, Body::UntilEnd);
+    Ok(Response { status, length, body, chunked, keep_alive, reusable })
+}
+
+fn interim(
+    status: u16,
+    length: usize,
+    asked: Asked,
+    (reason, fields, connection): (Option<&str>, &[httparse::Header<'_>], &Connection<'_>),
+    out: &mut Vec<u8>,
+) -> Result<Response, Cause> {
+    let switches = status == 101;
+    if status < 100 || (switches && !asked.upgrades) {
+        return Err(Cause::BadResponse);
+    }
+    // 100 was ours to send; HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
+    if switches || (status != 100 && !asked.is_http_1_0) {
+        write_line(status, reason, out);
+        for field in fields {
+            match Field::of(field.name) {
+                Field::Connection
+                | Field::ContentLength
+                | Field::HopByHop
+                | Field::TransferEncoding
+                | Field::Upgrade => {}
+                _ if connection.nominates(field.name) => {}
+                _ => fields::write(field, out),
+            }
+        }
+        if switches {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    let body = if switches { Body::UntilEnd } else { Body::none() };
+    Ok(Response {
+        status,
+        length,
+        body,
+        chunked: false,
+        keep_alive: !switches,
+        reusable: !switches,
+    })
+}
+
+/// What a response's fields say of its length.
+#[derive(Clone, Copy, Debug, Default)]
+struct Framing {
+    length: Option<u64>,
+    chunked: bool,
+    is_bodyless: bool,
+    /// Both kinds: RFC 9112, section 6.3, believes the chunks and ends the connection.
+    is_doubtful: bool,
+}
+
+impl Framing {
+    fn read(fields: &[httparse::Header<'_>], status: u16, is_head: bool) -> Result<Self, Cause> {
+        let is_bodyless = is_head || status == 204 || status == 304;
+        let mut framing = Self { is_bodyless, ..Self::default() };
+        for field in fields {
+            match Field::of(field.name) {
+                Field::ContentLength => framing.add_length(field.value)?,
+                Field::TransferEncoding => framing.add_coding(field.value)?,
+                _ => {}
+            }
+        }
+        framing.is_doubtful = framing.chunked && framing.length.is_some();
+        Ok(framing)
+    }
+
+    /// RFC 9110, section 8.6: a list of equal numbers is one number, anything else is refused.
+    fn add_length(&mut self, value: &[u8]) -> Result<(), Cause> {
+        for part in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let decimal = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+            let number = std::str::from_utf8(part).ok().and_then(|text| text.parse().ok());
+            match number.filter(|_| decimal) {
+                Some(number) if self.length.is_none_or(|length| length == number) => {
+                    self.length = Some(number);
+                }
+                _ => return Err(Cause::BadResponse),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_coding(&mut self, value: &[u8]) -> Result<(), Cause> {
+        let is_chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+        if !is_chunked || std::mem::replace(&mut self.chunked, true) {
+            return Err(Cause::BadResponse);
+        }
+        Ok(())
+    }
+
+    fn body(&self) -> Body {
+        match self {
+            Self { is_bodyless: true, .. } => Body::none(),
+            Self { chunked: true, .. } => Body::chunked(),
+            Self { length: Some(length), .. } => Body::Length(*length),
+            Self { length: None, .. } => Body::UntilEnd,
+        }
+    }
+}
+
+fn write_line(status: u16, reason: Option<&str>, out: &mut Vec<u8>) {
+    // A vector takes all that is written to it.
+    let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason.unwrap_or_default());
+}
+
+fn write_connection(keep_alive: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(match keep_alive {
+        true => b"Connection: keep-alive\r\n\r\n".as_slice(),
+        false => b"Connection: close\r\n\r\n",
+    });
+}
+
+/// Writes a whole response of our own.
+pub(super) fn write_own(own: &FixedResponse, is_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+    let known = http::StatusCode::from_u16(own.status).ok();
+    let reason = known.and_then(|status| status.canonical_reason());
+    write_line(own.status, Some(reason.unwrap_or_else(|| errors::phrase(own.status))), out);
+    fields::write_line(b"Server", errors::SERVER.as_bytes(), out);
+    let is_bodyless = matches!(own.status, 204 | 304);
+    if !is_bodyless {
+        let _ = write!(out, "Content-Length: {}\r\n", own.body.len());
+        if !own.content_type.is_empty() {
+            fields::write_line(b"Content-Type", own.content_type.as_bytes(), out);
+        }
+    }
+    write_connection(keep_alive, out);
+    if !is_bodyless && !is_head {
+        out.extend_from_slice(own.body.as_bytes());
+    }
+}

@@ -1,5 +1,0 @@
-//! Tests of the carrier on real sockets.
-
-mod endings;
-mod passing;
-mod world;
