@@ -56,18 +56,20 @@ pub struct Scanner {
     headers: Option<usize>,
     length: Option<u64>,
     chunked: bool,
-    /// Required by the version.
-    wants_host: bool,
+    is_http_1_1: bool,
     has_host: bool,
 }
 
 impl Scanner {
     /// Looks at what has come since the last call; `bytes` begins where it did then.
     pub fn scan(&mut self, bytes: &[u8]) -> Scan {
-        while let Some(found) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') {
+        while let Some(found) = memchr::memchr(b'\n', &bytes[self.searched..]) {
             let end = self.searched + found;
-            let line = &bytes[self.line..end];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            // RFC 9112, section 2.2, lets us take a bare LF for the end of a line; a target may
+            // not take it for one.
+            let Some(line) = bytes[self.line..end].strip_suffix(b"\r") else {
+                return Scan::Refused(Cause::Malformed);
+            };
             self.line = end + 1;
             self.searched = end + 1;
             match self.take(line) {
@@ -102,12 +104,13 @@ impl Scanner {
                 return if enough { Err(Cause::Malformed) } else { Ok(None) };
             }
             check_request_line(line)?;
-            self.wants_host = line.ends_with(b"1");
+            self.is_http_1_1 = line.ends_with(b"1");
             self.headers = Some(self.line);
             return Ok(None);
         }
         if line.is_empty() {
-            if self.wants_host && !self.has_host {
+            // A proxy of HTTP/1.0 knows no chunks: RFC 9112, section 6.1.
+            if self.is_http_1_1 && !self.has_host || !self.is_http_1_1 && self.chunked {
                 return Err(Cause::Malformed);
             }
             let body =
@@ -119,10 +122,14 @@ impl Scanner {
         if line[0] == b' ' || line[0] == b'\t' {
             return Err(Cause::Malformed);
         }
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+        let Some(colon) = memchr::memchr(b':', line) else {
             return Err(Cause::Malformed);
         };
         let (name, value) = (&line[..colon], &line[colon + 1..]);
+        // White space before a colon hides a field from some: RFC 9112, section 5.1.
+        if name.is_empty() || name.ends_with(b" ") || name.ends_with(b"\t") {
+            return Err(Cause::Malformed);
+        }
         if name.eq_ignore_ascii_case(b"content-length") {
             self.content_length(value)?;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -219,6 +226,14 @@ mod tests {
         check("Transfer-Encoding: xchunked\r\n", Err(Cause::TransferCoding));
         check("A: b\r\n folded\r\n", Err(Cause::Malformed));
         check("no colon\r\n", Err(Cause::Malformed));
+        check(": no name\r\n", Err(Cause::Malformed));
+        for spaced in ["Content-Length : 5", "Transfer-Encoding\t: chunked", "A : b"] {
+            check(&format!("{spaced}\r\n"), Err(Cause::Malformed));
+        }
+        check("A: b\nC: d\r\n", Err(Cause::Malformed));
+        check("A: b\n\n", Err(Cause::Malformed));
+        let chunked = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(scan(chunked), Scan::Refused(Cause::Malformed));
     }
 
     #[test]
@@ -252,9 +267,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_same_bytes_in_any_pieces_give_the_same_scan(
-            line in "(\r\n)?(GET|PUT) /[a-z]{0,9} HTTP/1.[01]\r?\n",
-            headers in "((content-length|transfer-encoding|host):(chunked|[0-9]{1,2}|b)\r?\n){0,4}",
-            end in "\r?\n.{0,9}",
+            line in "(\r\n)?(GET|PUT) /[a-z]{0,9} HTTP/1.[01]\r\n",
+            headers in "((content-length|transfer-encoding|host):(chunked|[0-9]{1,2}|b)\r\n){0,4}",
+            end in "\r?\n?.{0,9}",
             step in 1usize..40,
         ) {
             let text = line + &headers + &end;
