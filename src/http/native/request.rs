@@ -295,3 +295,136 @@ fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::head::{Scan, Scanner};
+    use super::*;
+
+    fn read(text: &[u8]) -> Option<Result<(Request, String), Cause>> {
+        let head = match Scanner::default().scan(text) {
+            Scan::Whole(head) => head,
+            Scan::Partial => return None,
+            Scan::Refused(cause) => return Some(Err(cause)),
+        };
+        let listener = "127.0.0.1:8080".parse().unwrap();
+        let origin = Origin { client: "10.0.0.1".into(), listener };
+        let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
+        let mut out = Vec::new();
+        let read = translate(text, head, &origin, trace_id, &mut out);
+        Some(read.map(|(request, _)| (request, String::from_utf8_lossy(&out).into_owned())))
+    }
+
+    const OURS: &str = "X-Forwarded-For: 10.0.0.1\nX-Forwarded-Proto: http\n\
+                        X-Forwarded-Port: 8080\nX-Amzn-Trace-Id: []\n";
+
+    /// Lines end with LF alone here.
+    fn check(sent: &str, expected: Result<&str, Cause>) {
+        let sent = sent.replace('\n', "\r\n") + "\r\n";
+        let expected = expected.map(|text| text.replace("OURS\n", OURS).replace('\n', "\r\n"));
+        let written = read(sent.as_bytes()).unwrap().map(|(_, written)| written);
+        assert_eq!(written, expected.map(|text| text + "\r\n"), "{sent}");
+    }
+
+    #[test]
+    fn heads_are_written_anew() {
+        check("GET /a?b HTTP/1.1\nhost:t:9\n", Ok("GET /a?b HTTP/1.1\nHost: t:9\nOURS\n"));
+        check(
+            "PUT / HTTP/1.1\nHost: t\nAccept:  */* \nConnection: close, X-A\nX-A: 1\nTE: gzip\n\
+             Proxy-Connection: x\nKeep-Alive: 3\nContent-Length: 3, 3\ncontent-length: 3\n",
+            Ok("PUT / HTTP/1.1\nHost: t:8080\nAccept: */*\nOURS\nContent-Length: 3\n"),
+        );
+        check(
+            "POST / HTTP/1.1\nHost: t\nTransfer-Encoding: Chunked\nExpect: 100-continue\n",
+            Ok("POST / HTTP/1.1\nHost: t:8080\nOURS\nTransfer-Encoding: chunked\n"),
+        );
+        check(
+            "POST / HTTP/1.1\nHost: t\nContent-Length: 0\n",
+            Ok("POST / HTTP/1.1\nHost: t:8080\nOURS\nContent-Length: 0\n"),
+        );
+        check(
+            "POST / HTTP/1.1\nHost: t\nContent-Length: 9\nTransfer-Encoding: chunked\n",
+            Ok("POST / HTTP/1.1\nHost: t:8080\nOURS\n\
+                Transfer-Encoding: chunked\nConnection: close\n"),
+        );
+        check("GET / HTTP/1.0\n", Ok("GET / HTTP/1.1\nHost: 127.0.0.1:8080\nOURS\n"));
+        check(
+            "GET / HTTP/1.1\nHost: t\nConnection: keep-alive, Upgrade\nUpgrade: WebSocket\n",
+            Ok("GET / HTTP/1.1\nHost: t:8080\nOURS\nConnection: Upgrade\nUpgrade: websocket\n"),
+        );
+        for not in
+            ["Upgrade: websocket", "Connection: upgrade", "Connection: upgrade\nUpgrade: h2c"]
+        {
+            check(
+                &format!("GET / HTTP/1.1\nHost: t\n{not}\n"),
+                Ok("GET / HTTP/1.1\nHost: t:8080\nOURS\n"),
+            );
+        }
+    }
+
+    #[test]
+    fn targets_get_the_origin_form() {
+        let get = |target: &str, expected: &str| {
+            let expected = format!("GET {expected} HTTP/1.1\nHost: t:8080\nOURS\n");
+            check(&format!("GET {target} HTTP/1.1\nHost: t\n"), Ok(&expected));
+        };
+        get("http://t/x?y", "/x?y");
+        get("HTTP://t?y", "/?y");
+        get("http://t", "/");
+        get("/x#y", "/x");
+        get("/\u{e4}?\u{e4}", "/%C3%A4?%C3%A4");
+        get("/x\"<y>", "/x\"<y>");
+        for target in ["x", "t:80", "ftp://t/", "http:///x", "http://u@t/", "http://s/"] {
+            check(&format!("GET {target} HTTP/1.1\nHost: t\n"), Err(Cause::Malformed));
+        }
+        check("OPTIONS * HTTP/1.1\nHost: t\n", Ok("OPTIONS * HTTP/1.1\nHost: t:8080\nOURS\n"));
+    }
+
+    #[test]
+    fn authorities_are_read_in_one_way() {
+        for host in ["u@t", "t/x", "t t", "t?", "t#", "a, b", "t\\x", "\u{e4}"] {
+            check(&format!("GET / HTTP/1.1\nHost: {host}\n"), Err(Cause::Malformed));
+        }
+        check("GET / HTTP/1.1\nHost:\n", Ok("GET / HTTP/1.1\nHost: 127.0.0.1:8080\nOURS\n"));
+        check("GET / HTTP/1.1\nHost: [::1]\n", Ok("GET / HTTP/1.1\nHost: [::1]:8080\nOURS\n"));
+    }
+
+    #[test]
+    fn what_is_no_field_is_refused() {
+        for field in ["A: b\rc", "A: b\0", "A b: c", "A: b\x7f", "(A): b", "A: b\r"] {
+            check(&format!("GET / HTTP/1.1\nHost: t\n{field}\n"), Err(Cause::Malformed));
+        }
+        for line in ["GET  / HTTP/1.1", "GET /\t HTTP/1.1", "G(T / HTTP/1.1", "GET /\0 HTTP/1.1"] {
+            check(&format!("{line}\nHost: t\n"), Err(Cause::Malformed));
+        }
+        let many = "A: b\n".repeat(MOST);
+        check(&format!("GET / HTTP/1.1\nHost: t\n{many}"), Err(Cause::Malformed));
+    }
+
+    #[test]
+    fn too_many_addresses_are_refused_but_understood() {
+        let addresses = vec!["1.2.3.4"; 31].join(",");
+        let text = format!("GET / HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: {addresses}\r\n\r\n");
+        let (request, _) = read(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(request.refused, Some(Cause::ForwardedFor));
+        assert_eq!(request.facts(text.as_bytes()).host, "t");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..120),
+            line in "(GET|PUT|x) (/|\\*|http://t|[!-~]{0,9}) HTTP/1.[01]\r\n",
+            end in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let _ = read(&bytes);
+            let whole = [line.as_bytes(), b"Host: t\r\n", &bytes, b"\r\n\r\n", &end].concat();
+            if let Some(Ok((_, written))) = read(&whole) {
+                // One head and no more, whatever it held.
+                prop_assert_eq!(written.find("\r\n\r\n"), Some(written.len() - 4));
+            }
+        }
+    }
+}

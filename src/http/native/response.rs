@@ -242,3 +242,126 @@ pub(super) fn write_own(own: &FixedResponse, is_head: bool, keep_alive: bool, ou
         out.extend_from_slice(own.body.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ASKED: Asked =
+        Asked { is_http_1_0: false, is_head: false, upgrades: false, keep_alive: true };
+
+    /// Lines end with LF alone here. Expected: the head that goes on, and whether the target's
+    /// connection may be used again.
+    fn check(asked: Asked, sent: &str, expected: Result<(&str, bool), Cause>) {
+        let sent = sent.replace('\n', "\r\n") + "\r\n";
+        let mut out = Vec::new();
+        assert!(is_whole(sent.as_bytes(), &mut 0), "{sent}");
+        let got = translate(sent.as_bytes(), asked, &mut out);
+        let got = got.map(|response| {
+            assert_eq!(response.length, sent.len());
+            (String::from_utf8(out).unwrap().replace("\r\n", "\n"), response.reusable)
+        });
+        let expected = expected.map(|(text, reusable)| (text.to_owned(), reusable));
+        assert_eq!(got, expected, "{sent}");
+    }
+
+    const KEPT: &str = "Connection: keep-alive\n\n";
+
+    #[test]
+    fn heads_are_written_anew() {
+        let sent = "HTTP/1.1 200 Fine\nA:  b \nKeep-Alive: 5\nConnection: X-A\nx-a: 1\n\
+                    Content-Length: 2\n";
+        let expected = format!("HTTP/1.1 200 Fine\nA: b\nContent-Length: 2\n{KEPT}");
+        check(ASKED, sent, Ok((&expected, true)));
+        let expected = "HTTP/1.1 200 Fine\nA: b\nContent-Length: 2\nConnection: close\n\n";
+        check(Asked { keep_alive: false, ..ASKED }, sent, Ok((expected, true)));
+        let old = "HTTP/1.0 200 OK\nContent-Length: 2\n";
+        let expected = format!("HTTP/1.1 200 OK\nContent-Length: 2\n{KEPT}");
+        check(ASKED, old, Ok((&expected, false)));
+        check(ASKED, &(old.to_owned() + "Connection: Keep-Alive\n"), Ok((&expected, true)));
+    }
+
+    #[test]
+    fn a_body_is_framed_in_one_way() {
+        let chunked = "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n";
+        let expected = format!("{chunked}{KEPT}");
+        check(ASKED, chunked, Ok((&expected, true)));
+        check(ASKED, &format!("{chunked}Content-Length: 5\n"), Ok((&expected, false)));
+        check(ASKED, "HTTP/1.1 200 OK\n", Ok((&expected, false)));
+        let old = Asked { is_http_1_0: true, ..ASKED };
+        check(old, chunked, Ok(("HTTP/1.1 200 OK\nConnection: close\n\n", true)));
+        for bad in [
+            "Content-Length: 1\nContent-Length: 2\n",
+            "Content-Length: -1\n",
+            "Content-Length: \n",
+            "Transfer-Encoding: gzip, chunked\n",
+            "Transfer-Encoding: chunked\nTransfer-Encoding: chunked\n",
+            "A : b\n",
+            "A: b\n folded\n",
+        ] {
+            check(ASKED, &format!("HTTP/1.1 200 OK\n{bad}"), Err(Cause::BadResponse));
+        }
+    }
+
+    #[test]
+    fn some_responses_have_no_body() {
+        let head = Asked { is_head: true, ..ASKED };
+        let sent = "HTTP/1.1 200 OK\nContent-Length: 5\n";
+        check(head, sent, Ok((&format!("{sent}{KEPT}"), true)));
+        let sent = "HTTP/1.1 304 Not Modified\nContent-Length: 5\n";
+        check(ASKED, sent, Ok((&format!("{sent}{KEPT}"), true)));
+        let sent = "HTTP/1.1 204 No Content\n";
+        check(ASKED, &format!("{sent}Content-Length: 0\n"), Ok((&format!("{sent}{KEPT}"), true)));
+    }
+
+    #[test]
+    fn interim_responses_pass_where_they_are_known() {
+        let hints = "HTTP/1.1 103 Early Hints\nLink: a\n";
+        check(ASKED, hints, Ok((&format!("{hints}\n"), true)));
+        check(Asked { is_http_1_0: true, ..ASKED }, hints, Ok(("", true)));
+        check(ASKED, "HTTP/1.1 100 Continue\n", Ok(("", true)));
+        let switch = "HTTP/1.1 101 Switching Protocols\nConnection: Upgrade\nUpgrade: websocket\n";
+        check(ASKED, switch, Err(Cause::BadResponse));
+        let asked = Asked { upgrades: true, ..ASKED };
+        check(asked, switch, Ok((&format!("{switch}\n"), false)));
+        check(ASKED, "HTTP/1.1 099 Low\n", Err(Cause::BadResponse));
+    }
+
+    #[test]
+    fn long_heads_are_refused() {
+        let sent = |count: usize| format!("HTTP/1.1 200 OK\n{}", "A: b\n".repeat(count));
+        let expected = format!("{}Transfer-Encoding: chunked\n{KEPT}", sent(MOST));
+        check(ASKED, &sent(MOST), Ok((&expected, false)));
+        check(ASKED, &sent(MOST + 1), Err(Cause::ResponseHeaders));
+        let long = format!("HTTP/1.1 200 OK\nA: {}\n", "b".repeat(RESPONSE_HEADERS));
+        check(ASKED, &long, Err(Cause::ResponseHeaders));
+    }
+
+    proptest! {
+        #[test]
+        fn the_end_of_a_head_is_found_however_it_is_cut(
+            text in "(a|\r|\n|\r\n){0,20}",
+            step in 1usize..9,
+        ) {
+            let whole = is_whole(text.as_bytes(), &mut 0);
+            let mut searched = 0;
+            let mut ends = (0..=text.len()).step_by(step).chain([text.len()]);
+            let cut = ends.any(|end| is_whole(&text.as_bytes()[..end], &mut searched));
+            prop_assert_eq!(cut, whole);
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let whole = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
+            for bytes in [&bytes, &whole] {
+                let mut out = Vec::new();
+                if translate(bytes, ASKED, &mut out).is_ok() {
+                    let end = out.windows(4).position(|window| window == b"\r\n\r\n");
+                    prop_assert_eq!(end, Some(out.len() - 4));
+                }
+            }
+        }
+    }
+}

@@ -20,5 +20,6 @@ macro_rules! on_both_carriers {
 }
 
 mod endings;
+mod native;
 mod passing;
 mod world;

@@ -335,6 +335,20 @@ impl Target {
     }
 }
 
+/// A target played by the test itself, and its place in group `a` of a new world.
+pub(super) async fn by_hand(plan: Plan) -> (World, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::new(plan, &[]).await;
+    world.register("a", listener.local_addr().unwrap()).await;
+    (world, listener)
+}
+
+/// The next connection to a target played by the test.
+pub(super) async fn accept(listener: &TcpListener) -> Client {
+    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+    Client::new(accepted.expect("nobody came").unwrap().0)
+}
+
 /// An address where nobody listens.
 pub(super) async fn nobody() -> std::net::SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
@@ -368,7 +382,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: BytesMut::new() }
     }
@@ -384,6 +398,11 @@ impl Client {
 
     pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Closes this half.
+    pub(super) async fn shut(&mut self) {
+        let _ = self.stream.shutdown().await;
     }
 
     /// Whether these bytes come before the end.
