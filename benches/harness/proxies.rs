@@ -92,8 +92,11 @@ fn targets(network: Network, port: u16) -> [SocketAddr; 2] {
 /// Starts the three; one that is missing or does not come up is named and left out.
 pub(crate) fn proxies(kind: Kind, site: &Site, options: &Options) -> Vec<Contestant> {
     type Start = fn(Kind, &Site, &Options, SocketAddr) -> anyhow::Result<Running>;
-    let all: [(&str, u8, Start); 3] =
-        [("roadstead", 1, start_roadstead), ("haproxy", 2, haproxy), ("nginx", 3, nginx)];
+    let mut all: Vec<(&str, u8, Start)> =
+        vec![("roadstead", 1, start_native), ("haproxy", 2, haproxy), ("nginx", 3, nginx)];
+    if kind == Kind::Http {
+        all.insert(1, ("roadstead, pingora", 4, start_pingora));
+    }
     let mut contestants = Vec::new();
     for (name, host, start) in all {
         let address = site.network.address(host, PORT);
@@ -109,13 +112,33 @@ pub(crate) fn proxies(kind: Kind, site: &Site, options: &Options) -> Vec<Contest
     contestants
 }
 
-fn start_roadstead(
+fn start_native(
     kind: Kind,
     site: &Site,
     options: &Options,
     address: SocketAddr,
 ) -> anyhow::Result<Running> {
-    let dir = site.dir.path();
+    start_roadstead(kind, site, options, address, "native")
+}
+
+fn start_pingora(
+    kind: Kind,
+    site: &Site,
+    options: &Options,
+    address: SocketAddr,
+) -> anyhow::Result<Running> {
+    start_roadstead(kind, site, options, address, "pingora")
+}
+
+fn start_roadstead(
+    kind: Kind,
+    site: &Site,
+    options: &Options,
+    address: SocketAddr,
+    carrier: &'static str,
+) -> anyhow::Result<Running> {
+    let dir = &site.dir.path().join(carrier);
+    fs::create_dir_all(dir)?;
     let (ip, port) = (address.ip(), address.port());
     let metrics = SocketAddr::new(ip, 9180);
     let mut text = format!("data_dir = {:?}\nthreads = 1\n", dir.join("roadstead"));
@@ -126,16 +149,16 @@ fn start_roadstead(
         "log.level = \"warn\"\ndns.addresses = []\nmetrics.address = \"{metrics}\"\n\
         limits.max_connections = {CONNECTIONS}\n"
     );
-    let (sort, protocol) = match kind {
-        Kind::Http => ("application", "HTTP"),
-        Kind::Tcp => ("network", "TCP"),
+    let (sort, protocol, carrier) = match kind {
+        Kind::Http => ("application", "HTTP", format!("carrier = \"{carrier}\"\n")),
+        Kind::Tcp => ("network", "TCP", String::new()),
     };
     text +=
         &format!("[[load_balancer]]\nname = \"bench\"\ntype = \"{sort}\"\naddress = \"{ip}\"\n");
     let group = |name: &str, port: u16, targets: [SocketAddr; 2]| {
         let [first, second] = targets;
         format!(
-            "[[load_balancer.listener]]\nport = {port}\ntarget_group = \"{name}\"\n\
+            "[[load_balancer.listener]]\nport = {port}\n{carrier}target_group = \"{name}\"\n\
             [[target_group]]\nname = \"{name}\"\nprotocol = \"{protocol}\"\n\
             targets = [\"{first}\", \"{second}\"]\n"
         )
