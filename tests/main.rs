@@ -7,6 +7,8 @@ mod support;
 mod api;
 /// Configurations, good and bad.
 mod config;
+/// What is covered of the AWS APIs.
+mod coverage;
 /// The journeys on a real Docker Engine.
 mod docker;
 /// No request reaches a target whose drain has ended.

@@ -31,3 +31,4 @@ mod wire;
 
 pub use call::{Api, Meters};
 pub use entry::{Auth, serve};
+pub use services::{Coverage, coverage};

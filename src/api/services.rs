@@ -121,6 +121,37 @@ static SERVICES: LazyLock<Services> = LazyLock::new(|| {
     Services(MODELS.iter().filter_map(load).collect())
 });
 
+/// What is covered of one service, for the README.
+#[derive(Debug)]
+pub struct Coverage {
+    pub name: &'static str,
+    /// The file with the match from operation to function, under `src/api`.
+    pub source: &'static str,
+    /// Of its model.
+    pub operations: Vec<String>,
+    /// Members that are taken and not acted upon, and what becomes of them.
+    pub accepted: Vec<(&'static str, &'static str)>,
+}
+
+/// Every service's coverage.
+#[must_use]
+pub fn coverage() -> Vec<Coverage> {
+    let of = |service: &Service| {
+        let (name, source) = match service.name {
+            Name::Ecs => ("ECS", "ecs/mod.rs"),
+            Name::Elb => ("Elastic Load Balancing v2", "elb/mod.rs"),
+            Name::CloudMap => ("Cloud Map", "cloudmap/mod.rs"),
+            Name::Route53 => ("Route 53", "route53/mod.rs"),
+            Name::AutoScaling => ("Application Auto Scaling", "autoscaling/mod.rs"),
+            Name::Sts => ("STS", "sts.rs"),
+        };
+        let operations = service.model.operations().map(|operation| operation.name.clone());
+        let accepted = service.accepted().iter().map(|accepted| (accepted.member, accepted.why));
+        Coverage { name, source, operations: operations.collect(), accepted: accepted.collect() }
+    };
+    Services::get().0.iter().map(of).collect()
+}
+
 /// How the request is written, and its answer will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
