@@ -33,3 +33,10 @@ async fn callers_without_a_good_signature_are_refused_alike() {
     }
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_are_kept_for_those_who_ask_for_them() {
+    let running = World::new().open_api().start().await;
+    client(&running, "ec2.py", &[]).await;
+    running.stop().await;
+}

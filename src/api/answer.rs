@@ -118,7 +118,7 @@ pub(super) fn refusal(
         Error::Internal(message) => ("InternalFailure", message),
     };
     let known = service.and_then(|service| service.model.error(code));
-    let (code, status) = known.unwrap_or((code, common_status(code)));
+    let (code, status) = known.unwrap_or_else(|| (code, common_status(code)));
     let sender = if status < 500 { "Sender" } else { "Receiver" };
     let text = match wire {
         Wire::Json(_) => {

@@ -194,7 +194,13 @@ mod tests {
 
     fn check(value: Value, expected: Result<&str, &str>) {
         let input = Input { operation: "Make", value: value.clone(), accepted: ACCEPTED };
-        let read = input.read::<Make>().map(|make| make.name).map_err(|error| error.to_string());
+        let read = input
+            .read::<Make>()
+            .map(|make| {
+                drop(make.inner);
+                make.name
+            })
+            .map_err(|error| error.to_string());
         assert_eq!(read.as_deref().map_err(String::as_str), expected, "{value}");
     }
 

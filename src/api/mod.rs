@@ -14,6 +14,7 @@ mod autoscaling;
 mod call;
 mod cloudmap;
 pub mod definition;
+mod ec2;
 mod ecs;
 mod elb;
 mod entry;

@@ -8,15 +8,16 @@ use std::sync::LazyLock;
 use super::call::{Accepted, Call, Input, Outcome};
 use super::wire::query::{pairs, plain};
 use super::wire::schema::{Model, Operation, Protocol};
-use super::{autoscaling, cloudmap, ecs, elb, route53, sts};
+use super::{autoscaling, cloudmap, ec2, ecs, elb, route53, sts};
 
 /// Names of the services, and their models.
-pub(crate) const MODELS: [(Name, &str); 6] = [
+pub(crate) const MODELS: [(Name, &str); 7] = [
     (Name::Ecs, include_str!("models/ecs.json")),
     (Name::Elb, include_str!("models/elbv2.json")),
     (Name::CloudMap, include_str!("models/servicediscovery.json")),
     (Name::Route53, include_str!("models/route53.json")),
     (Name::AutoScaling, include_str!("models/application-autoscaling.json")),
+    (Name::Ec2, include_str!("models/ec2.json")),
     (Name::Sts, include_str!("models/sts.json")),
 ];
 
@@ -27,6 +28,7 @@ pub(crate) enum Name {
     CloudMap,
     Route53,
     AutoScaling,
+    Ec2,
     Sts,
 }
 
@@ -45,6 +47,7 @@ impl Name {
             Self::CloudMap => "servicediscovery",
             Self::Route53 => "route53",
             Self::AutoScaling => "application-autoscaling",
+            Self::Ec2 => "ec2",
             Self::Sts => "sts",
         }
     }
@@ -55,6 +58,7 @@ impl Name {
             Self::Ecs => "InvalidParameterException",
             Self::CloudMap | Self::Route53 => "InvalidInput",
             Self::AutoScaling => "ValidationException",
+            Self::Ec2 => "InvalidParameterValue",
             Self::Elb | Self::Sts => "ValidationError",
         }
     }
@@ -64,6 +68,7 @@ impl Name {
         match self {
             Self::Ecs => "UnsupportedFeatureException",
             Self::Elb => "OperationNotPermitted",
+            Self::Ec2 => "UnsupportedOperation",
             _ => self.invalid(),
         }
     }
@@ -89,6 +94,7 @@ impl Service {
             Name::CloudMap => cloudmap::call(call, input).await,
             Name::Route53 => route53::call(call, input).await,
             Name::AutoScaling => autoscaling::call(call, input).await,
+            Name::Ec2 => ec2::call(call, input).await,
             Name::Sts => sts::call(call, input),
         }
     }
@@ -101,6 +107,7 @@ impl Service {
             Name::CloudMap => cloudmap::ACCEPTED,
             Name::Route53 => route53::ACCEPTED,
             Name::AutoScaling => autoscaling::ACCEPTED,
+            Name::Ec2 => ec2::ACCEPTED,
             Name::Sts => &[],
         }
     }
@@ -143,6 +150,7 @@ pub fn coverage() -> Vec<Coverage> {
             Name::CloudMap => ("Cloud Map", "cloudmap/mod.rs"),
             Name::Route53 => ("Route 53", "route53/mod.rs"),
             Name::AutoScaling => ("Application Auto Scaling", "autoscaling/mod.rs"),
+            Name::Ec2 => ("EC2, as bookkeeping", "ec2/mod.rs"),
             Name::Sts => ("STS", "sts.rs"),
         };
         let operations = service.model.operations().map(|operation| operation.name.clone());

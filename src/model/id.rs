@@ -71,6 +71,8 @@ names! {
     InstanceId;
     /// `ecs-svc/<19 digits>`.
     DeploymentId;
+    /// `vpc-`, `subnet-` or `sg-` and 17 hexadecimal digits.
+    Ec2Id;
     /// A whole ARN as the key of what any resource may have.
     ResourceArn;
 }

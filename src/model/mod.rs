@@ -7,6 +7,7 @@
 pub mod arn;
 pub mod container_definition;
 pub mod discovery;
+pub mod ec2;
 pub mod id;
 pub mod load_balancer;
 pub mod network;
@@ -20,6 +21,7 @@ pub mod task_definition;
 pub use arn::{Account, Arn};
 pub use container_definition::*;
 pub use discovery::*;
+pub use ec2::*;
 pub use id::*;
 pub use load_balancer::*;
 pub use network::*;

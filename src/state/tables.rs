@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryService, Family,
-    FamilyRecord, Generation, InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName,
-    Namespace, NamespaceName, Progress, RegistrationId, ResourceArn, Service, ServiceKey, Tags,
-    Target, TargetGroup, TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryService, Ec2Id,
+    Ec2Resource, Family, FamilyRecord, Generation, InstanceKey, Listener, ListenerKey,
+    LoadBalancer, LoadBalancerName, Namespace, NamespaceName, Progress, RegistrationId,
+    ResourceArn, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task,
+    TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -218,6 +219,8 @@ tables! {
         "discovery_instances", true, |row| row.key.clone();
     quarantine: QuarantineKey => Quarantine,
         "quarantine", true, |row| row.address;
+    ec2: Ec2Id => Ec2Resource,
+        "ec2", true, |row| row.id().clone();
     tags: ResourceArn => Tags,
         "tags", true, |row| row.resource.clone();
     applied: AppliedKey => Applied,

@@ -31,6 +31,11 @@ ONLY = {
         ListHealthChecks ListHostedZones ListHostedZonesByName ListHostedZonesByVPC ListResourceRecordSets
         ListTagsForResource ListTagsForResources TestDNSAnswer UpdateHealthCheck UpdateHostedZoneComment""",
     "sts": "GetCallerIdentity",
+    "ec2": """AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress CreateSecurityGroup CreateSubnet CreateTags
+        CreateVpc DeleteSecurityGroup DeleteSubnet DeleteTags DeleteVpc DescribeAvailabilityZones
+        DescribeNetworkInterfaces DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeTags
+        DescribeVpcAttribute DescribeVpcs ModifySubnetAttribute ModifyVpcAttribute RevokeSecurityGroupEgress
+        RevokeSecurityGroupIngress""",
 }
 KEPT = {
     "type", "members", "required", "member", "key", "value", "flattened", "locationName", "location", "enum", "min",

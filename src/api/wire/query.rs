@@ -49,7 +49,7 @@ pub(crate) fn plain(text: &str) -> String {
 #[derive(Debug, Default)]
 struct Tree {
     value: Option<String>,
-    below: BTreeMap<String, Tree>,
+    below: BTreeMap<String, Self>,
 }
 
 impl Tree {

@@ -24,7 +24,7 @@ const DEPTH: usize = 32;
 struct Element {
     name: String,
     text: String,
-    below: Vec<Element>,
+    below: Vec<Self>,
 }
 
 fn named(start: &BytesStart<'_>) -> Element {

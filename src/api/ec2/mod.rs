@@ -1,0 +1,162 @@
+//! EC2: the small part that clients of ELB and ECS read and create on their way, as bookkeeping.
+//!
+//! Nothing of it acts on traffic. There is a default VPC with a subnet in each of three zones and
+//! a default security group, without a row until one of them is changed. **Invariant:** [`call`]
+//! is the list of what is served.
+
+mod filter;
+mod permission;
+mod security_group;
+mod subnet;
+mod tag;
+mod vpc;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::call::{Accepted, Call, Input, Outcome};
+use super::error::Error;
+use super::page;
+use super::tags;
+use crate::model::{Account, Arn, Ec2Id, Ec2Resource};
+use crate::state::{State, Tx};
+
+/// Members that are taken and not acted upon.
+pub(crate) const ACCEPTED: &[Accepted] = &[
+    Accepted { member: "*.AllAvailabilityZones", why: "there are three zones, all of them shown" },
+    Accepted { member: "CreateVpc.InstanceTenancy", why: "always default" },
+];
+
+/// Items of one page when a request says nothing.
+const PAGE: usize = 1000;
+
+/// From operation to function: what is served.
+pub(crate) async fn call(call: &Call, mut input: Input) -> Outcome {
+    if let Some(members) = input.value.as_object_mut()
+        && members.remove("DryRun") == Some(Value::Bool(true))
+    {
+        let text = "Request would have succeeded, but DryRun flag is set.";
+        return Err(Error::new("DryRunOperation", text));
+    }
+    match call.name() {
+        "CreateVpc" => vpc::create(call, input).await,
+        "DescribeVpcs" => vpc::describe(call, input),
+        "DescribeVpcAttribute" => vpc::describe_attribute(call, input),
+        "ModifyVpcAttribute" => vpc::modify_attribute(call, input).await,
+        "DeleteVpc" => vpc::delete(call, input).await,
+        "CreateSubnet" => subnet::create(call, input).await,
+        "DescribeSubnets" => subnet::describe(call, input),
+        "ModifySubnetAttribute" => subnet::modify_attribute(call, input).await,
+        "DeleteSubnet" => subnet::delete(call, input).await,
+        "DescribeAvailabilityZones" => subnet::zones(call, input),
+        "CreateSecurityGroup" => security_group::create(call, input).await,
+        "DescribeSecurityGroups" => security_group::describe(call, input),
+        "DescribeSecurityGroupRules" => security_group::describe_rules(call, input),
+        "AuthorizeSecurityGroupIngress" => security_group::authorize(call, input, false).await,
+        "AuthorizeSecurityGroupEgress" => security_group::authorize(call, input, true).await,
+        "RevokeSecurityGroupIngress" => security_group::revoke(call, input, false).await,
+        "RevokeSecurityGroupEgress" => security_group::revoke(call, input, true).await,
+        "DeleteSecurityGroup" => security_group::delete(call, input).await,
+        "DescribeNetworkInterfaces" => Ok(json!({"NetworkInterfaces": []})),
+        "CreateTags" => tag::create(call, input).await,
+        "DeleteTags" => tag::delete(call, input).await,
+        "DescribeTags" => tag::describe(call, input),
+        _ => Err(call.unknown()),
+    }
+}
+
+/// The rows there are, and the defaults that have none.
+fn all(state: &State, account: &Account) -> BTreeMap<Ec2Id, Ec2Resource> {
+    let mut all = defaults(account);
+    all.extend(state.ec2.iter().map(|(id, row)| (id.clone(), (**row).clone())));
+    all
+}
+
+/// The default VPC's block, its subnets' blocks, and its group.
+fn defaults(account: &Account) -> BTreeMap<Ec2Id, Ec2Resource> {
+    let vpc = vpc::default();
+    let mut all = vec![
+        Ec2Resource::SecurityGroup(security_group::default(vpc.id.clone(), DEFAULT_GROUP.into())),
+        Ec2Resource::Vpc(vpc),
+    ];
+    all.extend(subnet::defaults(account).into_iter().map(Ec2Resource::Subnet));
+    all.into_iter().map(|resource| (resource.id().clone(), resource)).collect()
+}
+
+const DEFAULT_VPC: &str = "vpc-00000000000000001";
+const DEFAULT_GROUP: &str = "sg-00000000000000001";
+
+/// An id that was never used: 17 hexadecimal digits behind its kind.
+fn fresh(tx: &mut Tx<'_>, kind: &str) -> Ec2Id {
+    // Multiplication by an odd number is one to one.
+    let scattered = tx.next_number().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    Ec2Id::new(format!("{kind}-0{scattered:016x}"))
+}
+
+fn arn(account: &Account, id: &str) -> Arn {
+    let kind = match id.split('-').next() {
+        Some("sg") => "security-group",
+        Some("sgr") => "security-group-rule",
+        Some(kind) => kind,
+        None => "",
+    };
+    account.arn("ec2", format!("{kind}/{id}"))
+}
+
+/// `[{"Key": …, "Value": …}]`.
+fn shown_tags(state: &State, account: &Account, id: &str) -> Value {
+    let tags = tags::of(state, &arn(account, id));
+    tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
+}
+
+/// The tags that a `TagSpecifications` gives to what is being made.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct TagSpecification {
+    resource_type: Option<String>,
+    #[serde(default)]
+    tags: Vec<tags::Tag>,
+}
+
+/// Tags a new resource of this kind.
+fn tag_new(
+    tx: &mut Tx<'_>,
+    arn: &Arn,
+    kind: &str,
+    specifications: Vec<TagSpecification>,
+) -> Result<(), Error> {
+    for specification in specifications {
+        let named = specification.resource_type.as_deref().unwrap_or(kind);
+        if named != kind {
+            let text = format!("the tag specification's resource type {named} is not {kind}");
+            return Err(Error::invalid(text));
+        }
+        tags::add(tx, arn, specification.tags).map_err(tag_error)?;
+    }
+    Ok(())
+}
+
+fn tag_error(error: tags::TagError) -> Error {
+    match error {
+        tags::TagError::TooMany => Error::new("TagLimitExceeded", error.to_string()),
+        _ => Error::invalid(error.to_string()),
+    }
+}
+
+/// A page of what is shown, under `member`.
+fn paged(
+    member: &str,
+    items: Vec<(String, Value)>,
+    token: Option<&str>,
+    most: Option<usize>,
+) -> Outcome {
+    let (items, next) = page::page(items, |(id, _)| id.clone(), token, most.unwrap_or(PAGE))
+        .map_err(|_| Error::new("InvalidNextToken", "The token is invalid."))?;
+    let items: Vec<_> = items.into_iter().map(|(_, item)| item).collect();
+    Ok(json!({member: items, "NextToken": next}))
+}
+
+fn done() -> Value {
+    json!({})
+}

@@ -1,0 +1,125 @@
+//! Tags of EC2's resources, by their ids.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::call::{Call, Input, Outcome};
+use super::super::error::Error;
+use super::super::tags;
+use super::filter::{Filter, Subject, matches};
+use super::{all, arn, done, paged, tag_error, vpc};
+use crate::model::{Account, Ec2Id, Ec2Resource};
+use crate::state::{State, Tx};
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Create {
+    resources: Vec<String>,
+    tags: Vec<tags::Tag>,
+}
+
+/// # Errors
+/// The id names nothing that there is.
+fn exists(state: &State, account: &Account, id: &str) -> Result<(), Error> {
+    let everything = all(state, account);
+    let is_rule = |resource: &Ec2Resource| match resource {
+        Ec2Resource::SecurityGroup(group) => group.rules.iter().any(|rule| rule.id == id),
+        _ => false,
+    };
+    if everything.contains_key(&Ec2Id::from(id)) || everything.values().any(is_rule) {
+        return Ok(());
+    }
+    if id.starts_with("vpc-") {
+        return vpc::find(state, account, id).map(drop);
+    }
+    Err(Error::new("InvalidID", format!("The ID '{id}' is not valid")))
+}
+
+pub(super) async fn create(call: &Call, input: Input) -> Outcome {
+    let asked: Create = input.read()?;
+    let account = call.account().clone();
+    let change = move |tx: &mut Tx<'_>| {
+        for id in &asked.resources {
+            exists(tx.state(), &account, id)?;
+            tags::add(tx, &arn(&account, id), asked.tags.clone()).map_err(tag_error)?;
+        }
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(change).await?;
+    Ok(done())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Delete {
+    resources: Vec<String>,
+    tags: Option<Vec<Gone>>,
+}
+
+/// Without a value: whatever it is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Gone {
+    key: String,
+    value: Option<String>,
+}
+
+pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
+    let asked: Delete = input.read()?;
+    let account = call.account().clone();
+    let change = move |tx: &mut Tx<'_>| {
+        for id in &asked.resources {
+            exists(tx.state(), &account, id)?;
+            let arn = arn(&account, id);
+            let Some(gone) = &asked.tags else {
+                tags::forget(tx, &arn);
+                continue;
+            };
+            let own = tags::of(tx.state(), &arn);
+            let is =
+                |gone: &&Gone| gone.value.is_none() || own.get(&gone.key) == gone.value.as_ref();
+            let keys: Vec<_> = gone.iter().filter(is).map(|gone| gone.key.clone()).collect();
+            tags::remove(tx, &arn, &keys);
+        }
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(change).await?;
+    Ok(done())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Describe {
+    #[serde(default)]
+    filters: Vec<Filter>,
+    next_token: Option<String>,
+    max_results: Option<usize>,
+}
+
+pub(super) fn describe(call: &Call, input: Input) -> Outcome {
+    let asked: Describe = input.read()?;
+    let state = call.state();
+    let none = std::collections::BTreeMap::new();
+    let mut found = Vec::new();
+    for (id, resource) in all(&state, call.account()) {
+        let kind = match resource {
+            Ec2Resource::Vpc(_) => "vpc",
+            Ec2Resource::Subnet(_) => "subnet",
+            Ec2Resource::SecurityGroup(_) => "security-group",
+        };
+        for (key, value) in tags::of(&state, &arn(call.account(), id.as_str())) {
+            let attributes = vec![
+                ("resource-id", id.to_string()),
+                ("resource-type", kind.to_owned()),
+                ("key", key.clone()),
+                ("value", value.clone()),
+            ];
+            if matches(&asked.filters, &Subject { attributes, tags: &none })? {
+                let shown =
+                    json!({"ResourceId": id, "ResourceType": kind, "Key": key, "Value": value});
+                found.push((format!("{id} {key}"), shown));
+            }
+        }
+    }
+    paged("Tags", found, asked.next_token.as_deref(), asked.max_results)
+}

@@ -1,0 +1,231 @@
+//! VPCs.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::call::{Call, Input, Outcome};
+use super::super::error::Error;
+use super::super::tags;
+use super::filter::{Filter, Subject, matches};
+use super::{DEFAULT_VPC, TagSpecification, all, arn, done, fresh, paged, security_group};
+use super::{shown_tags, tag_new};
+use crate::model::{Ec2Id, Ec2Resource, Pool, Vpc};
+use crate::state::{Key, State};
+
+/// The default VPC, with AWS's block.
+pub(super) fn default() -> Vpc {
+    Vpc {
+        id: DEFAULT_VPC.into(),
+        cidr: "172.31.0.0/16".to_owned(),
+        dns_support: true,
+        dns_hostnames: true,
+        is_default: true,
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Create {
+    cidr_block: Option<String>,
+    #[serde(default)]
+    tag_specifications: Vec<TagSpecification>,
+}
+
+pub(super) async fn create(call: &Call, input: Input) -> Outcome {
+    let asked: Create = input.read()?;
+    let missing =
+        || Error::new("MissingParameter", "The request must contain the parameter cidrBlock");
+    let cidr = asked.cidr_block.ok_or_else(missing)?;
+    let prefix = block(&cidr).map(|(_, prefix)| prefix);
+    if !prefix.is_some_and(|prefix| (16..=28).contains(&prefix)) {
+        return Err(Error::new("InvalidVpc.Range", format!("The CIDR '{cidr}' is invalid.")));
+    }
+    let account = call.account().clone();
+    let change = move |tx: &mut crate::state::Tx<'_>| {
+        let (id, group) = (fresh(tx, "vpc"), fresh(tx, "sg"));
+        let vpc = Vpc { id, cidr, dns_support: true, dns_hostnames: false, is_default: false };
+        tx.put(Ec2Resource::SecurityGroup(security_group::default(vpc.id.clone(), group)));
+        tag_new(tx, &arn(&account, vpc.id.as_str()), "vpc", asked.tag_specifications)?;
+        tx.put(Ec2Resource::Vpc(vpc.clone()));
+        Ok::<_, Error>(vpc)
+    };
+    let vpc = call.api.store.update(change).await?.value;
+    Ok(json!({"Vpc": shown(call, &call.state(), &vpc)}))
+}
+
+/// An IPv4 block as its address and prefix.
+pub(super) fn block(cidr: &str) -> Option<(u32, u8)> {
+    let (address, prefix) = cidr.split_once('/')?;
+    let address: std::net::Ipv4Addr = address.parse().ok()?;
+    // The grammar of a pool is that of a block: the address is the network's.
+    cidr.parse::<Pool>().ok()?;
+    Some((address.to_bits(), prefix.parse().ok()?))
+}
+
+fn shown(call: &Call, state: &State, vpc: &Vpc) -> Value {
+    let associated = json!({
+        "AssociationId": vpc.id.as_str().replacen("vpc-", "vpc-cidr-assoc-", 1),
+        "CidrBlock": vpc.cidr,
+        "CidrBlockState": {"State": "associated"},
+    });
+    json!({
+        "VpcId": vpc.id,
+        "State": "available",
+        "CidrBlock": vpc.cidr,
+        "CidrBlockAssociationSet": [associated],
+        "Ipv6CidrBlockAssociationSet": [],
+        "DhcpOptionsId": "default",
+        "InstanceTenancy": "default",
+        "IsDefault": vpc.is_default,
+        "OwnerId": call.account().id,
+        "Tags": shown_tags(state, call.account(), vpc.id.as_str()),
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Describe {
+    #[serde(default)]
+    vpc_ids: Vec<String>,
+    #[serde(default)]
+    filters: Vec<Filter>,
+    next_token: Option<String>,
+    max_results: Option<usize>,
+}
+
+pub(super) fn describe(call: &Call, input: Input) -> Outcome {
+    let asked: Describe = input.read()?;
+    let state = call.state();
+    let vpcs = vpcs(call, &state);
+    for id in &asked.vpc_ids {
+        if vpcs.iter().all(|vpc| vpc.id.as_str() != id) {
+            return Err(missing(id));
+        }
+    }
+    let mut shown_vpcs = Vec::new();
+    for vpc in vpcs {
+        let subject = Subject {
+            attributes: vec![
+                ("vpc-id", vpc.id.to_string()),
+                ("cidr", vpc.cidr.clone()),
+                ("cidr-block-association.cidr-block", vpc.cidr.clone()),
+                ("is-default", vpc.is_default.to_string()),
+                ("isDefault", vpc.is_default.to_string()),
+                ("owner-id", call.account().id.clone()),
+                ("state", "available".to_owned()),
+                ("dhcp-options-id", "default".to_owned()),
+            ],
+            tags: tags::of(&state, &arn(call.account(), vpc.id.as_str())),
+        };
+        let named =
+            asked.vpc_ids.is_empty() || asked.vpc_ids.iter().any(|id| *id == *vpc.id.as_str());
+        if matches(&asked.filters, &subject)? && named {
+            shown_vpcs.push((vpc.id.to_string(), shown(call, &state, &vpc)));
+        }
+    }
+    paged("Vpcs", shown_vpcs, asked.next_token.as_deref(), asked.max_results)
+}
+
+fn vpcs(call: &Call, state: &State) -> Vec<Vpc> {
+    let vpc = |resource| match resource {
+        Ec2Resource::Vpc(vpc) => Some(vpc),
+        _ => None,
+    };
+    all(state, call.account()).into_values().filter_map(vpc).collect()
+}
+
+/// # Errors
+/// `InvalidVpcID.NotFound`.
+pub(super) fn find(state: &State, account: &crate::model::Account, id: &str) -> Result<Vpc, Error> {
+    match all(state, account).remove(&Ec2Id::from(id)) {
+        Some(Ec2Resource::Vpc(vpc)) => Ok(vpc),
+        _ => Err(missing(id)),
+    }
+}
+
+fn missing(id: &str) -> Error {
+    Error::new("InvalidVpcID.NotFound", format!("The vpc ID '{id}' does not exist"))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DescribeAttribute {
+    vpc_id: String,
+    attribute: String,
+}
+
+pub(super) fn describe_attribute(call: &Call, input: Input) -> Outcome {
+    let asked: DescribeAttribute = input.read()?;
+    let vpc = find(&call.state(), call.account(), &asked.vpc_id)?;
+    let (member, value) = match asked.attribute.as_str() {
+        "enableDnsSupport" => ("EnableDnsSupport", vpc.dns_support),
+        "enableDnsHostnames" => ("EnableDnsHostnames", vpc.dns_hostnames),
+        _ => ("EnableNetworkAddressUsageMetrics", false),
+    };
+    Ok(json!({"VpcId": vpc.id, member: {"Value": value}}))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ModifyAttribute {
+    vpc_id: String,
+    enable_dns_support: Option<Flag>,
+    enable_dns_hostnames: Option<Flag>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Flag {
+    pub(super) value: Option<bool>,
+}
+
+pub(super) async fn modify_attribute(call: &Call, input: Input) -> Outcome {
+    let asked: ModifyAttribute = input.read()?;
+    let account = call.account().clone();
+    let change = move |tx: &mut crate::state::Tx<'_>| {
+        let mut vpc = find(tx.state(), &account, &asked.vpc_id)?;
+        let flag = |flag: Option<Flag>, now| flag.and_then(|flag| flag.value).unwrap_or(now);
+        vpc.dns_support = flag(asked.enable_dns_support, vpc.dns_support);
+        vpc.dns_hostnames = flag(asked.enable_dns_hostnames, vpc.dns_hostnames);
+        tx.put(Ec2Resource::Vpc(vpc));
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(change).await?;
+    Ok(done())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Delete {
+    vpc_id: String,
+}
+
+pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
+    let asked: Delete = input.read()?;
+    let account = call.account().clone();
+    let change = move |tx: &mut crate::state::Tx<'_>| {
+        let vpc = find(tx.state(), &account, &asked.vpc_id)?;
+        let id = &vpc.id;
+        let depends = |resource: &Ec2Resource| match resource {
+            Ec2Resource::Subnet(subnet) => subnet.vpc == *id,
+            Ec2Resource::SecurityGroup(group) => group.vpc == *id && group.name != "default",
+            Ec2Resource::Vpc(_) => false,
+        };
+        let everything = all(tx.state(), &account);
+        if vpc.is_default || everything.values().any(depends) {
+            let text = format!("The vpc '{id}' has dependencies and cannot be deleted.");
+            return Err(Error::new("DependencyViolation", text));
+        }
+        for resource in everything.values() {
+            if matches!(resource, Ec2Resource::SecurityGroup(group) if group.vpc == *id) {
+                tags::forget(tx, &arn(&account, resource.id().as_str()));
+                tx.remove(Key::Ec2Resource(resource.id().clone()));
+            }
+        }
+        tags::forget(tx, &arn(&account, id.as_str()));
+        tx.remove(Key::Ec2Resource(id.clone()));
+        Ok(())
+    };
+    call.api.store.update(change).await?;
+    Ok(done())
+}
