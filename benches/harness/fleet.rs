@@ -113,11 +113,11 @@ impl Fleet {
         };
         let id = Self::task(number).as_str().into();
         DiscoveryInstance {
-            key: InstanceKey { service: key, id },
-            address: Self::address(number),
+            address: Some(Self::address(number)),
             port: Some(8080),
             task: Some(Self::task(number)),
             registration: Registration::Active,
+            ..DiscoveryInstance::new(InstanceKey { service: key, id })
         }
     }
 
@@ -163,11 +163,11 @@ impl Fleet {
 
     fn put_namespace(&self, tx: &mut Tx<'_>) {
         let owner = Owner::Api;
-        tx.put(Namespace { name: NAMESPACE.into(), negative_ttl: RECORD_TTL, owner });
+        tx.put(Namespace::new(NAMESPACE.into(), RECORD_TTL, owner));
         for group in 0..=self.group(self.targets) {
             let name = self.service(group * self.per_group).as_str().into();
             let key = DiscoveryKey { namespace: NAMESPACE.into(), name };
-            tx.put(DiscoveryService { key, ttl: RECORD_TTL, owner });
+            tx.put(DiscoveryService::new(key, RECORD_TTL, owner));
         }
     }
 

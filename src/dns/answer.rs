@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use hickory_server::net::runtime::Time;
 use hickory_server::proto::op::{Edns, Header, HeaderCounts, Metadata, OpCode};
-use hickory_server::proto::rr::rdata::{HINFO, NS, SOA, SRV};
+use hickory_server::proto::rr::rdata::{CNAME, HINFO, NS, SOA, SRV};
 use hickory_server::proto::rr::{self, DNSClass, Name, RData};
 use hickory_server::proto::serialize::binary::BinEncoder;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -161,10 +161,12 @@ impl Decided {
         self.metadata.recursion_available = is_ours;
         match answer {
             Answer::Elsewhere => Code::Refused,
-            Answer::Records { answers, additionals, .. } => {
+            Answer::Records { answers, additionals, denied, .. } => {
                 self.answers = answers.iter().filter_map(|r| record(r, asked)).collect();
                 self.additionals = additionals.iter().filter_map(|r| record(r, asked)).collect();
-                Code::NoError
+                let Some(denied) = denied else { return Code::NoError };
+                self.authorities = denial(denied.zone);
+                if denied.exists { Code::NoError } else { Code::NxDomain }
             }
             Answer::NoData(zone) => {
                 self.authorities = negative(zone, asked);
@@ -205,6 +207,7 @@ impl Decided {
             RData::SOA(soa) => soa.mname.len() + soa.rname.len() + 2,
             RData::SRV(srv) => srv.target.len() + 1,
             RData::NS(ns) => ns.0.len() + 1,
+            RData::CNAME(cname) => cname.0.len() + 1,
             _ => 0,
         };
         let records = records.map(|record| record.name.len() + 1 + FIXED + names(record));
@@ -240,6 +243,12 @@ fn negative(zone: &Zone, asked: &Name) -> Vec<rr::Record> {
     soa.into_iter().collect()
 }
 
+/// The same for the last name of a chain of CNAMEs.
+fn denial(zone: &Zone) -> Vec<rr::Record> {
+    let owner = name(&zone.apex);
+    owner.and_then(|owner| record(&zone.soa(), &owner)).into_iter().collect()
+}
+
 /// None for a name that hickory does not take, which the zones exclude.
 fn record(record: &Record<'_>, asked: &Name) -> Option<rr::Record> {
     let owner = record.owner.map_or_else(|| Some(asked.clone()), name)?;
@@ -252,6 +261,7 @@ fn record(record: &Record<'_>, asked: &Name) -> Option<rr::Record> {
             let minimum = zone.negative_ttl;
             RData::SOA(SOA::new(primary, mailbox, zone.serial, REFRESH, RETRY, EXPIRE, minimum))
         }
+        Data::Cname(target) => RData::CNAME(CNAME(name(target)?)),
         Data::Ns(target) => RData::NS(NS(name(target)?)),
         Data::Minimal => RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new())),
     };

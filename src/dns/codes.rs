@@ -22,7 +22,7 @@ pub(super) enum Code {
 /// How many codes there are.
 pub(super) const CODES: usize = 7;
 /// How many types zones tell apart.
-pub(super) const TYPES: usize = 7;
+pub(super) const TYPES: usize = 8;
 
 impl Code {
     pub(super) const fn response(self) -> ResponseCode {
@@ -61,6 +61,7 @@ pub(super) const fn record_type(asked: rr::RecordType) -> RecordType {
         rr::RecordType::SRV => RecordType::Srv,
         rr::RecordType::SOA => RecordType::Soa,
         rr::RecordType::NS => RecordType::Ns,
+        rr::RecordType::CNAME => RecordType::Cname,
         rr::RecordType::ANY => RecordType::Any,
         _ => RecordType::Other,
     }
@@ -73,6 +74,7 @@ pub(super) const fn type_label(kind: RecordType) -> &'static str {
         RecordType::Srv => "SRV",
         RecordType::Soa => "SOA",
         RecordType::Ns => "NS",
+        RecordType::Cname => "CNAME",
         RecordType::Any => "ANY",
         RecordType::Other => "other",
     }

@@ -14,7 +14,6 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
     Account, DiscoveryInstance, DiscoveryKey, DiscoveryService, InstanceKey, Namespace, Owner,
-    Registration,
 };
 use crate::routing::{Context, Publisher, Reader};
 use crate::state::{MemoryJournal, Store, StoreError, Tx};
@@ -38,20 +37,14 @@ fn key(id: &str, service: &str) -> InstanceKey {
 
 /// `count` instances of one service of `demo.internal`.
 fn put(tx: &mut Tx<'_>, service: &str, count: u8) {
-    tx.put(Namespace {
-        name: "demo.internal".into(),
-        negative_ttl: Duration::from_secs(5),
-        owner: Owner::File,
-    });
     let ttl = Duration::from_secs(5);
-    tx.put(DiscoveryService { key: key("", service).service, ttl, owner: Owner::File });
+    tx.put(Namespace::new("demo.internal".into(), ttl, Owner::File));
+    tx.put(DiscoveryService::new(key("", service).service, ttl, Owner::File));
     for n in 0..count {
         tx.put(DiscoveryInstance {
-            key: key(&format!("{n:032x}"), service),
-            address: IpAddr::from([10, 0, 0, n]),
+            address: Some(IpAddr::from([10, 0, 0, n])),
             port: Some(80),
-            task: None,
-            registration: Registration::Active,
+            ..DiscoveryInstance::new(key(&format!("{n:032x}"), service))
         });
     }
 }

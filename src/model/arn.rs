@@ -1,6 +1,7 @@
 //! Amazon Resource Names: `arn:aws:SERVICE:REGION:ACCOUNT:RESOURCE`.
 //!
-//! Formats: the ECS and Elastic Load Balancing pages of AWS's service authorization reference.
+//! Formats: the ECS, Elastic Load Balancing and Cloud Map pages of AWS's service authorization
+//! reference.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, ListenerKey, LoadBalancer, ServiceKey, TargetGroup, TaskDefinitionKey, TaskId,
+    ClusterName, DiscoveryService, ListenerKey, LoadBalancer, Namespace, ServiceKey, TargetGroup,
+    TaskDefinitionKey, TaskId,
 };
 
 /// Whose resources these are: the region and account id that every ARN of this process carries.
@@ -64,6 +66,16 @@ impl Account {
     #[must_use]
     pub fn target_group(&self, group: &TargetGroup) -> Arn {
         self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))
+    }
+
+    #[must_use]
+    pub fn namespace(&self, namespace: &Namespace) -> Arn {
+        self.arn("servicediscovery", format!("namespace/{}", namespace.id()))
+    }
+
+    #[must_use]
+    pub fn discovery_service(&self, service: &DiscoveryService) -> Arn {
+        self.arn("servicediscovery", format!("service/{}", service.id()))
     }
 }
 

@@ -75,6 +75,8 @@ names! {
     Ec2Id;
     /// A whole ARN as the key of what any resource may have.
     ResourceArn;
+    /// An operation of Cloud Map's API.
+    OperationId;
 }
 
 /// A key that the journal holds and this version cannot read.
@@ -122,8 +124,29 @@ pairs! {
     ListenerKey { load_balancer: LoadBalancerName, port: u16 } ":";
     /// A discovery service: a name inside a namespace.
     DiscoveryKey { namespace: NamespaceName, name: DiscoveryName } "/";
-    /// One instance of a discovery service; its id is the task's.
-    InstanceKey { service: DiscoveryKey, id: InstanceId } "/";
+}
+
+/// One instance of a discovery service; a task's has the task's id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceKey {
+    pub service: DiscoveryKey,
+    pub id: InstanceId,
+}
+
+/// An id may hold slashes, which its key's text has as `%2F`; no id holds a percent sign.
+impl fmt::Display for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.id.as_str().replace('/', "%2F"))
+    }
+}
+
+impl FromStr for InstanceKey {
+    type Err = BadKey;
+
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        let (service, id) = text.rsplit_once('/').ok_or_else(|| BadKey(text.to_owned()))?;
+        Ok(Self { service: service.parse()?, id: InstanceId::new(id.replace("%2F", "/")) })
+    }
 }
 
 /// One registration of a target in a target group. Never used again: an address that comes back
@@ -173,8 +196,10 @@ mod tests {
         let id = RegistrationId(0xbeef);
         assert_eq!(id.to_string().parse::<RegistrationId>().unwrap(), id);
         let service = DiscoveryKey { namespace: "demo.internal".into(), name: "web".into() };
-        let instance = InstanceKey { service, id: "0a".into() };
-        assert_eq!(instance.to_string().parse::<InstanceKey>().unwrap(), instance);
+        for id in ["0a", "rack/1"] {
+            let instance = InstanceKey { service: service.clone(), id: id.into() };
+            assert_eq!(instance.to_string().parse::<InstanceKey>().unwrap(), instance);
+        }
     }
 
     #[test]

@@ -184,7 +184,13 @@ impl Leftover {
                     tx.remove(Key::Verdict(id));
                     tx.remove(Key::Target(id));
                 }
-                Self::Instance(key) => tx.remove(Key::DiscoveryInstance(key)),
+                // It may have been registered again in the meantime.
+                Self::Instance(key) => {
+                    let row = tx.state().discovery_instances.get(&key);
+                    if row.is_some_and(|row| !row.is_active()) {
+                        tx.remove(Key::DiscoveryInstance(key));
+                    }
+                }
             }
             Ok::<_, StoreError>(())
         });

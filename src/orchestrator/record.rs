@@ -113,11 +113,10 @@ fn activate(
         let address = at(task, port).unwrap_or(address);
         let id = InstanceId::new(task.id.as_str());
         tx.put(DiscoveryInstance {
-            key: InstanceKey { service: discovery.service.clone(), id },
-            address,
+            address: Some(address),
             port,
             task: Some(task.id.clone()),
-            registration: Registration::Active,
+            ..DiscoveryInstance::new(InstanceKey { service: discovery.service.clone(), id })
         });
     }
 }

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::model::{
-    BadKey, DiscoveryInstance, RegistrationId, ServiceKey, Target, TargetGroupName, Task, TaskId,
-    Verdict, VerdictState,
+    BadKey, DiscoveryInstance, DiscoveryService, Namespace, RegistrationId, ServiceKey, Target,
+    TargetGroupName, Task, TaskId, Verdict, VerdictState,
 };
 
 pub use bell::{Bell, Closed, Listener};
@@ -103,6 +103,18 @@ impl State {
             .values()
             .map(AsRef::as_ref)
             .filter(move |instance| instance.task.as_ref() == Some(task))
+    }
+
+    /// By the id that ARNs and AWS's clients name it by: `ns-…`.
+    #[must_use]
+    pub fn namespace_by_id(&self, id: &str) -> Option<&Namespace> {
+        self.namespaces.values().map(AsRef::as_ref).find(|namespace| namespace.id() == id)
+    }
+
+    /// By the id that ARNs and AWS's clients name it by: `srv-…`.
+    #[must_use]
+    pub fn discovery_service_by_id(&self, id: &str) -> Option<&DiscoveryService> {
+        self.discovery_services.values().map(AsRef::as_ref).find(|service| service.id() == id)
     }
 
     #[must_use]

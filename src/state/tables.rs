@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryService, Ec2Id,
-    Ec2Resource, Family, FamilyRecord, Generation, InstanceKey, Listener, ListenerKey,
-    LoadBalancer, LoadBalancerName, Namespace, NamespaceName, Progress, RegistrationId,
-    ResourceArn, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task,
-    TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryOperation,
+    DiscoveryService, Ec2Id, Ec2Resource, Family, FamilyRecord, Generation, InstanceKey, Listener,
+    ListenerKey, LoadBalancer, LoadBalancerName, Namespace, NamespaceName, OperationId, Progress,
+    RegistrationId, ResourceArn, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName,
+    Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -223,6 +223,8 @@ tables! {
         "ec2", true, |row| row.id().clone();
     tags: ResourceArn => Tags,
         "tags", true, |row| row.resource.clone();
+    discovery_operations: OperationId => DiscoveryOperation,
+        "discovery_operations", true, |row| row.id.clone();
     applied: AppliedKey => Applied,
         "applied", true, |row| row.resource.clone();
 }

@@ -12,8 +12,8 @@ use super::service::{Member, Service};
 use super::{BALANCER_NEGATIVE_TTL, DnsName, Zone, ZoneContext};
 use crate::model::{
     DiscoveryInstance, DiscoveryKey, DiscoveryService, InstanceId, InstanceKey, LoadBalancer,
-    LoadBalancerName, Namespace, NamespaceName, RegistrationId, Target, TaskId, Verdict,
-    VerdictState,
+    LoadBalancerName, Namespace, NamespaceKind, NamespaceName, RegistrationId, Target, TaskId,
+    Verdict, VerdictState,
 };
 use crate::state::{State, Table, changed};
 
@@ -125,7 +125,10 @@ pub(super) fn services(
     // Whom no check looks at counts as healthy, as a record without a health check does.
     let health_of = |instance: &DiscoveryInstance| {
         let task = instance.task.as_ref();
-        task.and_then(|task| health.get(task)).copied().unwrap_or(VerdictState::Healthy)
+        match instance.healthy {
+            Some(false) => VerdictState::Unhealthy,
+            _ => task.and_then(|task| health.get(task)).copied().unwrap_or(VerdictState::Healthy),
+        }
     };
     let service = |(key, row): (&DiscoveryKey, &Arc<DiscoveryService>)| {
         let old = previous.get(key);
@@ -138,7 +141,10 @@ pub(super) fn services(
             instances_of(state, key).map(|instance| (instance, health_of(instance))).collect();
         let service = match old {
             Some(old) if old.is_of(row, &members) => Arc::clone(old),
-            _ => Arc::new(Service::compile(row, &members, old.map(AsRef::as_ref), threads)),
+            _ => {
+                let old = old.map(AsRef::as_ref);
+                Arc::new(Service::compile(row, &members, old, threads, state.generation))
+            }
         };
         (key.clone(), service)
     };
@@ -159,7 +165,8 @@ pub(super) fn zones(
             zones.entry(zone.apex.clone()).or_insert(zone);
         }
     };
-    for namespace in state.namespaces.values() {
+    let namespaces = state.namespaces.values();
+    for namespace in namespaces.filter(|row| row.kind == NamespaceKind::PrivateDns) {
         add(DnsName::parse(namespace.name.as_str()), namespace.negative_ttl);
     }
     let balancers = DnsName::parse(&format!("{}.elb.{}", context.region, context.domain));
@@ -169,6 +176,10 @@ pub(super) fn zones(
         let Some(service) = services.get(key) else { continue };
         let Some(name) = &service.name else { continue };
         let Some(apex) = DnsName::parse(key.namespace.as_str()) else { continue };
+        let http = |row: &Arc<Namespace>| row.kind == NamespaceKind::Http;
+        if state.namespaces.get(&key.namespace).is_some_and(http) {
+            continue;
+        }
         let Some(zone) = zones.get_mut(&apex) else { continue };
         zone.add_empty_above(name);
         zone.services.entry(name.clone()).or_insert_with(|| Arc::clone(service));

@@ -12,6 +12,9 @@ use super::service::{Instance, Service};
 use super::{BALANCER_TTL, DnsName, MOST_RECORDS, NS_TTL, Zone, Zones};
 use crate::clock::Timestamp;
 
+/// CNAMEs followed in one answer (ours; longer chains are loops, or as good as).
+const MOST_CNAMES: usize = 8;
+
 /// What may be asked for, as far as zones tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordType {
@@ -20,6 +23,7 @@ pub enum RecordType {
     Srv,
     Soa,
     Ns,
+    Cname,
     /// ANY.
     Any,
     /// Everything else: no name of ours has any.
@@ -36,11 +40,30 @@ pub enum Answer<'z> {
         answers: Vec<Record<'z>>,
         /// Addresses of the answers' targets.
         additionals: Vec<Record<'z>>,
+        /// Where a chain of CNAMEs ends without records of the type asked for.
+        denied: Option<Denied<'z>>,
     },
     /// The name exists, without records of this type.
     NoData(&'z Zone),
     /// NXDOMAIN.
     NoName(&'z Zone),
+}
+
+/// Why a chain of CNAMEs ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Denied<'z> {
+    /// The zone of its last name.
+    pub zone: &'z Zone,
+    /// Whether that name exists (RFC 6604: the answer's code is about the last name).
+    pub exists: bool,
+}
+
+/// What one name of a chain has.
+enum Found<'z> {
+    Records { answers: Vec<Record<'z>>, additionals: Vec<Record<'z>> },
+    Cname { record: Record<'z>, target: &'z DnsName },
+    NoData,
+    NoName,
 }
 
 #[derive(Debug)]
@@ -65,6 +88,7 @@ pub enum Data<'z> {
     /// Of this zone.
     Soa(&'z Zone),
     Ns(&'z DnsName),
+    Cname(&'z DnsName),
     /// All that ANY gets (RFC 8482 section 4.2).
     Minimal,
 }
@@ -105,12 +129,11 @@ impl<'z> Answer<'z> {
             }
         }
     }
+}
 
-    fn records(zone: &'z Zone, answers: Vec<Record<'z>>) -> Self {
-        if answers.is_empty() {
-            return Self::NoData(zone);
-        }
-        Self::Records { zone, answers, additionals: Vec::new() }
+impl<'z> Found<'z> {
+    fn records(answers: Vec<Record<'z>>) -> Self {
+        Self::Records { answers, additionals: Vec::new() }
     }
 }
 
@@ -119,9 +142,37 @@ impl Zones {
     /// nobody has.
     #[must_use]
     pub fn lookup(&self, name: &[u8], kind: RecordType, rng: &mut fastrand::Rng) -> Answer<'_> {
-        // The longest suffix wins, as among Route 53's private zones.
-        let zone = suffixes(name).find_map(|suffix| self.zones.get(suffix));
-        zone.map_or(Answer::Elsewhere, |zone| zone.lookup(name, kind, rng))
+        let Some(zone) = self.zone_of(name) else { return Answer::Elsewhere };
+        let mut chain = Vec::new();
+        let (mut at, mut owner, mut denied) = (name, None, None);
+        while let Some(here) = self.zone_of(at) {
+            match here.find(at, kind, rng) {
+                Found::Cname { record, target } if kind != RecordType::Cname => {
+                    chain.push(Record { owner, ..record });
+                    if chain.len() == MOST_CNAMES {
+                        break;
+                    }
+                    (at, owner) = (target.wire(), Some(target));
+                    continue;
+                }
+                Found::Cname { record, .. } => chain.push(Record { owner, ..record }),
+                Found::Records { answers, additionals } if !answers.is_empty() => {
+                    chain.extend(answers.into_iter().map(|record| Record { owner, ..record }));
+                    return Answer::Records { zone, answers: chain, additionals, denied };
+                }
+                Found::NoName if chain.is_empty() => return Answer::NoName(zone),
+                _ if chain.is_empty() => return Answer::NoData(zone),
+                Found::NoName => denied = Some(Denied { zone: here, exists: false }),
+                _ => denied = Some(Denied { zone: here, exists: true }),
+            }
+            break;
+        }
+        Answer::Records { zone, answers: chain, additionals: Vec::new(), denied }
+    }
+
+    /// The longest suffix wins, as among Route 53's private zones.
+    fn zone_of(&self, name: &[u8]) -> Option<&Zone> {
+        suffixes(name).find_map(|suffix| self.zones.get(suffix))
     }
 }
 
@@ -132,7 +183,7 @@ impl Zone {
         Record::new(self.negative_ttl, Data::Soa(self))
     }
 
-    fn lookup(&self, name: &[u8], kind: RecordType, rng: &mut fastrand::Rng) -> Answer<'_> {
+    fn find(&self, name: &[u8], kind: RecordType, rng: &mut fastrand::Rng) -> Found<'_> {
         let is_apex = name == self.apex.wire();
         let service = self.services.get(name);
         let host = self.services_above(name).find_map(|service| service.host(name));
@@ -144,24 +195,21 @@ impl Zone {
             || self.empty.contains(name)
             || self.services_above(name).any(|service| service.is_empty_name(name));
         if !exists {
-            return Answer::NoName(self);
+            return Found::NoName;
         }
-        match kind {
-            RecordType::Any => {
-                Answer::records(self, vec![Record::new(self.negative_ttl, Data::Minimal)])
+        match (kind, service, host, balancer) {
+            (RecordType::Any, ..) => {
+                Found::records(vec![Record::new(self.negative_ttl, Data::Minimal)])
             }
-            RecordType::Soa if is_apex => Answer::records(self, vec![self.soa()]),
-            RecordType::Ns if is_apex => {
+            (RecordType::Soa, ..) if is_apex => Found::records(vec![self.soa()]),
+            (RecordType::Ns, ..) if is_apex => {
                 let ttl = super::compile::seconds(NS_TTL);
-                Answer::records(self, vec![Record::new(ttl, Data::Ns(&self.primary))])
+                Found::records(vec![Record::new(ttl, Data::Ns(&self.primary))])
             }
-            RecordType::A | RecordType::Aaaa | RecordType::Srv => match (service, host, balancer) {
-                (Some(service), ..) => self.answer(service, kind, rng),
-                (_, Some((instance, ttl)), _) => self.answer_host(instance, ttl, kind),
-                (_, _, Some(address)) => self.answer_balancer(*address, kind),
-                _ => Answer::NoData(self),
-            },
-            _ => Answer::NoData(self),
+            (_, Some(service), ..) => answer(service, kind, rng),
+            (_, _, Some((instance, ttl)), _) => answer_host(instance, ttl, kind),
+            (_, _, _, Some(address)) => answer_balancer(*address, kind),
+            _ => Found::NoData,
         }
     }
 
@@ -170,49 +218,52 @@ impl Zone {
         let above = suffixes(name).skip(1).take_while(|suffix| *suffix != self.apex.wire());
         above.filter_map(|suffix| self.services.get(suffix)).map(AsRef::as_ref)
     }
+}
 
-    fn answer<'a>(
-        &'a self,
-        service: &'a Service,
-        kind: RecordType,
-        rng: &mut fastrand::Rng,
-    ) -> Answer<'a> {
-        let mut chosen = [0; MOST_RECORDS];
-        let chosen = choose(service.pool(kind), rng, &mut chosen);
-        let instances = chosen.iter().map(|index| service.at(*index));
-        if kind != RecordType::Srv {
-            let record = |i: &'a Instance| Record::of(i, service.ttl, Data::Address(i.address()));
-            return Answer::records(self, instances.map(record).collect());
+fn answer<'a>(service: &'a Service, kind: RecordType, rng: &mut fastrand::Rng) -> Found<'a> {
+    let is_alias = service.pool(RecordType::Cname).is_some();
+    let kind = if is_alias { RecordType::Cname } else { kind };
+    let Some(pool) = service.pool(kind) else { return Found::NoData };
+    let mut chosen = [0; MOST_RECORDS];
+    let chosen = choose(&pool.members, rng, &mut chosen[..service.most_records()]);
+    let instances = chosen.iter().map(|index| service.at(*index));
+    let ttl = pool.ttl;
+    let addresses = |instance: &'a Instance, kind| {
+        let addresses = instance.addresses(kind);
+        addresses.map(move |address| Record::of(instance, ttl, Data::Address(address)))
+    };
+    let (mut answers, mut additionals) = (Vec::with_capacity(chosen.len()), Vec::new());
+    for instance in instances {
+        match (kind, &instance.name, instance.port(), &instance.target) {
+            (RecordType::Cname, _, _, Some(target)) => {
+                let record = Record::of(instance, ttl, Data::Cname(target));
+                return Found::Cname { record, target };
+            }
+            (RecordType::Srv, Some(target), Some(port), _) => {
+                answers.push(Record::of(instance, ttl, Data::Srv { port, target }));
+                let records = addresses(instance, RecordType::Any);
+                additionals.extend(records.map(|record| Record { owner: Some(target), ..record }));
+            }
+            _ => answers.extend(addresses(instance, kind)),
         }
-        let mut answers = Vec::with_capacity(chosen.len());
-        let mut additionals = Vec::with_capacity(chosen.len());
-        for instance in instances {
-            let (Some(target), Some(port)) = (&instance.name, instance.port()) else { continue };
-            answers.push(Record::of(instance, service.ttl, Data::Srv { port, target }));
-            let address = Record::of(instance, service.ttl, Data::Address(instance.address()));
-            additionals.push(Record { owner: Some(target), ..address });
-        }
-        if answers.is_empty() {
-            return Answer::NoData(self);
-        }
-        Answer::Records { zone: self, answers, additionals }
     }
+    Found::Records { answers, additionals }
+}
 
-    fn answer_host<'a>(&'a self, instance: &'a Instance, ttl: u32, kind: RecordType) -> Answer<'a> {
-        if !instance.is_answered() || !fits(instance.address(), kind) {
-            return Answer::NoData(self);
-        }
-        let record = Record::of(instance, ttl, Data::Address(instance.address()));
-        Answer::records(self, vec![record])
+fn answer_host(instance: &Instance, ttl: u32, kind: RecordType) -> Found<'_> {
+    if !instance.is_answered() || !matches!(kind, RecordType::A | RecordType::Aaaa) {
+        return Found::NoData;
     }
+    let records = instance.addresses(kind);
+    Found::records(records.map(|a| Record::of(instance, ttl, Data::Address(a))).collect())
+}
 
-    fn answer_balancer(&self, address: IpAddr, kind: RecordType) -> Answer<'_> {
-        if !fits(address, kind) {
-            return Answer::NoData(self);
-        }
-        let ttl = super::compile::seconds(BALANCER_TTL);
-        Answer::records(self, vec![Record::new(ttl, Data::Address(address))])
+fn answer_balancer<'a>(address: IpAddr, kind: RecordType) -> Found<'a> {
+    if !fits(address, kind) {
+        return Found::NoData;
     }
+    let ttl = super::compile::seconds(BALANCER_TTL);
+    Found::records(vec![Record::new(ttl, Data::Address(address))])
 }
 
 const fn fits(address: IpAddr, kind: RecordType) -> bool {
@@ -223,14 +274,10 @@ const fn fits(address: IpAddr, kind: RecordType) -> bool {
 }
 
 /// All of a small pool, or as many of a large one as an answer holds, in random order.
-fn choose<'a>(
-    pool: &[u32],
-    rng: &mut fastrand::Rng,
-    chosen: &'a mut [u32; MOST_RECORDS],
-) -> &'a [u32] {
-    let count = pool.len().min(MOST_RECORDS);
+fn choose<'a>(pool: &[u32], rng: &mut fastrand::Rng, chosen: &'a mut [u32]) -> &'a [u32] {
+    let count = pool.len().min(chosen.len());
     let chosen = &mut chosen[..count];
-    if pool.len() <= MOST_RECORDS {
+    if pool.len() == count {
         chosen.copy_from_slice(pool);
         rng.shuffle(chosen);
         return chosen;

@@ -1,10 +1,10 @@
 //! Zones: names to record sets, compiled from the State; the lookup that DNS answers come from.
 //!
-//! One zone per namespace, one for the load balancers' names. A discovery service answers A, AAAA
-//! and SRV out of its instances, as Cloud Map's MULTIVALUE policy does; every instance has a name
-//! of its own below it, which SRV points to. Not here: messages, sockets, who is healthy (the
-//! State's verdicts say). **Invariant:** a compiled zone is immutable, and a lookup is pure: what
-//! moves is only [`CachedUntil`], when the caller says that an answer leaves.
+//! One zone per namespace, one for the load balancers' names. A discovery service answers A, AAAA,
+//! SRV or a CNAME out of its instances, as Cloud Map's routing policies do; with SRV every instance
+//! has a name of its own below it, which SRV points to. Not here: messages, sockets, who is healthy
+//! (the State says). **Invariant:** a compiled zone is immutable, and a lookup is pure: what moves
+//! is only [`CachedUntil`], when the caller says that an answer leaves.
 
 mod cached;
 mod compile;
@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::model::{DiscoveryKey, InstanceKey};
+use crate::model::{DiscoveryKey, Generation, InstanceKey};
 use crate::state::State;
 
 use compile::Inputs;
 use service::Service;
 
 pub use cached::CachedUntil;
-pub use lookup::{Answer, Data, Record, RecordType};
+pub use lookup::{Answer, Data, Denied, Record, RecordType};
 pub use name::DnsName;
 
 /// Route 53's multivalue answers hold at most this many records.
@@ -101,6 +101,12 @@ impl Zones {
         service
             .and_then(|service| service.instance(&instance.id))
             .map_or(Timestamp(0), |instance| instance.cached.latest())
+    }
+
+    /// The generation in which a discovery service, its instances or their health changed last.
+    #[must_use]
+    pub fn revision(&self, service: &DiscoveryKey) -> Option<Generation> {
+        self.services.get(service).map(|service| service.revision)
     }
 
     /// Whether there is a zone with this apex.

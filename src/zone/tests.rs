@@ -56,10 +56,12 @@ impl World {
             Answer::Elsewhere => "REFUSED".into(),
             Answer::NoData(zone) => format!("NODATA {}", zone.label),
             Answer::NoName(zone) => format!("NXDOMAIN {}", zone.label),
-            Answer::Records { answers, additionals, .. } => {
+            Answer::Records { answers, additionals, denied, .. } => {
                 let mut texts: Vec<String> = answers.iter().map(text).collect();
                 texts.extend(additionals.iter().map(|record| format!("+ {}", text(record))));
                 texts.sort();
+                let denial = |d: Denied<'_>| if d.exists { "NODATA" } else { "NXDOMAIN" };
+                texts.extend(denied.map(|d| format!("{} {}", denial(d), d.zone.label)));
                 texts.join(", ")
             }
         }
@@ -72,6 +74,7 @@ fn text(record: &Record<'_>) -> String {
         Data::Address(address) => address.to_string(),
         Data::Srv { port, target } => format!("1 1 {port} {target}"),
         Data::Soa(zone) => format!("{} {} {}", zone.primary, zone.mailbox, zone.negative_ttl),
+        Data::Cname(name) => format!("CNAME {name}"),
         Data::Ns(name) => name.to_string(),
         Data::Minimal => "RFC8482".into(),
     };
@@ -81,16 +84,14 @@ fn text(record: &Record<'_>) -> String {
 fn put_row(tx: &mut Tx<'_>, row: &str) {
     let words: Vec<&str> = row.split_whitespace().collect();
     match words[..] {
-        ["zone", name] => tx.put(Namespace {
-            name: name.into(),
-            negative_ttl: Duration::from_secs(5),
-            owner: Owner::File,
-        }),
-        ["service", name, zone] => tx.put(DiscoveryService {
-            key: DiscoveryKey { namespace: zone.into(), name: name.into() },
-            ttl: Duration::from_secs(5),
-            owner: Owner::File,
-        }),
+        ["zone", name] => {
+            tx.put(Namespace::new(name.into(), Duration::from_secs(5), Owner::File));
+        }
+        ["service", name, zone] => tx.put(DiscoveryService::new(
+            DiscoveryKey { namespace: zone.into(), name: name.into() },
+            Duration::from_secs(5),
+            Owner::File,
+        )),
         ["instance", id, service, zone, address, port, state] => {
             put_instance(tx, id, (service, zone), (address, port), state);
         }
@@ -118,11 +119,11 @@ fn put_instance(
     let service = DiscoveryKey { namespace: zone.into(), name: service.into() };
     let draining = Registration::Draining { since: NEVER };
     tx.put(DiscoveryInstance {
-        key: InstanceKey { service, id: id.into() },
-        address: address.parse().unwrap(),
+        address: Some(address.parse().unwrap()),
         port: port.parse().ok(),
         task: (state != "free").then(|| id.into()),
         registration: if state == "draining" { draining } else { Registration::Active },
+        ..DiscoveryInstance::new(InstanceKey { service, id: id.into() })
     });
     for (group, state) in state.split('+').enumerate() {
         let (verdict, registration) = match state {
@@ -168,7 +169,7 @@ fn put_target(
     tx.put(Verdict { target: id, state: verdict, reason: None, description, since: NEVER });
 }
 
-use RecordType::{A, Aaaa, Any, Ns, Other, Soa, Srv};
+use RecordType::{A, Aaaa, Any, Cname, Ns, Other, Soa, Srv};
 
 async fn check(rows: &[&str], cases: &[(&str, RecordType, &str)]) {
     let world = World::new(rows).await;
@@ -530,3 +531,5 @@ async fn ten_thousand_instances_are_each_found() {
         assert_eq!(world.ask(&name, A), format!("5 10.3.{}.{}", n / 250, n % 250));
     }
 }
+
+mod discovery;

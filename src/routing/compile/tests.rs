@@ -179,16 +179,16 @@ fn random_change(tx: &mut Tx<'_>, rng: &mut fastrand::Rng) {
             tx.put(Verdict { target: id, state, reason: None, description: String::new(), since });
         }
         6 => tx.put(DiscoveryInstance {
-            key: instance,
-            address: [10, 0, 0, rng.u8(1..9)].into(),
+            address: Some([10, 0, 0, rng.u8(1..9)].into()),
             port: Some(80),
             task: Some(task),
             registration,
+            ..DiscoveryInstance::new(instance)
         }),
         7 => tx.remove(Key::DiscoveryInstance(instance)),
         _ => {
             let ttl = Duration::from_secs(rng.u64(1..4));
-            tx.put(DiscoveryService { key: service, ttl, owner: Owner::Api });
+            tx.put(DiscoveryService::new(service, ttl, Owner::Api));
         }
     }
 }
@@ -223,16 +223,12 @@ fn says(routing: &Routing) -> String {
 async fn compiling_what_changed_gives_what_compiling_everything_gives() {
     let store = Store::memory(&MemoryJournal::default()).unwrap();
     let begin = |tx: &mut Tx<'_>| {
-        tx.put(Namespace {
-            name: "demo.test".into(),
-            negative_ttl: Duration::from_secs(5),
-            owner: Owner::Api,
-        });
+        tx.put(Namespace::new("demo.test".into(), Duration::from_secs(5), Owner::Api));
         let web = Arc::clone(&state("").target_groups[&TargetGroupName::from("web")]);
         for name in ["a", "b", "c"] {
             tx.put(TargetGroup { name: name.into(), ..TargetGroup::clone(&web) });
             let key = DiscoveryKey { namespace: "demo.test".into(), name: name.into() };
-            tx.put(DiscoveryService { key, ttl: Duration::from_secs(5), owner: Owner::Api });
+            tx.put(DiscoveryService::new(key, Duration::from_secs(5), Owner::Api));
         }
         Ok::<_, StoreError>(())
     };

@@ -157,7 +157,7 @@ impl Resources {
                 return Err(Bad::new(&at.key("negative_ttl"), reason));
             }
             let name = namespace.name.as_str().into();
-            self.namespaces.push(Namespace { name, negative_ttl: ttl, owner: Owner::File });
+            self.namespaces.push(Namespace::new(name, ttl, Owner::File));
         }
         Ok(())
     }

@@ -128,7 +128,7 @@ impl Resources {
         }
         let key = DiscoveryKey { namespace: namespace.into(), name: name.as_str().into() };
         self.claim(Kind::DiscoveryService.label(&key), &at_name)?;
-        let service = DiscoveryService { key: key.clone(), ttl: RECORD_TTL, owner: Owner::File };
+        let service = DiscoveryService::new(key.clone(), RECORD_TTL, Owner::File);
         self.discovery_services.push(service);
         Ok(Some(ServiceDiscovery { service: key, container_port: written.discovery_port }))
     }
