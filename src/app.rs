@@ -245,7 +245,9 @@ fn open_runtime(settings: &Settings, data_dir: &DataDir) -> Result<Arc<dyn Runti
         }
         RuntimeKind::Docker => {
             let network = settings.runtime.docker_network.clone();
-            Arc::new(Docker::connect(&settings.runtime.docker_endpoint, data_dir.uid(), network)?)
+            let endpoint = &settings.runtime.docker_endpoint;
+            let docker = Docker::connect(endpoint, data_dir.uid(), network)?;
+            Arc::new(docker.keep_logs(&data_dir.path().join("logs")))
         }
     })
 }

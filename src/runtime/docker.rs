@@ -9,11 +9,13 @@
 mod engine;
 mod events;
 mod host;
+mod logs;
 mod network;
 mod shape;
 mod volumes;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,6 +33,7 @@ use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
 use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, START, STATS, STOP};
+use self::logs::Followers;
 use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
 use crate::clock::instant;
 use crate::model::{Observed, ObservedState, TaskId, Usage};
@@ -53,6 +56,8 @@ pub struct Docker {
     with_volumes: tokio::sync::Mutex<BTreeSet<TaskId>>,
     /// What an earlier process left behind is gone.
     is_swept: AtomicBool,
+    /// None: there is no folder for log streams.
+    followers: Option<Followers>,
     events: broadcast::Sender<RuntimeEvent>,
     follower: AbortHandle,
 }
@@ -84,9 +89,18 @@ impl Docker {
             network,
             with_volumes: tokio::sync::Mutex::default(),
             is_swept: AtomicBool::new(false),
+            followers: None,
             events,
             follower,
         })
+    }
+
+    /// Keeps what containers with the log driver `awslogs` say in streams under `directory` (see
+    /// [`streams`](super::streams)). Call it inside a tokio runtime.
+    #[must_use]
+    pub fn keep_logs(mut self, directory: &Path) -> Self {
+        self.followers = Some(Followers::new(directory.to_owned(), Handle::current()));
+        self
     }
 
     fn name(&self, task: &TaskId, container: &str) -> String {
@@ -95,9 +109,12 @@ impl Docker {
 
     /// The container by its name or id, if there is one and it is ours.
     async fn find(&self, name: &str) -> Result<Option<Observed>, Failure> {
-        let container = self.engine.inspect(name).await?;
-        Ok(container
-            .and_then(|found| shape::observed(&found, &self.cluster_uid, self.network.as_deref())))
+        let Some(found) = self.engine.inspect(name).await? else { return Ok(None) };
+        let observed = shape::observed(&found, &self.cluster_uid, self.network.as_deref());
+        if let Some(followers) = self.followers.as_ref().filter(|_| observed.is_some()) {
+            followers.see(&self.engine, &found);
+        }
+        Ok(observed)
     }
 
     /// The container of a call that cannot do without it.
@@ -171,6 +188,11 @@ impl Docker {
 impl Runtime for Docker {
     async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
         let body = shape::request(spec, &self.cluster_uid, self.network.as_deref())?;
+        let asks = spec.definition.log.as_ref().is_some_and(|log| log.driver == logs::DRIVER);
+        if asks && self.followers.is_none() {
+            let text = "logConfiguration: there is no folder for log streams";
+            return Err(RuntimeError::CannotCreate(text.to_owned()));
+        }
         self.make_volumes(spec).await?;
         let name = self.name(&spec.task, &spec.definition.name);
         let failed = |failure: Failure| failure.into_error(RuntimeError::CannotCreate);
@@ -253,6 +275,11 @@ impl Runtime for Docker {
         let found = self.find(&self.name(task, container)).await.map_err(failed)?;
         let Some(found) = found else { return Ok(()) };
         let id = found.runtime_id.as_str();
+        if let Some(followers) =
+            self.followers.as_ref().filter(|_| found.state != ObservedState::Running)
+        {
+            followers.finish(id).await;
+        }
         let options = RemoveContainerOptionsBuilder::default().v(true).build();
         let removed = self.engine.retry(REMOVE, |client| {
             let options = options.clone();

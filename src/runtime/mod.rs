@@ -9,6 +9,7 @@
 pub mod docker;
 pub mod process;
 pub mod sim;
+pub mod streams;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -17,8 +17,8 @@ use bollard::query_parameters::{
 };
 use futures_util::TryStreamExt;
 use roadstead::model::{
-    DockerVolume, ExtraHost, LinuxParameters, MountPoint, NetworkMode, ObservedState, PortMapping,
-    Tmpfs, Transport, Ulimit, Volume, VolumeKind, VolumeScope,
+    DockerVolume, ExtraHost, LinuxParameters, LogConfiguration, MountPoint, NetworkMode,
+    ObservedState, PortMapping, Tmpfs, Transport, Ulimit, Volume, VolumeKind, VolumeScope,
 };
 use roadstead::runtime::docker::Docker;
 use roadstead::runtime::{ContainerSpec, Runtime, RuntimeError, RuntimeEvent};
@@ -422,4 +422,37 @@ async fn limits_and_names_hold_inside_the_container() {
     spec.definition.readonly_root = Some(true);
     spec.definition.linux = Some(LinuxParameters { tmpfs: vec![tmpfs], ..Default::default() });
     assert_eq!(beside(&world, &spec).await, Some(0));
+}
+
+#[tokio::test]
+async fn output_is_copied_into_its_stream_once_and_whole() {
+    let Some(world) = Fixture::docker().await else { return };
+    let mut spec = world.script("t1", "echo one; echo two >&2; sleep 0.5; echo three");
+    let options = [("awslogs-group", "/ecs/g"), ("awslogs-stream-prefix", "p")];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    spec.definition.log = Some(LogConfiguration { driver: "awslogs".to_owned(), options });
+    let refused = world.runtime.create(&spec).await.unwrap_err();
+    assert!(refused.to_string().contains("no folder for log streams"), "{refused}");
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let docker = Docker::connect(&format!("unix://{SOCKET}"), world.uid(), None).unwrap();
+        docker.keep_logs(directory.path())
+    };
+    let stream = directory.path().join("%2Fecs%2Fg").join(format!("p%2F{CONTAINER}%2Ft1.log"));
+    let said = || std::fs::read_to_string(&stream).unwrap_or_default();
+    let first = open();
+    first.create(&spec).await.unwrap();
+    first.start(&spec.task, CONTAINER).await.unwrap();
+    until(async || said().contains("two").then_some(())).await;
+    // As after a crash: the next process goes on, and the container ends meanwhile.
+    drop(first);
+    assert_eq!(world.exit_code("t1").await, Some(0));
+    let second = open();
+    second.list().await.unwrap();
+    second.remove(&spec.task, CONTAINER).await.unwrap();
+    let said = said();
+    let mut messages: Vec<&str> =
+        said.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    messages.sort_unstable();
+    assert_eq!(messages, ["one", "three", "two"], "{said}");
 }

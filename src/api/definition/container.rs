@@ -26,8 +26,17 @@ const MAX_IGNORED_CODES: usize = 50;
 /// Port ranges of one container.
 const MAX_RANGES: usize = 100;
 /// Docker's own among ECS's.
-const LOG_DRIVERS: [&str; 7] =
-    ["json-file", "local", "journald", "syslog", "gelf", "fluentd", "splunk"];
+const LOG_DRIVERS: [&str; 8] =
+    ["awslogs", "json-file", "local", "journald", "syslog", "gelf", "fluentd", "splunk"];
+/// Options of `awslogs`; of these, the group and the prefix mean something here.
+const AWSLOGS_OPTIONS: [&str; 6] = [
+    "awslogs-group",
+    "awslogs-stream-prefix",
+    "awslogs-region",
+    "awslogs-create-group",
+    "mode",
+    "max-buffer-size",
+];
 const ULIMITS: [&str; 15] = [
     "core",
     "cpu",
@@ -243,6 +252,9 @@ impl Container {
             let reason = format!("must be one of {}", LOG_DRIVERS.join(", "));
             return Err(Bad::new(&at.key("logDriver"), reason));
         }
+        if written.log_driver == "awslogs" {
+            awslogs(written.options.iter().flatten(), &at.key("options"))?;
+        }
         Ok(Some(LogConfiguration {
             driver: written.log_driver.clone(),
             options: written.options.clone().unwrap_or_default(),
@@ -452,6 +464,23 @@ impl Port {
             (0 < first && first < last).then_some((first, last))
         });
         ports.map(Some).ok_or_else(|| Bad::new(at, "must be two ports such as 8000-8010"))
+    }
+}
+
+/// CloudWatch's names of groups, and no option that would be passed over.
+fn awslogs<'a>(
+    options: impl Iterator<Item = (&'a String, &'a String)> + Clone,
+    at: &Path,
+) -> Result<(), Bad> {
+    if let Some((name, _)) = options.clone().find(|(n, _)| !AWSLOGS_OPTIONS.contains(&n.as_str())) {
+        return Err(Bad::new(at, format!("{name} is not supported here")));
+    }
+    let group = options.clone().find(|(name, _)| *name == "awslogs-group");
+    let good = |c: char| c.is_ascii_alphanumeric() || "_-/.#".contains(c);
+    match group {
+        Some((_, group)) if (1..=200).contains(&group.len()) && group.chars().all(good) => Ok(()),
+        Some(_) => Err(Bad::new(at, "awslogs-group must be 1 to 200 of letters, digits and _-/.#")),
+        None => Err(Bad::new(at, "awslogs needs awslogs-group")),
     }
 }
 

@@ -36,6 +36,10 @@ pub const NOT_ACTED_UPON: &[(&str, &str)] = &[
     ("runtimePlatform", "an image runs if this machine can run it"),
     ("ephemeralStorage", "no quota is put on what a task writes"),
     ("tags", "they are kept and shown"),
+    (
+        "containerDefinitions[].logConfiguration.options.awslogs-region",
+        "logs are kept on this machine; so for awslogs-create-group, mode and max-buffer-size",
+    ),
     ("containerDefinitions[].versionConsistency", "a tag is not pinned to a digest"),
     ("containerDefinitions[].portMappings[].appProtocol", "used by Service Connect alone"),
 ];

@@ -10,7 +10,7 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::{network, shape, volumes};
+use super::{logs, network, shape, volumes};
 use crate::model::{ContainerDefinition, Device, LinuxParameters, LogConfiguration, Tmpfs};
 use crate::runtime::ContainerSpec;
 
@@ -78,6 +78,8 @@ fn some<T>(list: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
 
 /// As asked, but what Docker keeps on this machine has a bound.
 fn log(asked: Option<&LogConfiguration>) -> HostConfigLogConfig {
+    // Kept here by Docker, and copied into a stream.
+    let asked = asked.filter(|log| log.driver != logs::DRIVER);
     let driver = asked.map_or(DEFAULT_DRIVER, |log| log.driver.as_str());
     let mut options = asked.map(|log| log.options.clone()).unwrap_or_default();
     if BOUNDED_DRIVERS.contains(&driver) {

@@ -10,7 +10,7 @@ use bollard::models::{
     ContainerStatsResponse, EndpointSettings, HealthConfig, HealthStatusEnum,
 };
 
-use super::{host, network as ports};
+use super::{host, logs, network as ports};
 use crate::model::{ContainerCheck, ContainerHealth, Observed, ObservedState, TaskId, Usage};
 use crate::runtime::{ContainerSpec, RuntimeError, START_INTERVAL};
 
@@ -88,6 +88,11 @@ fn labels(spec: &ContainerSpec, cluster_uid: &str) -> HashMap<String, String> {
         ("com.amazonaws.ecs.task-definition-version", spec.revision.to_string()),
     ];
     labels.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    for forged in [logs::LABEL_GROUP, logs::LABEL_PREFIX] {
+        labels.remove(forged);
+    }
+    let log = logs::labels(spec.definition.log.as_ref()).into_iter();
+    labels.extend(log.map(|(name, value)| (name.to_owned(), value)));
     labels
 }
 
