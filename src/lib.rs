@@ -50,6 +50,7 @@
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
 //! | when a target is healthy | `health/verdict.rs`, pure |
 //! | what an option of the file means | `api/file/meaning` |
+//! | what a member of a task definition means | `api/definition` |
 //! | what may refer to what | `state/refer.rs` |
 //! | when a data thread opens or closes a socket | `app/sockets.rs`, `app/data_thread.rs` |
 //!

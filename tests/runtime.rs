@@ -155,6 +155,27 @@ async fn several_containers_are_told_apart(world: &mut Fixture) {
     assert_eq!(names, ["t1", "t3"]);
 }
 
+async fn exited_container_is_started_again_when_that_is_asked(world: &mut Fixture) {
+    let spec = world.spec("t1", Behaviour::Runs);
+    let running = world.run_spec(&spec, Behaviour::Runs).await;
+    assert_eq!(world.runtime.restart(&spec.task, CONTAINER).await.unwrap(), running);
+    for _ in 0..2 {
+        world.stop("t1", SHORT).await;
+        world.exit_code("t1").await;
+        let mut events = world.runtime.events();
+        let again = world.runtime.restart(&spec.task, CONTAINER).await.unwrap();
+        assert_eq!(again.state, ObservedState::Running);
+        event(&mut events, |event| matches!(event, RuntimeEvent::Changed { .. })).await;
+        assert_eq!(world.observed("t1").await.unwrap().state, ObservedState::Running);
+    }
+    world.reopen();
+    assert_eq!(world.observed("t1").await.unwrap().state, ObservedState::Running);
+    world.stop("t1", SHORT).await;
+    world.exit_code("t1").await;
+    world.runtime.remove(&spec.task, CONTAINER).await.unwrap();
+    assert_eq!(world.observed("t1").await, None);
+}
+
 async fn checks_tell_whether_the_container_is_healthy(world: &mut Fixture) {
     let shell = |line: &str| vec!["CMD-SHELL".to_owned(), line.to_owned()];
     let plain = ["CMD", "/bin/sh", "-c", "exit 0"].map(str::to_owned).to_vec();
@@ -237,6 +258,7 @@ macro_rules! battery {
             running_container_is_not_removed
             created_container_is_stopped_already
             several_containers_are_told_apart
+            exited_container_is_started_again_when_that_is_asked
             checks_tell_whether_the_container_is_healthy
             check_is_lenient_while_the_container_starts
             secrets_reach_the_container_and_no_debug_text

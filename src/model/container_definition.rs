@@ -283,6 +283,14 @@ pub struct RestartPolicy {
 impl RestartPolicy {
     /// ECS's default.
     pub const ATTEMPT_PERIOD: Duration = Duration::from_secs(300);
+
+    /// Whether a container that ran for so long and ended with `code` is started again. An unknown
+    /// code never is.
+    #[must_use]
+    pub fn restarts(&self, code: Option<i32>, ran_for: Duration) -> bool {
+        let counts = code.is_some_and(|code| !self.ignored_exit_codes.contains(&code));
+        self.enabled && counts && ran_for >= self.attempt_period.unwrap_or(Self::ATTEMPT_PERIOD)
+    }
 }
 
 /// A variable whose value is looked up when the container is made.

@@ -157,6 +157,14 @@ pub struct Container {
     /// When it was first seen running.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
+    /// How often its restart policy started it again, and when it last did.
+    #[serde(default)]
+    pub restarts: u32,
+    #[serde(default)]
+    pub restarted_at: Option<Timestamp>,
+    /// It ended, and is about to be started again.
+    #[serde(default)]
+    pub is_restarting: bool,
     #[serde(default)]
     pub health: ContainerHealth,
     /// Its own, where the runtime gives each container one.
@@ -177,6 +185,9 @@ impl Container {
             exit_code: None,
             reason: None,
             started_at: None,
+            restarts: 0,
+            restarted_at: None,
+            is_restarting: false,
             health: ContainerHealth::Unknown,
             address: None,
             bindings: Vec::new(),

@@ -13,8 +13,9 @@ use super::step::{self, Record, Seen};
 use super::words;
 use crate::clock::Timestamp;
 use crate::model::{
-    ContainerStatus, Desired, DiscoveryInstance, InstanceId, InstanceKey, Observed, RECORD_TTL,
-    Registration, Service, Stop, StopCode, Target, Task, TaskId, TaskStatus,
+    Container, ContainerHealth, ContainerStatus, Desired, DiscoveryInstance, InstanceId,
+    InstanceKey, Observed, RECORD_TTL, Registration, Service, Stop, StopCode, Target, Task, TaskId,
+    TaskStatus,
 };
 use crate::state::{Key, Quarantine, QuarantineKey, State, Tx};
 
@@ -50,7 +51,8 @@ pub(super) fn write(
                 task.started_at = Some(now);
             }
         }
-        Record::Containers => {}
+        Record::Containers => register_again(tx, before, &task, now),
+        Record::Restart(name) => restart(before, &mut task, name, now),
         Record::Activate => {
             let shown = evidence.shown.as_deref().unwrap_or_default();
             activate(tx, &mut task, shown, settings, now);
@@ -118,6 +120,53 @@ fn activate(
             task: Some(task.id.clone()),
             ..DiscoveryInstance::new(InstanceKey { service: discovery.service.clone(), id })
         });
+    }
+}
+
+/// Takes back that the container ended: it is to be started again.
+fn restart(before: &Task, task: &mut Task, name: &str, now: Timestamp) {
+    for (row, old) in task.containers.iter_mut().zip(&before.containers) {
+        if row.name == name {
+            *row = Container {
+                is_restarting: true,
+                restarts: old.restarts + 1,
+                restarted_at: Some(now),
+                health: ContainerHealth::Unknown,
+                exit_code: row.exit_code,
+                ..old.clone()
+            };
+        }
+    }
+}
+
+/// A container that was started again is another target: what was known of the old one, its
+/// address included, says nothing about it.
+fn register_again(tx: &mut Tx<'_>, before: &Task, task: &Task, now: Timestamp) {
+    let came_back = before.containers.iter().zip(&task.containers);
+    let came_back = came_back.filter(|(old, new)| old.is_restarting && !new.is_restarting);
+    let names: Vec<&str> = came_back.map(|(_, new)| new.name.as_str()).collect();
+    if names.is_empty() || task.known < TaskStatus::Activating {
+        return;
+    }
+    let Some(definition) = tx.state().definitions.get(&task.definition).cloned() else { return };
+    let is_theirs = |port: u16| {
+        let mut all = names.iter().filter_map(|name| definition.container(name));
+        all.any(|container| container.port_mappings.iter().any(|m| m.ports().contains(&port)))
+    };
+    let targets: Vec<Target> = tx.state().targets_of_task(&task.id).cloned().collect();
+    for target in targets.into_iter().filter(|t| t.is_active() && is_theirs(t.port)) {
+        let address = task.address_of(&definition, target.port).unwrap_or(target.address);
+        tx.remove(Key::Verdict(target.id));
+        tx.remove(Key::Target(target.id));
+        let id = tx.next_registration();
+        tx.put(Target { id, address, registered_at: now, ..target });
+    }
+    let instances: Vec<DiscoveryInstance> =
+        tx.state().instances_of_task(&task.id).cloned().collect();
+    for instance in instances {
+        let Some(port) = instance.port.filter(|port| is_theirs(*port)) else { continue };
+        let address = task.address_of(&definition, port).unwrap_or(instance.address);
+        tx.put(DiscoveryInstance { address, ..instance });
     }
 }
 

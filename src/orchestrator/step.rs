@@ -77,6 +77,8 @@ pub enum Step {
     Record(Record),
     Create(String),
     Start(String),
+    /// Start one that ended again, as its policy says.
+    Restart(String),
     /// Wait until every data thread knows of the draining.
     Acknowledge,
     /// Stop these, all at once.
@@ -99,8 +101,10 @@ pub enum Record {
     Die(Stop),
     /// It is to stop: DEACTIVATING, every registration draining and every instance withdrawn.
     Deregister,
-    /// A container ended that the task can do without.
+    /// A container ended that the task can do without, or looks different otherwise.
     Containers,
+    /// A container ended, and is to be started again.
+    Restart(String),
     /// STOPPED: registrations, instances and verdicts vanish, the address rests.
     Finish,
 }
@@ -125,6 +129,9 @@ pub fn next(
         (known, Desired::Running) => {
             if let Some((name, reason)) = &facts.failure {
                 return Step::Record(Record::Die(failed(name, reason)));
+            }
+            if let Some(step) = restart(task, definition, &containers, seen, now) {
+                return step;
             }
             if let Some(dead) = dead(definition, &containers) {
                 return Step::Record(Record::Die(died(task, dead)));
@@ -186,6 +193,32 @@ fn bring_up(
         return Step::Look;
     }
     Step::Record(Record::Activate)
+}
+
+/// ECS's `restartPolicy`: the record first, so that a start that was cut off is made up for.
+fn restart(
+    task: &Task,
+    definition: &TaskDefinition,
+    containers: &[Container],
+    seen: Seen<'_>,
+    now: Timestamp,
+) -> Option<Step> {
+    for (before, row) in task.containers.iter().zip(containers) {
+        let Some(observed) = seen.container(&row.name) else { continue };
+        if row.is_restarting && observed.state != ObservedState::Running {
+            return Some(Step::Restart(row.name.clone()));
+        }
+        let ObservedState::Exited { code, .. } = &observed.state else { continue };
+        let policy = definition.container(&row.name).and_then(|c| c.restart_policy.as_ref());
+        let began = before.restarted_at.max(before.started_at);
+        let has_just_ended = before.status == ContainerStatus::Running;
+        if let Some((policy, began)) = policy.zip(began).filter(|_| has_just_ended)
+            && policy.restarts(*code, now.since(began))
+        {
+            return Some(Step::Record(Record::Restart(row.name.clone())));
+        }
+    }
+    None
 }
 
 fn deactivate(
@@ -274,6 +307,11 @@ pub(super) fn containers(task: &Task, seen: Seen<'_>, now: Timestamp) -> Vec<Con
             continue;
         }
         match seen.container(&container.name) {
+            // Its end is on record, and its next start under way.
+            Some(observed)
+                if container.is_restarting
+                    && task.desired == Desired::Running
+                    && matches!(observed.state, ObservedState::Exited { .. }) => {}
             Some(observed) => observe(container, observed, now),
             None if container.status == ContainerStatus::Running => {
                 container.status = ContainerStatus::Stopped;
@@ -300,6 +338,7 @@ fn observe(container: &mut Container, observed: &Observed, now: Timestamp) {
                 container.started_at = Some(now);
             }
             container.status = ContainerStatus::Running;
+            container.is_restarting = false;
             container.address = observed.address;
             container.bindings.clone_from(&observed.bindings);
         }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::model::{
     Account, Cluster, ContainerCheck, ContainerDefinition, ContainerHealth, Dependency,
-    DependencyCondition, HealthCheck, Owner, PortMapping, Protocol, Service, ServiceKey,
-    ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict,
+    DependencyCondition, HealthCheck, Owner, PortMapping, Protocol, RestartPolicy, Service,
+    ServiceKey, ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict,
     VerdictState,
 };
 use crate::routing::{Context, Publisher, Slot};
@@ -419,4 +419,83 @@ async fn task_whose_container_checks_fail_is_replaced_and_counts_when_they_pass(
     house.until("replaced", |state| state.tasks[&first].known == TaskStatus::Stopped).await;
     let reason = house.store.read().tasks[&first].stop.clone().unwrap().reason;
     assert_eq!(reason, "Task failed container health checks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn container_with_a_restart_policy_is_started_again_in_its_place_after_its_period() {
+    let house = House::new();
+    house.scale(0).await;
+    let policy = RestartPolicy {
+        enabled: true,
+        ignored_exit_codes: vec![3],
+        attempt_period: Some(Duration::from_secs(60)),
+    };
+    let app =
+        ContainerDefinition { restart_policy: Some(policy), ..definition().containers.remove(0) };
+    redefine(&house, vec![app]).await;
+    want(&house, 1).await;
+    house.until("steady", is_steady).await;
+    let (id, old) = {
+        let state = house.store.read();
+        let id = state.tasks.keys().next().unwrap().clone();
+        (id, state.targets.values().next().unwrap().id)
+    };
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(house.sim.kill(&id, "app", 1));
+    let back = |state: &State| {
+        let row = state.tasks[&id].container("app").unwrap();
+        row.restarts == 1 && !row.is_restarting
+    };
+    house.until("restarted", back).await;
+    house.until("steady", is_steady).await;
+    {
+        let state = house.store.read();
+        assert_eq!((state.tasks.len(), state.targets.len()), (1, 1));
+        let target = state.targets.values().next().unwrap();
+        assert!(target.id != old && target.is_active());
+        assert_eq!(state.tasks[&id].containers[0].exit_code, Some(1));
+    }
+    // Too early: it has not run for the period.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(house.sim.kill(&id, "app", 1));
+    house.until("died", |state| state.tasks[&id].known == TaskStatus::Stopped).await;
+    house.until("replaced", |s| s.tasks.len() == 2 && is_steady(s)).await;
+    let second = house.store.read().tasks.keys().find(|other| **other != id).unwrap().clone();
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    assert!(house.sim.kill(&second, "app", 3), "a code that is ignored");
+    house.until("died", |state| state.tasks[&second].known == TaskStatus::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_that_a_crash_cut_off_is_made_up_for() {
+    let house = House::new();
+    house.scale(0).await;
+    let policy =
+        RestartPolicy { enabled: true, ignored_exit_codes: Vec::new(), attempt_period: None };
+    let app =
+        ContainerDefinition { restart_policy: Some(policy), ..definition().containers.remove(0) };
+    redefine(&house, vec![app]).await;
+    want(&house, 1).await;
+    house.until("steady", is_steady).await;
+    let id = house.store.read().tasks.keys().next().unwrap().clone();
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    house.sim.set_faults(Faults {
+        start_error: 0.0,
+        unavailable: 0.0,
+        slow: 1.0,
+        slow_for: Duration::from_secs(30),
+        ..Faults::default()
+    });
+    assert!(house.sim.kill(&id, "app", 1));
+    let asked = |state: &State| state.tasks[&id].container("app").unwrap().is_restarting;
+    house.until("on record", asked).await;
+    let (journal, sim) = house.crash().await;
+    sim.set_faults(Faults::default());
+    let house = House::on(journal, sim);
+    let back = |state: &State| {
+        let row = state.tasks[&id].container("app").unwrap();
+        row.restarts == 1 && !row.is_restarting
+    };
+    house.until("restarted", back).await;
+    assert_eq!(house.sim.running().len(), 1);
 }

@@ -144,6 +144,12 @@ impl Worker {
                 let errors = self.shared.meters.start_errors.clone();
                 self.made(&name, started, &errors);
             }
+            Step::Restart(name) => {
+                tracing::info!(task = %self.id, container = name, "restarted by its policy");
+                let started = self.shared.runtime.restart(&self.id, &name).await;
+                let errors = self.shared.meters.start_errors.clone();
+                self.made(&name, started, &errors);
+            }
             Step::Acknowledge => self.acknowledge().await,
             Step::Stop(names) => self.stop(definition, &names).await,
             Step::Remove(names) => self.remove(&names).await,

@@ -164,6 +164,13 @@ impl Docker {
         Ok(found.filter(|observed| observed.state == ObservedState::Running))
     }
 
+    async fn start_once(&self, found: &Observed) -> Result<(), RuntimeError> {
+        let id = found.runtime_id.as_str();
+        let started =
+            self.engine.call(START, |client| async move { client.start_container(id, None).await });
+        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
+    }
+
     async fn stop_once(&self, id: &str, grace: Duration) -> Result<(), Failure> {
         // Docker counts whole seconds; rather one more than one less.
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
@@ -230,10 +237,16 @@ impl Runtime for Docker {
             // Docker would start one that exited again.
             return Ok(found);
         }
-        let id = found.runtime_id.as_str();
-        let started =
-            self.engine.call(START, |client| async move { client.start_container(id, None).await });
-        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))?;
+        self.start_once(&found).await?;
+        self.expect(task, container).await
+    }
+
+    async fn restart(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError> {
+        let found = self.expect(task, container).await?;
+        if found.state == ObservedState::Running {
+            return Ok(found);
+        }
+        self.start_once(&found).await?;
         self.expect(task, container).await
     }
 

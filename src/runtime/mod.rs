@@ -19,7 +19,8 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 use crate::model::{
-    ContainerDefinition, NetworkMode, Observed, SecretText, TaskDefinition, TaskId, Usage, Volume,
+    ContainerDefinition, NetworkMode, Observed, SecretText, Sharing, TaskDefinition, TaskId, Usage,
+    Volume,
 };
 
 /// Events a slow reader may be behind before it has to look for itself.
@@ -38,6 +39,8 @@ pub struct ContainerSpec {
     pub revision: u32,
     pub definition: ContainerDefinition,
     pub network_mode: Option<NetworkMode>,
+    pub pid_mode: Option<Sharing>,
+    pub ipc_mode: Option<Sharing>,
     /// The task's, of which the container mounts some.
     pub volumes: Vec<Volume>,
     /// The task's address where the runtime takes it from us (process); none where it gives one
@@ -80,6 +83,8 @@ impl ContainerSpec {
             revision: definition.revision,
             definition: container,
             network_mode: definition.network_mode,
+            pid_mode: definition.pid_mode,
+            ipc_mode: definition.ipc_mode,
             volumes: definition.volumes.clone(),
             address,
             environment,
@@ -149,6 +154,10 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Starts a created container; one that runs already is returned as it is. One that exited
     /// stays so.
     async fn start(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError>;
+
+    /// Starts a container that exited once more, in its place; one that runs already is returned as
+    /// it is.
+    async fn restart(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError>;
 
     /// Asks the container to stop, kills it after `grace`, and returns once it is gone. One that is
     /// not running, or not there, is stopped already.

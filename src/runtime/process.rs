@@ -246,6 +246,15 @@ impl Entry {
         Observed { health: live.health, ..live.record.observed() }
     }
 
+    /// Forgets the process that ended: the container is created, not started.
+    fn begin_again(&self) {
+        let mut live = self.lock();
+        (live.record.process, live.record.exit) = (None, None);
+        live.health = ContainerHealth::Unknown;
+        self.order.send_replace(Order::Run);
+        self.gone.send_replace(false);
+    }
+
     /// Waits until process and group are gone, for as long as only the kernel can delay it.
     async fn until_gone(&self, within: Duration) -> Result<(), RuntimeError> {
         let mut gone = self.gone.subscribe();
@@ -296,6 +305,24 @@ impl Runtime for Process {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let _turn = turn;
+            inner.start(&entry)
+        })
+        .await
+    }
+
+    async fn restart(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError> {
+        let entry = self.inner.find(task, container).ok_or_else(|| vanished(task, container))?;
+        let turn = Arc::clone(&entry.turn).lock_owned().await;
+        if entry.lock().record.exit.is_none() {
+            drop(turn);
+            return self.start(task, container).await;
+        }
+        // Who is left of its group would be taken for the new one's.
+        entry.until_gone(KILL_WAIT).await?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let _turn = turn;
+            entry.begin_again();
             inner.start(&entry)
         })
         .await

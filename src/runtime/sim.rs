@@ -224,6 +224,11 @@ impl Runtime for Sim {
         self.answer(Ok(observed))
     }
 
+    async fn restart(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError> {
+        self.lock().begin_again(&(task.clone(), container.to_owned()));
+        self.start(task, container).await
+    }
+
     async fn stop(
         &self,
         task: &TaskId,

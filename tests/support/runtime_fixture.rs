@@ -125,6 +125,8 @@ impl Fixture {
             revision: 1,
             definition,
             network_mode: None,
+            pid_mode: None,
+            ipc_mode: None,
             volumes: Vec::new(),
             address,
             environment: BTreeMap::new(),

@@ -123,7 +123,6 @@ impl Container {
             (says(self.firelens_configuration), "firelensConfiguration"),
             (says(self.credential_specs), "credentialSpecs"),
             (says(self.disable_networking), "disableNetworking"),
-            (self.restart_policy.is_some(), "restartPolicy"),
         ] {
             refuse(is_said, &at.key(member))?;
         }

@@ -12,6 +12,7 @@
 
 mod attributes;
 mod container;
+mod danger;
 mod lenient;
 mod meaning;
 mod shown;
@@ -24,6 +25,7 @@ mod tests;
 
 use std::fmt;
 
+pub use danger::dangers;
 pub use shown::shown;
 pub use written::{Definition, Tag};
 
@@ -49,14 +51,11 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("proxyConfiguration", "App Mesh has ended"),
     ("inferenceAccelerators", "Elastic Inference has ended"),
     ("enableFaultInjection", "there is no fault injection"),
-    ("pidMode", "not honoured yet"),
-    ("ipcMode", "not honoured yet"),
     ("containerDefinitions[].repositoryCredentials", "there is no registry login yet"),
     ("containerDefinitions[].resourceRequirements", "there are no GPUs and no accelerators"),
     ("containerDefinitions[].firelensConfiguration", "there is no log router"),
     ("containerDefinitions[].credentialSpecs", "Windows and Active Directory only"),
     ("containerDefinitions[].disableNetworking", "networkMode none says it for the whole task"),
-    ("containerDefinitions[].restartPolicy", "not honoured yet"),
 ];
 
 /// One step into a definition.

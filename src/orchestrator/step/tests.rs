@@ -4,7 +4,7 @@
 //! definition has the essential `app` and the dispensable `log`.
 
 use super::*;
-use crate::model::{ContainerDefinition, TaskId};
+use crate::model::{ContainerDefinition, RestartPolicy, TaskId};
 
 const NOW: Timestamp = Timestamp::from_millis(100_000);
 
@@ -229,4 +229,51 @@ fn task_goes_down_and_nothing_is_concluded_from_silence() {
     check("DEPROVISIONING stopping", "app=running", "stop app");
     check("DEPROVISIONING stopping", "", "finish");
     check("STOPPED stopping", "app=running", "end");
+}
+
+/// The essential container's policy (`CODES PERIOD`), its last start so many seconds ago, and what
+/// is shown.
+fn restarts(policy: &str, age: u64, task_text: &str, seen: &str, expected: &str) {
+    let (codes, period) = policy.split_once(' ').unwrap();
+    let mut definition = definition();
+    definition.containers[0].restart_policy = Some(RestartPolicy {
+        enabled: true,
+        ignored_exit_codes: codes.split(',').filter_map(|code| code.parse().ok()).collect(),
+        attempt_period: period.parse().ok().map(std::time::Duration::from_secs),
+    });
+    let mut task = task(task_text);
+    task.containers[0].started_at = Some(Timestamp(0));
+    task.containers[0].restarted_at = Some(Timestamp(NOW.0 - age * 1_000_000));
+    task.containers[0].is_restarting = task_text.contains("again");
+    let shown = shown(seen);
+    let seen_now = Seen::Known(shown.as_deref().unwrap());
+    let step = next(&task, &definition, seen_now, &Facts::default(), NOW);
+    assert_eq!(print(&step).split(':').next().unwrap(), expected, "{policy} {age} / {seen}");
+}
+
+#[test]
+fn policy_restarts_what_ran_for_its_period_and_ended_with_a_code_that_counts() {
+    let running = "RUNNING app=running log=running";
+    let (dies, again) = ("die EssentialContainerExited", "restart(\"app\")");
+    restarts("- 60", 60, running, "app=exit1 log=running", again);
+    restarts("- 60", 60, running, "app=exit0 log=running", again);
+    restarts("- 60", 60, running, "app=oom log=running", again);
+    restarts("- 60", 59, running, "app=exit1 log=running", dies);
+    restarts("0,3 60", 60, running, "app=exit3 log=running", dies);
+    restarts("- 60", 60, running, "app=exit log=running", dies);
+    restarts("- 60", 60, running, "log=running", dies);
+    // ECS's default is five minutes, more than the clock shows here.
+    restarts("- -", 60, running, "app=exit1 log=running", dies);
+    let stopping = "RUNNING stopping app=running log=running";
+    restarts("- 60", 60, stopping, "app=exit1 log=running", "deregister");
+    restarts("- 60", 60, "DEACTIVATING stopping again app=running", "app=exit1", "to STOPPING");
+}
+
+#[test]
+fn restart_on_record_is_made_whatever_was_cut_off() {
+    let task = "RUNNING again app=running log=running";
+    restarts("- 60", 0, task, "app=exit1 log=running", "restart(\"app\")");
+    restarts("- 60", 0, task, "app=created log=running", "restart(\"app\")");
+    restarts("- 60", 0, task, "app=running log=running", "containers");
+    restarts("- 60", 0, task, "log=running", "die EssentialContainerExited");
 }

@@ -35,6 +35,8 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&st
         memory_reservation: definition.memory_reservation_mib.map(bytes),
         network_mode: network::mode(spec, docker_network),
         port_bindings: network::bindings(spec),
+        pid_mode: spec.pid_mode.map(|mode| mode.as_str().to_owned()),
+        ipc_mode: spec.ipc_mode.map(|mode| mode.as_str().to_owned()),
         // A restarted daemon must not start what nobody wants any more.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),

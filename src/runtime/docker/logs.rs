@@ -87,6 +87,10 @@ impl Followers {
         };
         if has_begun {
             let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that was started again has more to say.
+            if is_running(container) && all.get(&id).is_some_and(JoinHandle::is_finished) {
+                all.remove(&id);
+            }
             all.entry(id.clone())
                 .or_insert_with(|| self.handle.spawn(follow(Arc::clone(engine), id, path)));
         }

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 use crate::model::{
-    ContainerCheck, ContainerDefinition, NetworkMode, Observed, ObservedState, PortMapping, TaskId,
+    ContainerCheck, ContainerDefinition, NetworkMode, Observed, ObservedState, PortMapping,
+    Sharing, TaskId,
 };
 use crate::runtime::{ContainerSpec, RuntimeError};
 
@@ -82,6 +83,10 @@ impl Record {
         if spec.network_mode == Some(NetworkMode::None) {
             let text =
                 "networkMode none: only on Docker; child processes have the network as it is";
+            return Err(RuntimeError::CannotCreate(text.to_owned()));
+        }
+        if spec.ipc_mode == Some(Sharing::None) {
+            let text = "ipcMode none: only on Docker; child processes have the machine as it is";
             return Err(RuntimeError::CannotCreate(text.to_owned()));
         }
         if let Some(member) = needs_docker(definition) {

@@ -18,6 +18,8 @@ fn spec(task: &str, address: Option<&str>) -> ContainerSpec {
             ..ContainerDefinition::new("app")
         },
         network_mode: None,
+        pid_mode: None,
+        ipc_mode: None,
         volumes: Vec::new(),
         address: address.map(|address| address.parse().unwrap()),
         environment: BTreeMap::new(),

@@ -190,6 +190,20 @@ impl World {
         Ok(observed)
     }
 
+    /// One that exited is created once more, under another number.
+    pub(super) fn begin_again(&mut self, key: &Key) {
+        let incarnation = self.incarnations + 1;
+        let Some(container) = self.containers.get_mut(key) else { return };
+        if matches!(container.state, ObservedState::Exited { .. }) {
+            self.incarnations = incarnation;
+            container.incarnation = incarnation;
+            container.state = ObservedState::Created;
+            container.is_signalled = false;
+            container.health = ContainerHealth::Unknown;
+            container.gone = watch::Sender::new(false);
+        }
+    }
+
     /// With the time after which it ends by itself, if it will.
     pub(super) fn start(
         &mut self,

@@ -3,7 +3,7 @@
 use bollard::models::RestartPolicyNameEnum;
 
 use super::*;
-use crate::model::{ContainerDefinition, NetworkMode, PortMapping, Transport};
+use crate::model::{ContainerDefinition, NetworkMode, PortMapping, Sharing, Transport};
 
 fn spec(cpu: Option<u32>) -> ContainerSpec {
     ContainerSpec {
@@ -22,6 +22,8 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
             ..ContainerDefinition::new("app")
         },
         network_mode: None,
+        pid_mode: None,
+        ipc_mode: None,
         volumes: Vec::new(),
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
@@ -250,6 +252,16 @@ fn ports_of_the_host_are_given_where_the_mode_has_them() {
     network(Some(Awsvpc), "80", "net  ");
     network(Some(Host), "80", "host  ");
     network(Some(Nothing), "", "none  ");
+}
+
+#[test]
+fn namespaces_of_the_host_are_shared_when_asked() {
+    let mut spec = spec(None);
+    spec.pid_mode = Some(Sharing::Host);
+    spec.ipc_mode = Some(Sharing::None);
+    let host = request(&spec, "u", None).unwrap().host_config.unwrap();
+    let told = (host.pid_mode.as_deref(), host.ipc_mode.as_deref());
+    assert_eq!(told, (Some("host"), Some("none")));
 }
 
 #[test]
