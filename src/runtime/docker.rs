@@ -11,6 +11,7 @@ mod events;
 mod host;
 mod logs;
 mod network;
+mod pause;
 mod shape;
 mod volumes;
 
@@ -34,9 +35,10 @@ use tokio::task::AbortHandle;
 
 use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, START, STATS, STOP};
 use self::logs::Followers;
+use self::pause::Pause;
 use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
 use crate::clock::instant;
-use crate::model::{Observed, ObservedState, TaskId, Usage};
+use crate::model::{NetworkMode, Observed, ObservedState, TaskId, Usage};
 
 /// Containers that a list inspects at the same time.
 const INSPECTED_AT_ONCE: usize = 16;
@@ -52,8 +54,8 @@ pub struct Docker {
     engine: Arc<Engine>,
     cluster_uid: String,
     network: Option<String>,
-    /// Tasks for which this process made volumes.
-    with_volumes: tokio::sync::Mutex<BTreeSet<TaskId>>,
+    /// Tasks for which this process made volumes or a pause.
+    made: tokio::sync::Mutex<BTreeSet<TaskId>>,
     /// What an earlier process left behind is gone.
     is_swept: AtomicBool,
     /// None: there is no folder for log streams.
@@ -87,7 +89,7 @@ impl Docker {
             engine,
             cluster_uid: cluster_uid.to_owned(),
             network,
-            with_volumes: tokio::sync::Mutex::default(),
+            made: tokio::sync::Mutex::default(),
             is_swept: AtomicBool::new(false),
             followers: None,
             events,
@@ -113,6 +115,27 @@ impl Docker {
         let observed = shape::observed(&found, &self.cluster_uid, self.network.as_deref());
         if let Some(followers) = self.followers.as_ref().filter(|_| observed.is_some()) {
             followers.see(&self.engine, &found);
+        }
+        let pause = pause::joined(&found);
+        match (observed, pause) {
+            (Some(observed), Some(pause)) if observed.state == ObservedState::Running => {
+                self.joined(observed, pause).await.map(Some)
+            }
+            (observed, _) => Ok(observed),
+        }
+    }
+
+    /// A running container with the address of its pause; without a pause it is killed.
+    async fn joined(&self, mut observed: Observed, pause: &str) -> Result<Observed, Failure> {
+        match self.look_at_pause(pause).await? {
+            Pause::At(address) => observed.address = address,
+            Pause::Gone => {
+                tracing::warn!(task = %observed.task, "its pause container is gone");
+                match self.kill(&observed.runtime_id).await {
+                    Ok(()) | Err(Failure::Gone(_) | Failure::Conflict(_)) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
         }
         Ok(observed)
     }
@@ -158,42 +181,8 @@ impl Docker {
         }
     }
 
-    /// None: no container of ours runs under this id.
-    async fn running(&self, id: &str) -> Result<Option<Observed>, Failure> {
-        let found = self.find(id).await?;
-        Ok(found.filter(|observed| observed.state == ObservedState::Running))
-    }
-
-    async fn start_once(&self, found: &Observed) -> Result<(), RuntimeError> {
-        let id = found.runtime_id.as_str();
-        let started =
-            self.engine.call(START, |client| async move { client.start_container(id, None).await });
-        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
-    }
-
-    async fn stop_once(&self, id: &str, grace: Duration) -> Result<(), Failure> {
-        // Docker counts whole seconds; rather one more than one less.
-        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::default().t(seconds).build();
-        let stopped = self.engine.call(grace + STOP, |client| async move {
-            client.stop_container(id, Some(options)).await
-        });
-        stopped.await
-    }
-
-    async fn kill(&self, id: &str) -> Result<(), Failure> {
-        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
-        let killed = self
-            .engine
-            .call(STOP, |client| async move { client.kill_container(id, Some(options)).await });
-        killed.await
-    }
-}
-
-#[async_trait]
-impl Runtime for Docker {
-    async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
+    /// Makes the container, and what it needs before.
+    async fn make(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
         let body = shape::request(spec, &self.cluster_uid, self.network.as_deref())?;
         let asks = spec.definition.log.as_ref().is_some_and(|log| log.driver == logs::DRIVER);
         if asks && self.followers.is_none() {
@@ -201,6 +190,9 @@ impl Runtime for Docker {
             return Err(RuntimeError::CannotCreate(text.to_owned()));
         }
         self.make_volumes(spec).await?;
+        if spec.network_mode == Some(NetworkMode::Awsvpc) {
+            self.make_pause(spec).await?;
+        }
         let name = self.name(&spec.task, &spec.definition.name);
         let failed = |failure: Failure| failure.into_error(RuntimeError::CannotCreate);
         let mut created = self.create_once(&name, &body).await;
@@ -229,6 +221,86 @@ impl Runtime for Docker {
             Err(Failure::Gone(text)) => Err(RuntimeError::CannotCreate(text)),
             Err(failure) => Err(failed(failure)),
         }
+    }
+
+    /// Every container of ours.
+    async fn all(&self) -> Result<Vec<Observed>, Failure> {
+        let label = format!("{}={}", shape::LABEL_CLUSTER, self.cluster_uid);
+        let filters = [("label", vec![label])].into();
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let all = self.engine.retry(LIST, |client| {
+            let options = options.clone();
+            async move { client.list_containers(Some(options)).await }
+        });
+        let ids = all.await?.into_iter().filter_map(|summary| summary.id);
+        // Only an inspection tells the exit code.
+        let mut found = stream::iter(ids)
+            .map(|id| async move { self.find(&id).await })
+            .buffer_unordered(INSPECTED_AT_ONCE);
+        let mut observed = Vec::new();
+        while let Some(one) = found.next().await {
+            observed.extend(one?);
+        }
+        Ok(observed)
+    }
+
+    /// After a container that could not be made: what nobody uses goes as well.
+    async fn clear(&self, task: &TaskId) {
+        let cleared = async {
+            let has_others = self.all().await?.iter().any(|other| &other.task == task);
+            if !has_others {
+                self.remove_pause(task).await?;
+                self.remove_volumes(task).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        if let Err(failure) = cleared.await {
+            tracing::warn!(%task, ?failure, "left behind until the next start");
+        }
+    }
+
+    /// None: no container of ours runs under this id.
+    async fn running(&self, id: &str) -> Result<Option<Observed>, Failure> {
+        let found = self.find(id).await?;
+        Ok(found.filter(|observed| observed.state == ObservedState::Running))
+    }
+
+    async fn start_once(&self, found: &Observed) -> Result<(), RuntimeError> {
+        let id = found.runtime_id.as_str();
+        self.start_pause(id).await?;
+        let started =
+            self.engine.call(START, |client| async move { client.start_container(id, None).await });
+        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
+    }
+
+    async fn stop_once(&self, id: &str, grace: Duration) -> Result<(), Failure> {
+        // Docker counts whole seconds; rather one more than one less.
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        let stopped = self.engine.call(grace + STOP, |client| async move {
+            client.stop_container(id, Some(options)).await
+        });
+        stopped.await
+    }
+
+    async fn kill(&self, id: &str) -> Result<(), Failure> {
+        let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        let killed = self
+            .engine
+            .call(STOP, |client| async move { client.kill_container(id, Some(options)).await });
+        killed.await
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
+        let created = self.make(spec).await;
+        if created.as_ref().is_err_and(|error| !error.is_passing()) {
+            self.clear(&spec.task).await;
+        }
+        created
     }
 
     async fn start(&self, task: &TaskId, container: &str) -> Result<Observed, RuntimeError> {
@@ -293,6 +365,9 @@ impl Runtime for Docker {
         {
             followers.finish(id).await;
         }
+        if found.state != ObservedState::Running {
+            self.remove_pause(task).await.map_err(failed)?;
+        }
         let options = RemoveContainerOptionsBuilder::default().v(true).build();
         let removed = self.engine.retry(REMOVE, |client| {
             let options = options.clone();
@@ -321,24 +396,10 @@ impl Runtime for Docker {
 
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError> {
         let failed = |failure: Failure| failure.into_error(RuntimeError::Unavailable);
-        let label = format!("{}={}", shape::LABEL_CLUSTER, self.cluster_uid);
-        let filters = [("label", vec![label])].into();
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-        let all = self.engine.retry(LIST, |client| {
-            let options = options.clone();
-            async move { client.list_containers(Some(options)).await }
-        });
-        let ids = all.await.map_err(failed)?.into_iter().filter_map(|summary| summary.id);
-        // Only an inspection tells the exit code.
-        let mut found = stream::iter(ids)
-            .map(|id| async move { self.find(&id).await })
-            .buffer_unordered(INSPECTED_AT_ONCE);
-        let mut observed = Vec::new();
-        while let Some(one) = found.next().await {
-            observed.extend(one.map_err(failed)?);
-        }
+        let observed = self.all().await.map_err(failed)?;
         if !self.is_swept.load(Ordering::Acquire) {
             let live = observed.iter().map(|container| container.task.clone()).collect();
+            self.sweep_pauses(&live).await.map_err(failed)?;
             self.sweep_volumes(&live).await.map_err(failed)?;
             self.is_swept.store(true, Ordering::Release);
         }

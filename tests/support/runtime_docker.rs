@@ -456,3 +456,56 @@ async fn output_is_copied_into_its_stream_once_and_whole() {
     messages.sort_unstable();
     assert_eq!(messages, ["one", "three", "two"], "{said}");
 }
+
+async fn pause_of(world: &Fixture, task: &str) -> Option<String> {
+    let name = format!("roadstead-{}-{task}.pause", world.uid());
+    client().inspect_container(&name, None).await.ok()?.id
+}
+
+#[tokio::test]
+async fn containers_of_a_task_share_one_address_in_mode_awsvpc() {
+    let Some(mut world) = Fixture::docker().await else { return };
+    let serves = greeter(&world, 8080, Some(NetworkMode::Awsvpc));
+    let running = world.run_spec(&serves, Behaviour::Runs).await;
+    let own = SocketAddr::new(running.address.unwrap(), 8080);
+    assert_eq!(&greeting(own).await, b"hello");
+    let script =
+        "while :; do x=$(nc 127.0.0.1 8080 < /dev/null); [ \"$x\" = hello ] && exit 7; done";
+    let mut asks = world.script("t1", script);
+    asks.definition.name = "asks".to_owned();
+    asks.network_mode = Some(NetworkMode::Awsvpc);
+    assert_eq!(beside(&world, &asks).await, Some(7), "they share the loopback address");
+    world.reopen();
+    let all = world.runtime.list().await.unwrap();
+    let serving = all.iter().find(|o| o.container == CONTAINER).unwrap();
+    assert_eq!((all.len(), serving.address), (2, running.address));
+    world.runtime.stop(&"t1".into(), CONTAINER, LONG).await.unwrap();
+    world.runtime.remove(&"t1".into(), "asks").await.unwrap();
+    world.runtime.remove(&"t1".into(), CONTAINER).await.unwrap();
+    assert_eq!(pause_of(&world, "t1").await, None);
+}
+
+#[tokio::test]
+async fn death_of_the_pause_is_the_death_of_the_task() {
+    let Some(mut world) = Fixture::docker().await else { return };
+    let mut spec = world.spec("t1", Behaviour::Runs);
+    spec.network_mode = Some(NetworkMode::Awsvpc);
+    world.run_spec(&spec, Behaviour::Runs).await;
+    let mut events = world.runtime.events();
+    remove(&pause_of(&world, "t1").await.unwrap()).await;
+    event(&mut events, |event| matches!(event, RuntimeEvent::Changed { .. })).await;
+    // Whoever looks sees to it.
+    assert_eq!(world.exit_code("t1").await, Some(137));
+    world.runtime.remove(&spec.task, CONTAINER).await.unwrap();
+    // One that is left behind, and one whose container could not be made.
+    world.runtime.create(&spec).await.unwrap();
+    let container = client().inspect_container(&name_of(&world, "t1"), None).await.unwrap();
+    remove(&container.id.unwrap()).await;
+    assert!(pause_of(&world, "t1").await.is_some());
+    world.reopen();
+    assert_eq!(world.runtime.list().await.unwrap(), []);
+    assert_eq!(pause_of(&world, "t1").await, None);
+    spec.definition.image = Some("registry.invalid/no/such:1".to_owned());
+    assert!(world.runtime.create(&spec).await.is_err());
+    assert_eq!(pause_of(&world, "t1").await, None);
+}

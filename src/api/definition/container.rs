@@ -68,6 +68,16 @@ impl Container {
             return Err(Bad::new(&at.key("image"), "must not be empty"));
         }
         self.memory(at)?;
+        if mode == Some(NetworkMode::Awsvpc) {
+            for (list, member) in
+                [(&self.dns_servers, "dnsServers"), (&self.dns_search_domains, "dnsSearchDomains")]
+            {
+                if list.as_ref().is_some_and(|list| !list.is_empty()) {
+                    let reason = "is not supported in this network mode";
+                    return Err(Bad::new(&at.key(member), reason));
+                }
+            }
+        }
         let hostname = self.hostname.clone().filter(|name| !name.is_empty());
         if hostname.is_some() && matches!(mode, Some(NetworkMode::Awsvpc | NetworkMode::Host)) {
             let reason = "is not supported in this network mode";

@@ -103,7 +103,10 @@ async fn ping(engine: &Engine) -> Result<(), Failure> {
 fn event(message: &EventMessage) -> Option<RuntimeEvent> {
     let labels = message.actor.as_ref()?.attributes.as_ref()?;
     let task = labels.get(LABEL_TASK)?.as_str().into();
-    let container = labels.get(LABEL_CONTAINER)?.clone();
+    let Some(container) = labels.get(LABEL_CONTAINER).cloned() else {
+        // A pause: what joined it has to be looked at.
+        return Some(RuntimeEvent::Changed { task, container: String::new() });
+    };
     Some(if message.action.as_deref() == Some("die") {
         RuntimeEvent::Died { task, container }
     } else {

@@ -33,15 +33,10 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&st
         cpu_shares: Some(definition.cpu.unwrap_or(0).max(LEAST_CPU_SHARES).into()),
         memory: definition.memory_mib.map(bytes),
         memory_reservation: definition.memory_reservation_mib.map(bytes),
-        network_mode: network::mode(spec, docker_network),
+        network_mode: network::mode(spec, uid, docker_network),
         port_bindings: network::bindings(spec),
         pid_mode: spec.pid_mode.map(|mode| mode.as_str().to_owned()),
         ipc_mode: spec.ipc_mode.map(|mode| mode.as_str().to_owned()),
-        // A restarted daemon must not start what nobody wants any more.
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: None,
-        }),
         log_config: Some(log(definition.log.as_ref())),
         binds: some(volumes::binds(spec, uid)),
         volumes_from: some(definition.volumes_from.iter().map(|from| {
@@ -64,12 +59,19 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&st
         security_opt: some(definition.security_options.clone()),
         privileged: definition.privileged,
         readonly_rootfs: definition.readonly_root,
-        ..HostConfig::default()
+        ..never_restarted()
     };
     match &definition.linux {
         Some(parameters) => linux(definition, parameters, host),
         None => host,
     }
+}
+
+/// A restarted daemon must not start what nobody wants any more.
+pub(super) fn never_restarted() -> HostConfig {
+    let name = Some(RestartPolicyNameEnum::NO);
+    let restart_policy = Some(RestartPolicy { name, maximum_retry_count: None });
+    HostConfig { restart_policy, ..HostConfig::default() }
 }
 
 /// Docker takes an empty list for "none at all" here and there.

@@ -3,13 +3,15 @@
 //! A container is reached at its own address in Docker's network. A port of the host leads to it
 //! where the definition names one, and, in network mode bridge, for every mapping: Docker chooses
 //! those, so two never clash. In mode host the container has the machine's network, and is reached
-//! at the loopback address. **Invariant:** no port is published that the definition does not map.
+//! at the loopback address; in mode awsvpc all containers of a task have one address (`pause`).
+//! **Invariant:** no port is published that the definition does not map.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{ContainerInspectResponse, PortBinding, PortMap};
 
+use super::pause;
 use crate::model::{NetworkBinding, NetworkMode, PortMapping, Transport};
 use crate::runtime::ContainerSpec;
 
@@ -18,11 +20,12 @@ const HOST: &str = "host";
 const NONE: &str = "none";
 
 /// Docker's network mode. None: its default bridge.
-pub(super) fn mode(spec: &ContainerSpec, network: Option<&str>) -> Option<String> {
+pub(super) fn mode(spec: &ContainerSpec, uid: &str, network: Option<&str>) -> Option<String> {
     match spec.network_mode {
         Some(NetworkMode::Host) => Some(HOST.to_owned()),
         Some(NetworkMode::None) => Some(NONE.to_owned()),
-        None | Some(NetworkMode::Bridge | NetworkMode::Awsvpc) => network.map(str::to_owned),
+        Some(NetworkMode::Awsvpc) => Some(pause::mode(uid, &spec.task)),
+        None | Some(NetworkMode::Bridge) => network.map(str::to_owned),
     }
 }
 

@@ -114,9 +114,8 @@ pub(super) fn observed(
     }
     let state = container.state.as_ref()?;
     let is_running = state.running == Some(true);
-    let networks = container.network_settings.as_ref().and_then(|all| all.networks.as_ref());
-    let address = networks.and_then(|all| address(all, network));
-    let address = ports::host_address(container).or(address).filter(|_| is_running);
+    let address = ports::host_address(container).or_else(|| address_of(container, network));
+    let address = address.filter(|_| is_running);
     let bindings = if is_running { ports::bound(container) } else { Vec::new() };
     let state = if is_running {
         ObservedState::Running
@@ -141,6 +140,15 @@ pub(super) fn observed(
         bindings,
         ..Observed::new(task, name, container.id.clone()?, state, address)
     })
+}
+
+/// Its address in Docker's network.
+pub(super) fn address_of(
+    container: &ContainerInspectResponse,
+    network: Option<&str>,
+) -> Option<IpAddr> {
+    let networks = container.network_settings.as_ref().and_then(|all| all.networks.as_ref());
+    networks.and_then(|all| address(all, network))
 }
 
 /// In the network asked for, else in the first by name that gives one; IPv4 before IPv6.

@@ -78,7 +78,7 @@ impl Docker {
         for volume in spec.volumes.iter().filter(used) {
             match request(&self.cluster_uid, &spec.task, volume) {
                 Some(request) => {
-                    self.with_volumes.lock().await.insert(spec.task.clone());
+                    self.made.lock().await.insert(spec.task.clone());
                     let made = self.engine.retry(VOLUME, |client| {
                         let request = request.clone();
                         async move { client.create_volume(request).await }
@@ -111,7 +111,7 @@ impl Docker {
         for (name, task) in self.own_volumes(Vec::new()).await? {
             let Some(task) = task else { continue };
             // One that this process made may be waiting for its first container.
-            let made = self.with_volumes.lock().await.contains(&task);
+            let made = self.made.lock().await.contains(&task);
             if !made && !live.contains(&task) {
                 self.remove_volume(&name).await?;
             }

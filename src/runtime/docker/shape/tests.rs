@@ -249,7 +249,7 @@ fn ports_of_the_host_are_given_where_the_mode_has_them() {
     network(None, "80 53/udp", "net  ");
     network(None, "80:8080 53/udp", "net 80/tcp=8080 80/tcp");
     network(Some(Bridge), "80 53:53/udp", "net 53/udp=53,80/tcp=any 80/tcp,53/udp");
-    network(Some(Awsvpc), "80", "net  ");
+    network(Some(Awsvpc), "80", "container:roadstead-u-t1.pause  ");
     network(Some(Host), "80", "host  ");
     network(Some(Nothing), "", "none  ");
 }
