@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,11 +51,10 @@ pub(super) struct Parts {
 
 /// Runs until `thread.closing` is cancelled and every connection has ended.
 pub(super) fn run(parts: Parts) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    let done = local.block_on(&runtime, serve(parts));
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default())?;
+    let done = runtime.block_on(serve(parts));
     // What was cut ends here, with its guards.
-    drop(local);
     drop(runtime);
     let _ = done.send(());
     Ok(())

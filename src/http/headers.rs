@@ -3,7 +3,6 @@
 //! **Invariant:** nothing that describes one connection (RFC 9110, section 7.6.1) crosses to the
 //! other.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::clock::Timestamp;
@@ -67,13 +66,14 @@ pub fn client_text(client: IpAddr) -> String {
 #[must_use]
 pub fn trace_id(sent: Option<&str>, now: Timestamp, rng: &mut fastrand::Rng) -> String {
     let sent = sent.map(str::trim).filter(|sent| !sent.is_empty() && sent.len() <= TRACE_ID_MOST);
-    let Some(sent) = sent else { return format!("Root={}", id(now, rng)) };
-    let has = |name: &str| fields(sent).any(|field| is_field(field, name));
-    let name = if has("Root") { "Self" } else { "Root" };
-    let mut value = format!("{name}={}", id(now, rng));
+    let has = |name: &str| fields(sent.unwrap_or_default()).any(|field| is_field(field, name));
+    let mut value = String::with_capacity(40 + sent.map_or(0, str::len));
+    value.push_str(if has("Root") { "Self=" } else { "Root=" });
+    push_id(now, rng, &mut value);
     // A Self is of the last load balancer only.
-    for field in fields(sent).filter(|field| !is_field(field, "Self")) {
-        let _ = write!(value, ";{field}");
+    for field in fields(sent.unwrap_or_default()).filter(|field| !is_field(field, "Self")) {
+        value.push(';');
+        value.push_str(field);
     }
     value
 }
@@ -86,9 +86,21 @@ fn is_field(field: &str, name: &str) -> bool {
     field.split_once('=').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name))
 }
 
-fn id(now: Timestamp, rng: &mut fastrand::Rng) -> String {
-    let seconds = now.millis() / 1000;
-    format!("1-{seconds:08x}-{:024x}", rng.u128(..) >> 32)
+/// `1-`, eight hexadecimal digits of time, `-`, 24 that tell it from all others.
+fn push_id(now: Timestamp, rng: &mut fastrand::Rng, out: &mut String) {
+    let random = rng.u128(..) >> 32;
+    out.push_str("1-");
+    push_hexadecimal(u128::from(now.millis() / 1000), 8, out);
+    out.push('-');
+    push_hexadecimal(random, 24, out);
+}
+
+/// The lowest `digits` of them, the highest first.
+fn push_hexadecimal(number: u128, digits: u32, out: &mut String) {
+    for place in (0..digits).rev() {
+        let digit = (number >> (4 * place)) as usize & 0xf;
+        out.push(char::from(b"0123456789abcdef"[digit]));
+    }
 }
 
 /// `Host` as ALB sends it on: the listener's port is appended when it is not 80 or 443 and none is

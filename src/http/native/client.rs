@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -73,7 +72,7 @@ pub(super) struct Client {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) socket: SocketKey,
-    /// As it was when the connection was accepted.
+    /// As of the last exchange.
     pub(super) listener: Arc<RoutedListener>,
     pub(super) origin: Origin,
     pub(super) opened: Instant,
@@ -126,9 +125,10 @@ impl Client {
         format!("TID_{:032x}", self.trace_id)
     }
 
-    /// Reads until there is a whole head. A head that has begun has `idle_timeout` to be whole,
+    /// Reads until there is a whole head. A head that has begun has the idle timeout to be whole,
     /// however it trickles.
-    pub(super) async fn next(&mut self, buffers: &Buffers, idle_timeout: Duration) -> Next {
+    pub(super) async fn next(&mut self, buffers: &Buffers) -> Next {
+        let idle_timeout = self.listener.idle_timeout;
         let mut scanner = Scanner::default();
         self.begun = clock::instant();
         self.timer.set(self.begun + idle_timeout);

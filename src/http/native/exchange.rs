@@ -22,7 +22,7 @@ use super::response::{self, Asked};
 use super::{Carrier, request};
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant};
-use crate::model::{FixedResponse, Protocol};
+use crate::model::{FixedResponse, Generation, Protocol};
 use crate::routing::{Outcome, Trial, decide};
 
 /// What a client's connection is good for behind an exchange.
@@ -63,6 +63,7 @@ impl Carrier {
         let (request, trace_id) = request::translate(bytes, head, &client.origin, trace_id, out)?;
         let mut exchange = Exchange {
             listener: Arc::clone(&client.listener),
+            generation: Generation::default(),
             request,
             trace_id,
             created: self.access_log.as_ref().map(|_| clock::now()).unwrap_or_default(),
@@ -89,6 +90,8 @@ impl Carrier {
             Err(_) => self.refuse(client, &mut exchange, Cause::Malformed).await,
         };
         exchange.report(client, self.thread.index, self.access_log.as_ref());
+        // A listener that is gone still has to answer what has arrived.
+        client.listener = exchange.listener;
         Ok(after)
     }
 
@@ -165,6 +168,7 @@ impl Carrier {
         let decision = decide(listener, &facts, &mut trial);
         exchange.priority = Some(decision.priority);
         exchange.listener = Arc::clone(listener);
+        exchange.generation = routing.generation;
         match decision.outcome {
             Outcome::Forward { group, guard } => {
                 exchange.action = Some("forward");
@@ -226,7 +230,7 @@ impl Carrier {
         }
         match (ended, answered) {
             (Ok(()), Some(answered)) => {
-                Attempted::Done(self.finish(client, exchange, held, &answered))
+                Attempted::Done(self.finish(client, exchange, (held, guard), &answered))
             }
             (ended, _) => {
                 let cause = ended.err().unwrap_or(Cause::Internal);
@@ -262,7 +266,7 @@ impl Carrier {
         &self,
         client: &mut Client,
         exchange: &Exchange,
-        held: Held,
+        (held, guard): (Held, &InFlight),
         answered: &Answered,
     ) -> After {
         let response = &answered.response;
@@ -271,12 +275,21 @@ impl Carrier {
             && is_whole
             && !exchange.request.head.ambiguous
             && !client.down.window.has_fresh();
-        if reusable && account::is_sent_to(&self.thread.reader.load(), held.registration()) {
+        if reusable && self.is_sent_to(guard, exchange.generation) {
             self.pool.give_back(held, answered.at);
         }
         client.down.window.clear(&self.buffers);
         let again = response.keep_alive && is_whole && response.status != 101;
         if again { After::Another } else { After::Close }
+    }
+
+    /// Whether the newest snapshot may pick the target that one of this generation has picked.
+    fn is_sent_to(&self, guard: &InFlight, generation: Generation) -> bool {
+        let (routing, endpoint) = (self.thread.reader.load(), guard.endpoint());
+        if routing.generation == generation {
+            return !endpoint.is_ejected();
+        }
+        account::is_sent_to(&routing, endpoint.id)
     }
 
     /// Makes the client's side ready for another attempt. Whether it can be.

@@ -55,48 +55,66 @@ impl Field {
     }
 }
 
-/// What `Connection` says of the connection and of other fields.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Connection<'a> {
+/// The fields of one head, each looked at once, and what `Connection` says of the connection and of
+/// other fields.
+#[derive(Debug)]
+pub(super) struct Fields<'a, 'b> {
+    headers: &'a [Header<'b>],
+    kinds: [Field; MOST],
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     pub(super) upgrade: bool,
     /// Whether it names fields that end here.
     nominates: bool,
-    headers: &'a [Header<'a>],
 }
 
-impl<'a> Connection<'a> {
-    /// Reads every `Connection` field.
-    pub(super) fn read(headers: &'a [Header<'a>]) -> Self {
-        let mut connection = Self { headers, ..Self::default() };
-        for value in values(headers, Field::Connection) {
-            for option in value.split(',').map(str::trim) {
+impl<'a, 'b> Fields<'a, 'b> {
+    /// `headers` are at most [`MOST`].
+    pub(super) fn read(headers: &'a [Header<'b>]) -> Self {
+        let mut fields = Self {
+            headers,
+            kinds: [Field::Other; MOST],
+            close: false,
+            keep_alive: false,
+            upgrade: false,
+            nominates: false,
+        };
+        for (header, kind) in headers.iter().zip(&mut fields.kinds) {
+            *kind = Field::of(header.name);
+            let Some(value) = Some(header.value).filter(|_| *kind == Field::Connection) else {
+                continue;
+            };
+            let options = std::str::from_utf8(value).unwrap_or_default().split(',').map(str::trim);
+            for option in options {
                 match option {
-                    _ if option.eq_ignore_ascii_case("close") => connection.close = true,
-                    _ if option.eq_ignore_ascii_case("keep-alive") => connection.keep_alive = true,
-                    _ if option.eq_ignore_ascii_case("upgrade") => connection.upgrade = true,
-                    _ => connection.nominates |= !option.is_empty(),
+                    _ if option.eq_ignore_ascii_case("close") => fields.close = true,
+                    _ if option.eq_ignore_ascii_case("keep-alive") => fields.keep_alive = true,
+                    _ if option.eq_ignore_ascii_case("upgrade") => fields.upgrade = true,
+                    _ => fields.nominates |= !option.is_empty(),
                 }
             }
         }
-        connection
+        fields
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Field, &'a Header<'b>)> {
+        self.kinds.iter().copied().zip(self.headers)
+    }
+
+    /// The values of every such field, in order.
+    pub(super) fn values(&self, kind: Field) -> impl Iterator<Item = &'b [u8]> {
+        self.iter().filter(move |(own, _)| *own == kind).map(|(_, header)| header.value)
+    }
+
+    /// Whether `Connection` says that this field ends here.
     pub(super) fn nominates(&self, name: &str) -> bool {
         self.nominates
-            && values(self.headers, Field::Connection)
+            && self
+                .values(Field::Connection)
+                .filter_map(|value| std::str::from_utf8(value).ok())
                 .flat_map(nominated)
                 .any(|nominated| nominated.eq_ignore_ascii_case(name))
     }
-}
-
-/// The values of every such field that are text.
-fn values<'a>(headers: &'a [Header<'a>], field: Field) -> impl Iterator<Item = &'a str> {
-    headers
-        .iter()
-        .filter(move |header| Field::of(header.name) == field)
-        .filter_map(|header| std::str::from_utf8(header.value).ok())
 }
 
 /// One field, as it came.
@@ -109,6 +127,21 @@ pub(super) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// A number in decimal digits.
+pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        // One digit.
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            return out.extend_from_slice(&digits[at..]);
+        }
+    }
 }
 
 /// Passes a trailer section on, without what must not stand in one (RFC 9110, section 6.5.1).
@@ -161,6 +194,15 @@ mod tests {
         assert_eq!(Field::of("x-amzn-trace-id"), Field::TraceId);
         assert_eq!(Field::of("X-Forwarded-Port"), Field::Forwarded);
         assert_eq!(Field::of("X-Forwarded-Host"), Field::Other);
+    }
+
+    #[test]
+    fn numbers_are_written_whole() {
+        for number in [0, 7, 10, 1234, u64::MAX] {
+            let mut out = Vec::new();
+            write_number(number, &mut out);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
     }
 
     fn check(section: &str, expected: Result<&str, Malformed>) {

@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
-use super::account::{self, NoExchange};
+use super::account::NoExchange;
 use super::errors::{self, Cause};
 use crate::clock;
 use crate::logs::AccessLog;
@@ -74,16 +74,16 @@ impl Carrier {
         &self,
         stream: TcpStream,
         (peer, socket): (SocketAddr, SocketKey),
-        mut listener: Arc<RoutedListener>,
+        listener: Arc<RoutedListener>,
     ) -> Option<(TcpStream, BytesMut)> {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "a client's connection ended before it began");
             return None;
         }
         let closing = self.closing.clone();
-        let mut client = Client::new(stream, (peer, socket), Arc::clone(&listener), closing);
+        let mut client = Client::new(stream, (peer, socket), listener, closing);
         loop {
-            let next = client.next(&self.buffers, listener.idle_timeout).await;
+            let next = client.next(&self.buffers).await;
             let after = match next {
                 Next::Request(head) => self.exchange(&mut client, head).await,
                 Next::Refused(cause) => Err(cause),
@@ -112,10 +112,6 @@ impl Carrier {
                     self.refuse_connection(&mut client, cause).await;
                     return None;
                 }
-            }
-            // A listener that is gone still has to answer what has arrived.
-            if let Some(current) = account::listener(&self.thread, socket) {
-                listener = current;
             }
         }
     }

@@ -74,10 +74,6 @@ impl Drop for Marked {
 }
 
 impl Held {
-    pub(super) const fn registration(&self) -> RegistrationId {
-        self.mark.registration
-    }
-
     /// Whether the connection was cut because its registration is gone.
     pub(super) fn is_cut(&self) -> bool {
         matches!(self.mark.pool.lock().busy.get(self.mark.fd), Some(Busy::Cut))

@@ -12,13 +12,15 @@ use super::request::Request;
 use crate::balance::Group;
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{AccessLog, Kind, Record, RequestLine};
-use crate::model::RegistrationId;
+use crate::model::{Generation, RegistrationId};
 use crate::routing::RoutedListener;
 
 #[derive(Debug)]
 pub(super) struct Exchange {
     /// As of the last decision.
     pub(super) listener: Arc<RoutedListener>,
+    /// Of the snapshot of that decision.
+    pub(super) generation: Generation,
     pub(super) request: Request,
     pub(super) trace_id: String,
     /// Only where it is logged.

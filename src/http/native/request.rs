@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::super::errors::Cause;
 use super::super::head::{Body, Head};
 use super::super::headers;
-use super::fields::{self, Connection, Field, MOST};
+use super::fields::{self, Field, Fields, MOST};
 use crate::rules::Facts;
 
 /// The connection that a request came over.
@@ -99,8 +99,7 @@ pub(super) fn translate(
     else {
         return Err(Cause::Malformed);
     };
-    let fields = &*parsed.headers;
-    let connection = Connection::read(fields);
+    let fields = Fields::read(parsed.headers);
     let (target, escaped, authority) = origin_form(target)?;
     let mut request = Request {
         head,
@@ -111,25 +110,22 @@ pub(super) fn translate(
         user_agent: None,
         is_http_1_0: minor == 0,
         is_head: method == "HEAD",
-        keep_alive: !connection.close && (minor == 1 || connection.keep_alive),
+        keep_alive: !fields.close && (minor == 1 || fields.keep_alive),
         expects: false,
         upgrades: minor == 1
-            && connection.upgrade
+            && fields.upgrade
             && method == "GET"
-            && fields.iter().any(|field| {
-                Field::of(field.name) == Field::Upgrade
-                    && field.value.eq_ignore_ascii_case(b"websocket")
-            }),
+            && fields.values(Field::Upgrade).any(|asked| asked.eq_ignore_ascii_case(b"websocket")),
         refused: None,
     };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.target(bytes).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_host(bytes, fields, &mut request, (authority, origin.listener), out)?;
-    let sent_trace_id = pass(bytes, fields, &connection, &mut request, out);
+    write_host(bytes, &fields, &mut request, (authority, origin.listener), out)?;
+    let sent_trace_id = pass(bytes, &fields, &mut request, out);
     let trace_id = trace_id(sent_trace_id);
-    write_ours(fields, &mut request, origin, &trace_id, out);
+    write_ours(&fields, &mut request, origin, &trace_id, out);
     Ok((request, trace_id))
 }
 
@@ -168,13 +164,12 @@ fn origin_form(target: &str) -> Result<(&str, Option<String>, Option<&str>), Cau
 /// `Host`: of the absolute form, else as sent, else (HTTP/1.0) the address that it was sent to.
 fn write_host(
     bytes: &[u8],
-    fields: &[httparse::Header<'_>],
+    fields: &Fields<'_, '_>,
     request: &mut Request,
     (authority, listener): (Option<&str>, SocketAddr),
     out: &mut Vec<u8>,
 ) -> Result<(), Cause> {
-    let sent = fields.iter().find(|field| Field::of(field.name) == Field::Host);
-    let sent = sent.map(|field| field.value.trim_ascii());
+    let sent = fields.values(Field::Host).next().map(<[u8]>::trim_ascii);
     let differs =
         |authority: &str| sent.is_some_and(|sent| !sent.eq_ignore_ascii_case(authority.as_bytes()));
     if !sent.is_none_or(is_host)
@@ -206,15 +201,14 @@ fn is_host(host: &[u8]) -> bool {
 /// Passes on what is the client's to say. Returns the trace id it sent.
 fn pass<'a>(
     bytes: &[u8],
-    fields: &[httparse::Header<'a>],
-    connection: &Connection<'_>,
+    fields: &Fields<'_, 'a>,
     request: &mut Request,
     out: &mut Vec<u8>,
 ) -> Option<&'a str> {
     let mut trace_id = None;
-    for field in fields {
-        match Field::of(field.name) {
-            Field::Other | Field::UserAgent if connection.nominates(field.name) => {}
+    for (kind, field) in fields.iter() {
+        match kind {
+            Field::Other | Field::UserAgent if fields.nominates(field.name) => {}
             Field::Other => fields::write(field, out),
             Field::UserAgent => {
                 request.user_agent = Some(range(bytes, field.value));
@@ -244,29 +238,29 @@ fn pass<'a>(
 
 /// What is ours to say: who asked, and how the body is framed.
 fn write_ours(
-    fields: &[httparse::Header<'_>],
+    fields: &Fields<'_, '_>,
     request: &mut Request,
     origin: &Origin,
     trace_id: &str,
     out: &mut Vec<u8>,
 ) {
-    let sent = fields.iter().filter(|field| Field::of(field.name) == Field::ForwardedFor);
+    let sent = fields.values(Field::ForwardedFor);
     out.extend_from_slice(b"X-Forwarded-For: ");
-    if headers::write_forwarded_for(sent.map(|field| field.value), &origin.client, out).is_err() {
+    if headers::write_forwarded_for(sent, &origin.client, out).is_err() {
         request.refused = Some(Cause::ForwardedFor);
     }
-    let port = origin.listener.port();
-    // A vector takes all that is written to it.
-    let _ = write!(
-        out,
-        "\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: {port}\r\n\
-         X-Amzn-Trace-Id: {trace_id}\r\n",
-    );
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: ");
+    fields::write_number(origin.listener.port().into(), out);
+    out.extend_from_slice(b"\r\nX-Amzn-Trace-Id: ");
+    out.extend_from_slice(trace_id.as_bytes());
+    out.extend_from_slice(b"\r\n");
     match request.head.body {
         Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-        Body::Length(0) if !fields.iter().any(says_length) => {}
+        Body::Length(0) if fields.values(Field::ContentLength).next().is_none() => {}
         Body::Length(length) => {
-            let _ = write!(out, "Content-Length: {length}\r\n");
+            out.extend_from_slice(b"Content-Length: ");
+            fields::write_number(length, out);
+            out.extend_from_slice(b"\r\n");
         }
     }
     if request.upgrades {
@@ -276,10 +270,6 @@ fn write_ours(
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
-}
-
-fn says_length(field: &httparse::Header<'_>) -> bool {
-    Field::of(field.name) == Field::ContentLength
 }
 
 /// Where `part` lies in `whole`; at its beginning when it is empty.

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use super::super::errors::{self, Cause};
 use super::super::head::RESPONSE_HEADERS;
 use super::body::Body;
-use super::fields::{self, Connection, Field, MOST};
+use super::fields::{self, Field, Fields, MOST};
 use crate::model::FixedResponse;
 
 /// What the client's side of an exchange asks of its response.
@@ -68,32 +68,21 @@ pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Vec<u8>) -> Result
     let (Some(minor), Some(status)) = (parsed.version, parsed.code) else {
         return Err(Cause::BadResponse);
     };
-    let fields = &*parsed.headers;
     let size = |field: &httparse::Header<'_>| field.name.len() + field.value.len() + ": \r\n".len();
-    if fields.iter().map(size).sum::<usize>() > RESPONSE_HEADERS {
+    if parsed.headers.iter().map(size).sum::<usize>() > RESPONSE_HEADERS {
         return Err(Cause::ResponseHeaders);
     }
-    let connection = Connection::read(fields);
+    let fields = Fields::read(parsed.headers);
     if status < 200 {
-        return interim(status, length, asked, (parsed.reason, fields, &connection), out);
+        return interim(status, length, asked, (parsed.reason, &fields), out);
     }
-    let framing = Framing::read(fields, status, asked.is_head)?;
+    let framing = Framing::read(&fields, status, asked.is_head)?;
     let body = framing.body();
     // A body of unknown end is chunked for those who know chunks.
     let chunked = !asked.is_http_1_0 && matches!(body, Body::Chunked(_) | Body::UntilEnd);
     let keep_alive = asked.keep_alive && (chunked || matches!(body, Body::Length(_)));
     write_line(status, parsed.reason, out);
-    for field in fields {
-        match Field::of(field.name) {
-            Field::Connection
-            | Field::ContentLength
-            | Field::HopByHop
-            | Field::TransferEncoding
-            | Field::Upgrade => {}
-            _ if connection.nominates(field.name) => {}
-            _ => fields::write(field, out),
-        }
-    }
+    pass(&fields, out);
     match (framing.chunked, framing.length) {
         _ if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         // What a GET would have got: RFC 9110, sections 8.6 and 15.4.5.
@@ -101,13 +90,15 @@ pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Vec<u8>) -> Result
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         (false, Some(length)) if status != 204 => {
-            let _ = write!(out, "Content-Length: {length}\r\n");
+            out.extend_from_slice(b"Content-Length: ");
+            fields::write_number(length, out);
+            out.extend_from_slice(b"\r\n");
         }
         _ => {}
     }
     write_connection(keep_alive, out);
-    let reusable = !connection.close
-        && (minor == 1 || connection.keep_alive)
+    let reusable = !fields.close
+        && (minor == 1 || fields.keep_alive)
         && !framing.is_doubtful
         && !matches!(body, Body::UntilEnd);
     Ok(Response { status, length, body, chunked, keep_alive, reusable })
@@ -117,7 +108,7 @@ fn interim(
     status: u16,
     length: usize,
     asked: Asked,
-    (reason, fields, connection): (Option<&str>, &[httparse::Header<'_>], &Connection<'_>),
+    (reason, fields): (Option<&str>, &Fields<'_, '_>),
     out: &mut Vec<u8>,
 ) -> Result<Response, Cause> {
     let switches = status == 101;
@@ -127,17 +118,7 @@ fn interim(
     // 100 was ours to send; HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
     if switches || (status != 100 && !asked.is_http_1_0) {
         write_line(status, reason, out);
-        for field in fields {
-            match Field::of(field.name) {
-                Field::Connection
-                | Field::ContentLength
-                | Field::HopByHop
-                | Field::TransferEncoding
-                | Field::Upgrade => {}
-                _ if connection.nominates(field.name) => {}
-                _ => fields::write(field, out),
-            }
-        }
+        pass(fields, out);
         if switches {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         }
@@ -154,6 +135,21 @@ fn interim(
     })
 }
 
+/// Passes on what is the target's to say.
+fn pass(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+    for (kind, field) in fields.iter() {
+        match kind {
+            Field::Connection
+            | Field::ContentLength
+            | Field::HopByHop
+            | Field::TransferEncoding
+            | Field::Upgrade => {}
+            _ if fields.nominates(field.name) => {}
+            _ => fields::write(field, out),
+        }
+    }
+}
+
 /// What a response's fields say of its length.
 #[derive(Clone, Copy, Debug, Default)]
 struct Framing {
@@ -165,11 +161,11 @@ struct Framing {
 }
 
 impl Framing {
-    fn read(fields: &[httparse::Header<'_>], status: u16, is_head: bool) -> Result<Self, Cause> {
+    fn read(fields: &Fields<'_, '_>, status: u16, is_head: bool) -> Result<Self, Cause> {
         let is_bodyless = is_head || status == 204 || status == 304;
         let mut framing = Self { is_bodyless, ..Self::default() };
-        for field in fields {
-            match Field::of(field.name) {
+        for (kind, field) in fields.iter() {
+            match kind {
                 Field::ContentLength => framing.add_length(field.value)?,
                 Field::TransferEncoding => framing.add_coding(field.value)?,
                 _ => {}
@@ -213,8 +209,11 @@ impl Framing {
 }
 
 fn write_line(status: u16, reason: Option<&str>, out: &mut Vec<u8>) {
-    // A vector takes all that is written to it.
-    let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason.unwrap_or_default());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    fields::write_number(status.into(), out);
+    out.push(b' ');
+    out.extend_from_slice(reason.unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_connection(keep_alive: bool, out: &mut Vec<u8>) {
