@@ -251,7 +251,7 @@ impl Carrier {
             Ok(Ok(stream)) => {
                 // Only latency is lost when it cannot be set.
                 let _ = stream.set_nodelay(true);
-                Ok(self.pool.hold(stream, endpoint.id, false))
+                Ok(self.pool.hold(stream, endpoint.id))
             }
             Ok(Err(error)) => {
                 tracing::debug!(target = %endpoint.address, %error, "target not reached");

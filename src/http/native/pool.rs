@@ -60,15 +60,16 @@ pub(super) struct Held {
 
 #[derive(Debug)]
 struct Marked {
-    pool: Arc<Pool>,
+    /// None once the mark is taken away.
+    pool: Option<Arc<Pool>>,
     fd: usize,
     registration: RegistrationId,
 }
 
 impl Drop for Marked {
     fn drop(&mut self) {
-        if let Some(busy) = self.pool.lock().busy.get_mut(self.fd) {
-            *busy = Busy::No;
+        if let Some(pool) = self.pool.take() {
+            pool.lock().mark(self.fd, Busy::No);
         }
     }
 }
@@ -76,7 +77,8 @@ impl Drop for Marked {
 impl Held {
     /// Whether the connection was cut because its registration is gone.
     pub(super) fn is_cut(&self) -> bool {
-        matches!(self.mark.pool.lock().busy.get(self.mark.fd), Some(Busy::Cut))
+        let pool = self.mark.pool.as_ref();
+        pool.is_some_and(|pool| matches!(pool.lock().busy.get(self.mark.fd), Some(Busy::Cut)))
     }
 }
 
@@ -91,44 +93,42 @@ impl Pool {
 
     /// An exchange takes the connection used last that is still alive.
     pub(super) fn take(self: &Arc<Self>, id: RegistrationId) -> Option<Held> {
+        let mut inner = self.lock();
         loop {
-            let stream = {
-                let mut inner = self.lock();
-                let stream = inner.idle.get_mut(&id)?.pop_back()?.stream;
-                inner.count -= 1;
-                stream
-            };
+            let stream = inner.idle.get_mut(&id)?.pop_back()?.stream;
+            inner.count -= 1;
             if is_alive(&stream) {
-                return Some(self.hold(stream, id, true));
+                return Some(self.mark(&mut inner, stream, id, true));
             }
         }
     }
 
-    /// An exchange uses this connection from now on.
-    pub(super) fn hold(
+    /// An exchange uses this new connection from now on.
+    pub(super) fn hold(self: &Arc<Self>, stream: TcpStream, id: RegistrationId) -> Held {
+        self.mark(&mut self.lock(), stream, id, false)
+    }
+
+    fn mark(
         self: &Arc<Self>,
+        inner: &mut Inner,
         stream: TcpStream,
         registration: RegistrationId,
         reused: bool,
     ) -> Held {
         let fd = usize::try_from(stream.as_raw_fd()).unwrap_or_default();
-        let mut inner = self.lock();
-        if inner.busy.len() <= fd {
-            inner.busy.resize(fd + 1, Busy::No);
-        }
-        inner.busy[fd] = Busy::With(registration);
-        drop(inner);
-        let mark = Marked { pool: Arc::clone(self), fd, registration };
+        inner.mark(fd, Busy::With(registration));
+        let mark = Marked { pool: Some(Arc::clone(self)), fd, registration };
         Held { stream, reused, mark }
     }
 
     /// The exchange is over and the connection may serve another. The least recently used one of
     /// all makes room.
     pub(super) fn give_back(&self, held: Held, now: Instant) {
-        let Held { stream, mark, .. } = held;
+        let Held { stream, mut mark, .. } = held;
         let id = mark.registration;
-        drop(mark);
+        mark.pool = None;
         let mut inner = self.lock();
+        inner.mark(mark.fd, Busy::No);
         let made_room = if inner.count >= self.most { inner.pop_oldest() } else { None };
         inner.idle.entry(id).or_default().push_back(Idle { stream, since: now });
         inner.count += 1;
@@ -172,6 +172,13 @@ impl Pool {
 }
 
 impl Inner {
+    fn mark(&mut self, fd: usize, busy: Busy) {
+        if self.busy.len() <= fd {
+            self.busy.resize(fd + 1, Busy::No);
+        }
+        self.busy[fd] = busy;
+    }
+
     fn pop_oldest(&mut self) -> Option<Idle> {
         let since = |idle: &VecDeque<Idle>| idle.front().map(|idle| idle.since);
         let oldest = self.idle.iter().filter_map(|(id, idle)| Some((since(idle)?, *id))).min()?;
@@ -205,7 +212,7 @@ mod tests {
     async fn a_connection_is_of_its_registration_alone() {
         let pool = Pool::new(4);
         let (ours, _theirs) = pair().await;
-        pool.give_back(pool.hold(ours, RegistrationId(1), false), clock::instant());
+        pool.give_back(pool.hold(ours, RegistrationId(1)), clock::instant());
         assert!(pool.take(RegistrationId(2)).is_none());
         assert!(pool.take(RegistrationId(1)).is_some_and(|held| held.reused));
         assert!(pool.take(RegistrationId(1)).is_none());
@@ -219,7 +226,7 @@ mod tests {
         for (id, seconds) in [(1, 5), (2, 3), (3, 7)] {
             let (ours, other) = pair().await;
             theirs.push(other);
-            let held = pool.hold(ours, RegistrationId(id), false);
+            let held = pool.hold(ours, RegistrationId(id));
             pool.give_back(held, begin + Duration::from_secs(seconds));
         }
         assert_eq!(pool.len(), 2);
@@ -233,7 +240,7 @@ mod tests {
     async fn what_its_target_closed_is_used_no_more() {
         let pool = Pool::new(4);
         let (ours, theirs) = pair().await;
-        pool.give_back(pool.hold(ours, RegistrationId(1), false), clock::instant());
+        pool.give_back(pool.hold(ours, RegistrationId(1)), clock::instant());
         drop(theirs);
         let deadline = clock::instant() + Duration::from_secs(30);
         while pool.len() > 0 {
