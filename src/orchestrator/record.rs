@@ -165,7 +165,7 @@ fn register_again(tx: &mut Tx<'_>, before: &Task, task: &Task, now: Timestamp) {
         tx.state().instances_of_task(&task.id).cloned().collect();
     for instance in instances {
         let Some(port) = instance.port.filter(|port| is_theirs(*port)) else { continue };
-        let address = task.address_of(&definition, port).unwrap_or(instance.address);
+        let address = task.address_of(&definition, port).or(instance.address);
         tx.put(DiscoveryInstance { address, ..instance });
     }
 }
