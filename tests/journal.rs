@@ -27,8 +27,8 @@ fn child(test: &str, journal: &Path) -> Command {
 
 fn put(name: String) -> impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> {
     move |tx| {
-        tx.put(Cluster { name: name.as_str().into(), owner: Owner::Api });
-        tx.put(Cluster { name: format!("{name}-twin").as_str().into(), owner: Owner::Api });
+        tx.put(Cluster::new(name.as_str().into(), Owner::Api));
+        tx.put(Cluster::new(format!("{name}-twin").as_str().into(), Owner::Api));
         Ok(())
     }
 }

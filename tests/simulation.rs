@@ -61,7 +61,7 @@ fn group(name: &str) -> TargetGroup {
 }
 
 fn furnish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    tx.put(Cluster { name: "c".into(), owner: Owner::Api });
+    tx.put(Cluster::new("c".into(), Owner::Api));
     for revision in 1..=REVISIONS {
         tx.put(definition(revision));
     }
@@ -160,6 +160,7 @@ impl Run {
             status: ServiceStatus::Active,
             owner: Owner::Api,
             created_at: self.house.clock.now(),
+            options: roadstead::model::ServiceOptions::default(),
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, DeploymentId, DiscoveryKey, Family, ServiceKey, TargetGroupName, TaskDefinitionKey,
+    CapacityItem, ClusterName, DeploymentId, DiscoveryKey, Family, Launch, ServiceKey,
+    TargetGroupName, TaskDefinitionKey,
 };
 use crate::clock::Timestamp;
 
@@ -17,6 +18,24 @@ pub const EVENTS_KEPT: usize = 100;
 pub struct Cluster {
     pub name: ClusterName,
     pub owner: Owner,
+    /// ECS's `containerInsights`, as given. None: off.
+    #[serde(default)]
+    pub insights: Option<String>,
+    /// The capacity providers that its services and tasks may name.
+    #[serde(default)]
+    pub providers: Vec<String>,
+    /// For those that name neither a launch type nor a strategy.
+    #[serde(default)]
+    pub default_strategy: Vec<CapacityItem>,
+}
+
+impl Cluster {
+    /// One that is given nothing but its name.
+    #[must_use]
+    pub fn new(name: ClusterName, owner: Owner) -> Self {
+        let (providers, default_strategy) = (Vec::new(), Vec::new());
+        Self { name, owner, insights: None, providers, default_strategy }
+    }
 }
 
 /// Who created a resource, and so who may change it: the configuration file or the API.
@@ -43,6 +62,31 @@ pub struct Service {
     pub status: ServiceStatus,
     pub owner: Owner,
     pub created_at: Timestamp,
+    #[serde(default)]
+    pub options: ServiceOptions,
+}
+
+/// What was asked of a service beside its tasks' number and place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceOptions {
+    pub launch: Launch,
+    /// How often a new deployment of the same was asked for.
+    pub forced: u64,
+    /// ECS's `availabilityZoneRebalancing`; there is one zone.
+    pub rebalancing: bool,
+    pub role: Option<String>,
+    /// Calls that carry the same token are the same call.
+    pub token: Option<String>,
+    /// Its registry's port was given as `port`, not as a container's.
+    pub registry_port: bool,
+}
+
+/// A deleted service whose last task is gone: ECS shows it for a while still.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedService {
+    pub service: Service,
+    pub ended_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,9 +138,33 @@ pub struct Deployment {
     pub load_balancers: Vec<ServiceTargetGroup>,
     #[serde(default)]
     pub discovery: Option<ServiceDiscovery>,
+    /// Likewise.
+    #[serde(default)]
+    pub launch: Launch,
+    /// Likewise.
+    #[serde(default)]
+    pub forced: u64,
     pub rollout: Rollout,
     pub failed_tasks: u32,
     pub created_at: Timestamp,
+    /// When it came to its end. None: not yet.
+    #[serde(default)]
+    pub completed_at: Option<Timestamp>,
+}
+
+impl Deployment {
+    /// Whether it brings what the service asks for now; if not, the next one has to begin. What
+    /// chooses a place or names tags begins none (ECS: `UpdateService`).
+    #[must_use]
+    pub fn is_of(&self, service: &Service) -> bool {
+        let launch = &service.options.launch;
+        self.definition == service.definition
+            && self.load_balancers == service.load_balancers
+            && self.discovery == service.discovery
+            && self.forced == service.options.forced
+            && self.launch.network == launch.network
+            && self.launch.platform_version == launch.platform_version
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

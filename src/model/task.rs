@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, DeploymentId, ServiceKey, TaskDefinition, TaskDefinitionKey, TaskId, Transport,
+    ClusterName, DeploymentId, Run, ServiceKey, TaskDefinition, TaskDefinitionKey, TaskId,
+    Transport,
 };
 use crate::clock::Timestamp;
 
@@ -33,6 +34,9 @@ pub struct Task {
     pub stopping_at: Option<Timestamp>,
     pub stopped_at: Option<Timestamp>,
     pub stop: Option<Stop>,
+    /// What a standalone task was asked for with; none for a service's.
+    #[serde(default)]
+    pub run: Option<Run>,
 }
 
 impl Task {

@@ -8,8 +8,8 @@ use super::settings::Settings;
 use super::words;
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, ContainerHealth, Deployment, DeploymentId, Desired, EVENTS_KEPT, Owner, Progress,
-    Rollout, ServiceEvent, ServiceKey, Stop, StopCode, Task,
+    Arn, Backoff, ContainerHealth, Deployment, DeploymentId, Desired, EVENTS_KEPT, EndedService,
+    Owner, Progress, ResourceArn, Rollout, Service, ServiceEvent, ServiceKey, Stop, StopCode, Task,
 };
 use crate::state::{Key, State, Tx};
 
@@ -33,6 +33,11 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
     match step {
         Move::Open { service, deployment } => open(tx, service, deployment),
         Move::Start(task) => tx.put((**task).clone()),
+        Move::Place { task, address } => {
+            if let Some(task) = tx.state().tasks.get(task).cloned() {
+                tx.put(Task { address: Some(*address), ..Task::clone(&task) });
+            }
+        }
         Move::Stop { task, why } => {
             if let Some(task) = tx.state().tasks.get(task).cloned() {
                 stop(tx, &task, why, settings, now);
@@ -42,6 +47,7 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
             let found = progress.deployments.iter_mut().find(|d| &d.id == deployment);
             if let Some(deployment) = found {
                 deployment.rollout = Rollout::Completed;
+                deployment.completed_at = Some(now);
             }
         }),
         Move::Close { service, deployment } => {
@@ -49,8 +55,15 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
         }
         Move::Calm(service) => change(tx, service, |p| p.backoff = Backoff::default()),
         Move::Steady { service, steady } => change(tx, service, |p| p.steady = *steady),
-        Move::ForgetTask(task) => tx.remove(Key::Task(task.clone())),
-        Move::ForgetService(service) => forget(tx, service),
+        Move::ForgetTask(id) => {
+            if let Some(task) = tx.state().tasks.get(id).cloned() {
+                untag(tx, settings.account.task(&task.cluster, id));
+                tx.remove(Key::Task(id.clone()));
+            }
+        }
+        Move::ForgetService(service) => forget(tx, service, settings, now),
+        Move::ForgetEnded(service) => tx.remove(Key::EndedService(service.clone())),
+        Move::ForgetDefinition(key) => tx.remove(Key::TaskDefinition(key.clone())),
         Move::Release(address) => tx.remove(Key::Quarantine(*address)),
     }
 }
@@ -171,12 +184,21 @@ pub(super) fn count_failure(
     });
 }
 
+/// What is gone has no tags.
+fn untag(tx: &mut Tx<'_>, resource: Arn) {
+    tx.remove(Key::Tags(ResourceArn::new(resource.to_string())));
+}
+
 /// Removes a deleted service, and of the file's rows what stood there for it alone: its discovery
 /// service.
-fn forget(tx: &mut Tx<'_>, key: &ServiceKey) {
+fn forget(tx: &mut Tx<'_>, key: &ServiceKey, settings: &Settings, now: Timestamp) {
     let Some(service) = tx.state().services.get(key).cloned() else { return };
     tx.remove(Key::Progress(key.clone()));
     tx.remove(Key::Service(key.clone()));
+    untag(tx, settings.account.service(key));
+    if service.owner == Owner::Api {
+        tx.put(EndedService { service: Service::clone(&service), ended_at: now });
+    }
     let Some(discovery) = &service.discovery else { return };
     let state = tx.state();
     let files = |owner: Owner| owner == Owner::File;

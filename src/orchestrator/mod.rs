@@ -262,6 +262,7 @@ impl Orchestrator {
         }
         for task in state.tasks.values() {
             let works = task.known != TaskStatus::Stopped
+                && !self.shared.settings.is_unplaced(task)
                 && state.definitions.contains_key(&task.definition);
             if works && !self.desks.contains_key(&task.id) {
                 let desk = Arc::new(Desk::default());

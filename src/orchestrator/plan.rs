@@ -15,7 +15,8 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::clock::Timestamp;
 use crate::model::{
-    Deployment, DeploymentId, ServiceKey, Target, Task, TaskDefinitionKey, TaskId, TaskStatus,
+    DefinitionStatus, Deployment, DeploymentId, ServiceKey, Target, Task, TaskDefinition,
+    TaskDefinitionKey, TaskId, TaskStatus,
 };
 use crate::state::{QuarantineKey, State, ipam};
 
@@ -67,9 +68,14 @@ pub enum Move {
     /// A new PRIMARY deployment.
     Open {
         service: ServiceKey,
-        deployment: Deployment,
+        deployment: Box<Deployment>,
     },
     Start(Box<Task>),
+    /// A standalone task gets its address.
+    Place {
+        task: TaskId,
+        address: IpAddr,
+    },
     Stop {
         task: TaskId,
         why: Why,
@@ -94,6 +100,10 @@ pub enum Move {
     ForgetTask(TaskId),
     /// A deleted service has no task any more.
     ForgetService(ServiceKey),
+    /// A service that has ended was shown long enough.
+    ForgetEnded(ServiceKey),
+    /// A deleted definition that nothing runs any more.
+    ForgetDefinition(TaskDefinitionKey),
     /// An address has rested long enough.
     Release(QuarantineKey),
 }
@@ -122,6 +132,7 @@ impl fmt::Display for Move {
                 write!(f, "start {}", task.definition)?;
                 task.replaces.as_ref().map_or(Ok(()), |old| write!(f, " for {old}"))
             }
+            Self::Place { task, address } => write!(f, "place {task} {address}"),
             Self::Stop { task, why } => write!(f, "stop {task}: {why}"),
             Self::Complete { service, .. } => write!(f, "complete {}", service.name),
             Self::Close { service, deployment } => write!(f, "close {} {deployment}", service.name),
@@ -130,6 +141,8 @@ impl fmt::Display for Move {
             Self::Steady { service, steady: false } => write!(f, "unsteady {}", service.name),
             Self::ForgetTask(task) => write!(f, "forget task {task}"),
             Self::ForgetService(service) => write!(f, "forget service {}", service.name),
+            Self::ForgetEnded(service) => write!(f, "forget ended service {}", service.name),
+            Self::ForgetDefinition(key) => write!(f, "forget definition {key}"),
             Self::Release(address) => write!(f, "release {address}"),
         }
     }
@@ -243,6 +256,7 @@ pub fn plan(view: View<'_>, now: Timestamp, rng: &mut fastrand::Rng) -> Plan {
             service::plan(&mut draft, service, tasks, &index.targets);
         }
         stop_strays(&mut draft, &index);
+        place(&mut draft);
     }
     retain(&mut draft, &index);
     draft.plan
@@ -251,6 +265,18 @@ pub fn plan(view: View<'_>, now: Timestamp, rng: &mut fastrand::Rng) -> Plan {
 fn leave(draft: &mut Draft<'_, '_>) {
     for task in draft.view.state.tasks.values().filter(|task| task.is_live()) {
         draft.plan.moves.push(Move::Stop { task: task.id.clone(), why: Why::Leaving });
+    }
+}
+
+/// Standalone tasks get their addresses, the oldest first; those for whom none is left wait.
+fn place(draft: &mut Draft<'_, '_>) {
+    let state = draft.view.state;
+    let waits = |task: &&std::sync::Arc<Task>| draft.view.settings.is_unplaced(task);
+    let mut waiting: Vec<_> = state.tasks.values().filter(waits).collect();
+    waiting.sort_by_key(|task| (task.created_at, &task.id));
+    for task in waiting {
+        let Ok(Some(address)) = draft.address() else { return };
+        draft.plan.moves.push(Move::Place { task: task.id.clone(), address });
     }
 }
 
@@ -278,10 +304,31 @@ fn retain(draft: &mut Draft<'_, '_>, index: &Index<'_>) {
             break;
         }
     }
+    forget(draft);
     // No revisit: an address past its time is free already, its row only takes room until the next
     // pass.
     let rested = draft.view.state.quarantine.values().filter(|row| row.until <= now);
     draft.plan.moves.extend(rested.map(|row| Move::Release(row.address)));
+}
+
+/// What was deleted and shown long enough, or is no longer in use. No revisit: a pass comes anyway.
+fn forget(draft: &mut Draft<'_, '_>) {
+    let (state, now) = (draft.view.state, draft.now);
+    let shown = draft.view.settings.stopped_kept_for;
+    for ended in state.ended_services.values().filter(|ended| ended.ended_at + shown <= now) {
+        draft.plan.moves.push(Move::ForgetEnded(ended.service.key.clone()));
+    }
+    let deleted = |definition: &&std::sync::Arc<TaskDefinition>| {
+        definition.status == DefinitionStatus::DeleteInProgress
+    };
+    for definition in state.definitions.values().filter(deleted) {
+        let key = definition.key();
+        let runs = state.services.values().any(|service| service.definition == key)
+            || state.tasks.values().any(|task| task.definition == key);
+        if !runs {
+            draft.plan.moves.push(Move::ForgetDefinition(key));
+        }
+    }
 }
 
 /// The record of a task about to be made.
@@ -315,6 +362,7 @@ fn new_task(
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        run: None,
     })
 }
 

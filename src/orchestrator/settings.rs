@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Account, Pool};
+use crate::model::{Account, Pool, Task, TaskStatus};
 use crate::secrets::Secrets;
 
 #[derive(Clone, Debug)]
@@ -41,6 +41,14 @@ pub struct Curve {
     pub early: Duration,
     /// A task that lasts this long ends the count.
     pub reset: Duration,
+}
+
+impl Settings {
+    /// A standalone task that has no address yet and needs one before anything is done for it.
+    pub(super) fn is_unplaced(&self, task: &Task) -> bool {
+        let waits = task.service.is_none() && task.address.is_none() && task.is_live();
+        waits && self.addresses.is_some() && task.known == TaskStatus::Provisioning
+    }
 }
 
 impl Default for Settings {

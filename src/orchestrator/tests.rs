@@ -30,7 +30,7 @@ fn key() -> ServiceKey {
 
 /// A service of `count` tasks in group `g`.
 fn furnish(tx: &mut Tx<'_>, count: u32) {
-    tx.put(Cluster { name: "c".into(), owner: Owner::File });
+    tx.put(Cluster::new("c".into(), Owner::File));
     tx.put(definition());
     tx.put(TargetGroup {
         name: "g".into(),
@@ -53,6 +53,7 @@ fn furnish(tx: &mut Tx<'_>, count: u32) {
         status: ServiceStatus::Active,
         owner: Owner::File,
         created_at: Timestamp(0),
+        options: crate::model::ServiceOptions::default(),
     });
 }
 

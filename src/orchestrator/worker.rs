@@ -119,7 +119,10 @@ impl Worker {
     fn look_up(&mut self) -> Option<(Arc<Task>, Arc<TaskDefinition>, Facts)> {
         let state = self.shared.store.read();
         let task = Arc::clone(state.tasks.get(&self.id)?);
-        let definition = Arc::clone(state.definitions.get(&task.definition)?);
+        let mut definition = Arc::clone(state.definitions.get(&task.definition)?);
+        if let Some(run) = &task.run {
+            definition = Arc::new(run.overrides.applied(&definition));
+        }
         if task.known == TaskStatus::Deactivating && self.draining.is_none() {
             self.draining = Some(Draining::of_task(&state, &task, self.shared.clock.now()));
         }

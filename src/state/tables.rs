@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use crate::model::{
     BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryOperation,
-    DiscoveryService, Ec2Id, Ec2Resource, Family, FamilyRecord, Generation, InstanceKey, Listener,
-    ListenerKey, LoadBalancer, LoadBalancerName, Namespace, NamespaceName, OperationId, Progress,
-    RegistrationId, ResourceArn, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName,
-    Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family, FamilyRecord, Generation,
+    InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName, Namespace, NamespaceName,
+    OperationId, Progress, RegistrationId, ResourceArn, Service, ServiceKey, Tags, Target,
+    TargetGroup, TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -197,6 +197,8 @@ tables! {
         "task_definitions", true, |row| row.key();
     services: ServiceKey => Service,
         "services", true, |row| row.key.clone();
+    ended_services: ServiceKey => EndedService,
+        "ended_services", true, |row| row.service.key.clone();
     progress: ServiceKey => Progress,
         "progress", true, |row| row.service.clone();
     tasks: TaskId => Task,

@@ -381,7 +381,7 @@ impl<'t, 'a> Pass<'t, 'a> {
             let current = self.state().services.get(&service.key).cloned();
             let current = current.map(|row| (Arc::clone(&row), row.owner));
             let name = (Kind::Service, service.key.to_string());
-            self.put(name, current, fresh, &["created_at"])?;
+            self.put(name, current, fresh, &["created_at", "options"])?;
         }
         Ok(())
     }

@@ -83,6 +83,7 @@ fn task(definition: &TaskDefinition, known: TaskStatus, text: &str) -> Task {
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        run: None,
     }
 }
 

@@ -75,9 +75,7 @@ fn primary(
     progress: Option<&Progress>,
 ) -> (Deployment, bool) {
     if let Some(current) = progress.and_then(|progress| progress.deployments.first())
-        && current.definition == service.definition
-        && current.load_balancers == service.load_balancers
-        && current.discovery == service.discovery
+        && current.is_of(service)
     {
         return (current.clone(), false);
     }
@@ -86,12 +84,15 @@ fn primary(
         definition: service.definition.clone(),
         load_balancers: service.load_balancers.clone(),
         discovery: service.discovery.clone(),
+        launch: service.options.launch.clone(),
+        forced: service.options.forced,
         rollout: Rollout::InProgress,
         failed_tasks: 0,
         created_at: draft.now,
+        completed_at: None,
     };
-    let (service, deployment) = (service.key.clone(), deployment);
-    draft.plan.moves.push(Move::Open { service, deployment: deployment.clone() });
+    let opened = Box::new(deployment.clone());
+    draft.plan.moves.push(Move::Open { service: service.key.clone(), deployment: opened });
     (deployment, true)
 }
 

@@ -17,6 +17,8 @@ fn at(second: u64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
 }
 
+mod standalone;
+
 fn field<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     words.iter().find_map(|word| word.strip_prefix(name))
 }
@@ -54,6 +56,10 @@ fn service(words: &[&str], rows: &mut Vec<Row>) -> Progress {
         status,
         owner: Owner::File,
         created_at: at(0),
+        options: ServiceOptions {
+            forced: seconds(words, "forced=", 0),
+            ..ServiceOptions::default()
+        },
     }));
     Progress {
         service: web(),
@@ -97,6 +103,7 @@ fn task(words: &[&str], lb: bool, number: u64, rows: &mut Vec<Row>) {
         stopping_at: None,
         stopped_at: (known == TaskStatus::Stopped).then_some(since),
         stop: None,
+        run: None,
     }));
     if known != TaskStatus::Running || !lb || words.contains(&"unregistered") {
         return;
@@ -129,7 +136,7 @@ fn task(words: &[&str], lb: bool, number: u64, rows: &mut Vec<Row>) {
 fn situation(text: &str) -> State {
     let mut state = State::default();
     let mut rows = vec![
-        Row::from(Cluster { name: "c".into(), owner: Owner::File }),
+        Row::from(Cluster::new("c".into(), Owner::File)),
         Row::from(TargetGroup {
             name: "g".into(),
             id: "0".repeat(16),
@@ -158,8 +165,11 @@ fn situation(text: &str) -> State {
                 } else {
                     Rollout::InProgress
                 },
+                launch: Launch::default(),
+                forced: 0,
                 failed_tasks: 0,
                 created_at: at(0),
+                completed_at: None,
             }),
             "task" => task(&words, lb, number as u64, &mut rows),
             "quarantine" => rows.push(Row::from(Quarantine {

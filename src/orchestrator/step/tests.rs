@@ -52,6 +52,7 @@ fn task(text: &str) -> Task {
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        run: None,
     }
 }
 

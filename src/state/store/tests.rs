@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 fn cluster(name: &str) -> Cluster {
-    Cluster { name: name.into(), owner: Owner::Api }
+    Cluster::new(name.into(), Owner::Api)
 }
 
 fn group(name: &str) -> TargetGroup {

@@ -138,10 +138,10 @@ impl Resources {
             names::ecs(&cluster.name).map_err(|reason| Bad::new(&at, reason))?;
             self.claim(Kind::Cluster.label(&cluster.name), &at)?;
             let name = ClusterName::new(cluster.name.as_str());
-            self.clusters.push(Cluster { name, owner: Owner::File });
+            self.clusters.push(Cluster::new(name, Owner::File));
         }
         if !self.clusters.iter().any(|cluster| cluster.name.as_str() == DEFAULT_CLUSTER) {
-            self.clusters.push(Cluster { name: DEFAULT_CLUSTER.into(), owner: Owner::File });
+            self.clusters.push(Cluster::new(DEFAULT_CLUSTER.into(), Owner::File));
         }
         Ok(())
     }

@@ -9,7 +9,8 @@ use super::{DEFAULT_CLUSTER, Resources};
 use crate::clock::Timestamp;
 use crate::model::{
     DiscoveryKey, DiscoveryService, Owner, RECORD_TTL, Service, ServiceDiscovery, ServiceKey,
-    ServiceStatus, ServiceTargetGroup, TaskDefinition, TaskDefinitionKey, Transport,
+    ServiceOptions, ServiceStatus, ServiceTargetGroup, TaskDefinition, TaskDefinitionKey,
+    Transport,
 };
 
 /// ECS: tasks of one service.
@@ -68,6 +69,7 @@ impl Resources {
             status: ServiceStatus::Active,
             owner: Owner::File,
             created_at: Timestamp::default(),
+            options: ServiceOptions::default(),
         };
         self.services.push(service);
         Ok(())
