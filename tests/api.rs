@@ -1,7 +1,7 @@
 //! The AWS APIs, driven by unmodified clients.
 
 use crate::support::aws::client;
-use crate::support::world::World;
+use crate::support::world::{PROGRAM, Service, World};
 use crate::support::{scrape, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,5 +38,34 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 async fn networks_are_kept_for_those_who_ask_for_them() {
     let running = World::new().open_api().start().await;
     client(&running, "ec2.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecs_clusters_and_what_is_fixed_about_them() {
+    let cluster = "[[cluster]]\nname = \"files\"";
+    let running = World::new().open_api().setting(cluster).start().await;
+    client(&running, "ecs_clusters.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecs_task_definitions_are_numbered_revisions() {
+    let running = World::new().open_api().start().await;
+    client(&running, "ecs_definitions.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecs_services_come_and_go_as_their_waiters_expect() {
+    let running = World::new().open_api().service(Service::http("web", 1)).start().await;
+    client(&running, "ecs_services.py", &[PROGRAM]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ecs_tasks_run_without_a_service() {
+    let running = World::new().open_api().start().await;
+    client(&running, "ecs_tasks.py", &[PROGRAM]).await;
     running.stop().await;
 }

@@ -27,6 +27,7 @@ use std::fmt;
 
 pub use danger::dangers;
 pub use shown::shown;
+pub(super) use size::Size;
 pub use written::{Definition, Tag};
 
 /// Members that are taken and shown again, and change nothing here: member, and why.

@@ -7,14 +7,14 @@ use serde::Deserialize;
 /// ECS takes these sizes as a number or as a text with a unit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, expecting = "must be a number or a text such as \"512\"")]
-pub(super) enum Size {
+pub(in crate::api) enum Size {
     Number(u32),
     Text(String),
 }
 
 impl Size {
     /// In units of a thousand and twenty-four to one `units`: `"512"`, `".5 vCPU"`, `"1GB"`.
-    pub(super) fn units(&self, units: &str) -> Option<u32> {
+    pub(in crate::api) fn units(&self, units: &str) -> Option<u32> {
         let text = match self {
             Self::Number(number) => return Some(*number),
             Self::Text(text) => text.trim().to_ascii_lowercase(),

@@ -1,0 +1,176 @@
+//! Account settings, capacity providers and task protection: what is fixed here, shown as it is.
+//!
+//! **Invariant:** what cannot be had is refused; asking for what already is succeeds.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{launch, names};
+use crate::api::call::{Call, Input, Outcome};
+use crate::api::error::Error;
+
+/// ECS's settings as they are here.
+const SETTINGS: &[(&str, &str)] = &[
+    ("awsvpcTrunking", "disabled"),
+    ("containerInsights", "disabled"),
+    ("containerInstanceLongArnFormat", "enabled"),
+    ("defaultLogDriverMode", "blocking"),
+    ("fargateFIPSMode", "disabled"),
+    ("fargateTaskRetirementWaitPeriod", "7"),
+    ("guardDutyActivate", "off"),
+    ("serviceLongArnFormat", "enabled"),
+    ("tagResourceAuthorization", "off"),
+    ("taskLongArnFormat", "enabled"),
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListSettings {
+    name: Option<String>,
+    value: Option<String>,
+    #[serde(default)]
+    effective_settings: bool,
+    next_token: Option<String>,
+    max_results: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PutSetting {
+    name: String,
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DescribeProviders {
+    capacity_providers: Option<Vec<String>>,
+    include: Option<Vec<String>>,
+    next_token: Option<String>,
+    max_results: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GetProtection {
+    cluster: String,
+    #[serde(default)]
+    tasks: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UpdateProtection {
+    cluster: String,
+    tasks: Vec<String>,
+    protection_enabled: bool,
+}
+
+fn setting(call: &Call, name: &str, value: &str) -> Value {
+    let root = format!("arn:aws:iam::{}:root", call.account().id);
+    json!({ "name": name, "value": value, "principalArn": root })
+}
+
+/// Nothing can be set to anything else than it is.
+pub(super) fn put_setting(call: &Call, input: Input) -> Outcome {
+    let asked: PutSetting = input.read()?;
+    let known = SETTINGS.iter().find(|(name, _)| *name == asked.name);
+    let is_so = |value: &str| match asked.value.as_str() {
+        "on" => value == "enabled" || value == "on",
+        wanted => value == wanted,
+    };
+    match known {
+        Some((name, value)) if is_so(value) => Ok(json!({ "setting": setting(call, name, value) })),
+        _ => {
+            let message = format!("{} cannot be {:?} here", asked.name, asked.value);
+            Err(Error::unsupported(message))
+        }
+    }
+}
+
+/// Set by nobody, so without `effectiveSettings` there are none.
+pub(super) fn list_settings(call: &Call, input: Input) -> Outcome {
+    let asked: ListSettings = input.read()?;
+    let wanted = |(name, value): &&(&str, &str)| {
+        asked.effective_settings
+            && asked.name.as_deref().is_none_or(|wanted| wanted == *name)
+            && asked.value.as_deref().is_none_or(|wanted| wanted == *value)
+    };
+    let all = SETTINGS.iter().filter(wanted);
+    let token = asked.next_token.as_deref();
+    let most = asked.max_results.filter(|most| *most != 0);
+    let (page, next) = names::page(all, |(name, _)| (*name).to_owned(), token, most, 10)?;
+    let settings: Vec<_> =
+        page.into_iter().map(|(name, value)| setting(call, name, value)).collect();
+    Ok(json!({ "settings": settings, "nextToken": next }))
+}
+
+pub(super) fn refuse_provider(_call: &Call, _input: Input) -> Outcome {
+    let message = "capacity providers of one's own are not supported here: every task runs on this \
+                   machine; FARGATE and FARGATE_SPOT are there";
+    Err(Error::unsupported(message))
+}
+
+pub(super) fn describe_providers(call: &Call, input: Input) -> Outcome {
+    let asked: DescribeProviders = input.read()?;
+    let with_tags = asked.include.is_some_and(|list| list.iter().any(|what| what == "TAGS"));
+    let arn =
+        |name: &str| call.account().arn("ecs", format!("capacity-provider/{name}")).to_string();
+    let is = |text: &str, name: &str| text == name || text == arn(name);
+    let wanted = asked.capacity_providers.filter(|list| !list.is_empty());
+    let shown =
+        |name: &str| wanted.as_ref().is_none_or(|list| list.iter().any(|text| is(text, name)));
+    let all = launch::PROVIDERS.into_iter().filter(|name| shown(name));
+    let token = asked.next_token.as_deref();
+    let (page, next) = names::page(all, |name| (*name).to_owned(), token, asked.max_results, 10)?;
+    let provider = |name: &str| {
+        json!({
+            "capacityProviderArn": arn(name),
+            "name": name,
+            "status": "ACTIVE",
+            "type": name,
+            "tags": with_tags.then(Vec::<Value>::new),
+        })
+    };
+    let known = |text: &&String| launch::PROVIDERS.iter().any(|name| is(text, name));
+    let unknown = wanted.iter().flatten().filter(|text| !known(text));
+    Ok(json!({
+        "capacityProviders": page.into_iter().map(provider).collect::<Vec<_>>(),
+        "failures": unknown.map(|text| names::failure(text, "MISSING")).collect::<Vec<_>>(),
+        "nextToken": next,
+    }))
+}
+
+/// No task is protected from scale-in.
+pub(super) fn get_protection(call: &Call, input: Input) -> Outcome {
+    let asked: GetProtection = input.read()?;
+    protection(call, &asked.cluster, &asked.tasks)
+}
+
+pub(super) fn update_protection(call: &Call, input: Input) -> Outcome {
+    let asked: UpdateProtection = input.read()?;
+    if asked.protection_enabled {
+        let message = "tasks cannot be protected from scale-in and deployments here";
+        return Err(Error::unsupported(message));
+    }
+    if asked.tasks.is_empty() || asked.tasks.len() > 10 {
+        return Err(Error::invalid("1 to 10 tasks can be named at once"));
+    }
+    protection(call, &asked.cluster, &asked.tasks)
+}
+
+fn protection(call: &Call, cluster: &str, tasks: &[String]) -> Outcome {
+    let cluster = names::known_cluster(call, Some(cluster))?;
+    let state = call.state();
+    let (mut shown, mut failures) = (Vec::new(), Vec::new());
+    for text in tasks {
+        let id = names::task(call, &cluster, text)?;
+        let arn = call.account().task(&cluster, &id).to_string();
+        match state.tasks.get(&id).filter(|task| task.cluster == cluster) {
+            Some(task) if task.service.is_some() => {
+                shown.push(json!({ "taskArn": arn, "protectionEnabled": false }));
+            }
+            Some(_) => failures.push(names::failure(arn, "TASK_NOT_VALID")),
+            None => failures.push(names::failure(arn, "MISSING")),
+        }
+    }
+    Ok(json!({ "protectedTasks": shown, "failures": failures }))
+}

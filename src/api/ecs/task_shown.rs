@@ -1,0 +1,182 @@
+//! Tasks as ECS describes them.
+//!
+//! **Invariant:** everything is read from one State; nothing is shown that is not recorded.
+
+use serde_json::{Map, Value, json};
+
+use super::{instance, tag, task_definition};
+use crate::api::wire::time::seconds;
+use crate::model::{
+    Account, Container, ContainerStatus, Desired, LaunchType, NetworkMode, Overrides, Task,
+    TaskDefinition,
+};
+use crate::state::State;
+
+pub(super) const fn desired(task: &Task) -> &'static str {
+    match task.desired {
+        Desired::Running => "RUNNING",
+        Desired::Stopped => "STOPPED",
+    }
+}
+
+/// A service's tasks are started by its deployment.
+pub(super) fn started_by(task: &Task) -> Option<&str> {
+    let own = task.run.as_ref().and_then(|run| run.started_by.as_deref());
+    own.or_else(|| task.deployment.as_ref().map(|deployment| deployment.as_str()))
+}
+
+pub(super) fn task(account: &Account, state: &State, task: &Task, with_tags: bool) -> Value {
+    let definition = state.definitions.get(&task.definition).map(AsRef::as_ref);
+    let launch = super::task::launch(state, task);
+    let overrides = task.run.as_ref().map(|run| run.overrides.clone()).unwrap_or_default();
+    let run_definition = definition.map(|definition| overrides.applied(definition));
+    let mut all = Map::new();
+    let mut put = |name: &str, value: Value| drop(all.insert(name.to_owned(), value));
+    put("taskArn", account.task(&task.cluster, &task.id).to_string().into());
+    put("clusterArn", account.cluster(&task.cluster).to_string().into());
+    put("taskDefinitionArn", task_definition::arn(account, &task.definition));
+    put("lastStatus", task.known.as_str().into());
+    put("desiredStatus", desired(task).into());
+    put("attachments", attachments(task, definition, &launch).into());
+    put("attributes", json!([instance::architecture()]));
+    put("connectivity", "CONNECTED".into());
+    put("createdAt", seconds(task.created_at));
+    put("startedAt", task.started_at.map(seconds).into());
+    put("stoppingAt", task.stopping_at.map(seconds).into());
+    put("stoppedAt", task.stopped_at.map(seconds).into());
+    put("startedBy", started_by(task).into());
+    put("enableExecuteCommand", launch.exec.into());
+    let group = match (&task.service, &task.run) {
+        (Some(service), _) => Some(format!("service:{}", service.name)),
+        (None, run) => run.as_ref().map(|run| run.group.clone()),
+    };
+    put("group", group.into());
+    match launch.capacity.first() {
+        Some(item) => put("capacityProviderName", item.provider.as_str().into()),
+        None => put("launchType", launch.launch_type().as_str().into()),
+    }
+    if launch.launch_type() == LaunchType::Fargate {
+        put("platformVersion", launch.platform_version.clone().into());
+        put("platformFamily", "Linux".into());
+    } else {
+        put("containerInstanceArn", instance::arn(account, &task.cluster).into());
+    }
+    if let Some(stop) = &task.stop {
+        put("stopCode", stop.code.as_str().into());
+        put("stoppedReason", stop.reason.as_str().into());
+    }
+    if let Some(definition) = &run_definition {
+        put("cpu", definition.cpu.map(|cpu| cpu.to_string()).into());
+        put("memory", definition.memory_mib.map(|memory| memory.to_string()).into());
+        put("healthStatus", task.health(definition).as_str().into());
+    }
+    let shown = |row: &Container| container(account, task, run_definition.as_ref(), row);
+    put("containers", task.containers.iter().map(shown).collect::<Vec<_>>().into());
+    put("overrides", overridden(task, &overrides));
+    let tags = with_tags.then(|| tag::shown(&tag::of_task(account, state, task)));
+    put("tags", tags.unwrap_or_default().into());
+    Value::Object(all)
+}
+
+/// A UUID that only follows from what it names.
+fn uuid(text: &str) -> String {
+    let hex = super::digest(text);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
+}
+
+fn attachment_id(task: &Task) -> String {
+    uuid(&format!("{}/eni", task.id))
+}
+
+/// A task of network mode awsvpc has an interface of its own.
+fn attachments(
+    task: &Task,
+    definition: Option<&TaskDefinition>,
+    launch: &crate::model::Launch,
+) -> Vec<Value> {
+    let is_awsvpc = definition.is_some_and(|d| d.network_mode == Some(NetworkMode::Awsvpc));
+    let Some(address) = task.address.filter(|_| is_awsvpc) else { return Vec::new() };
+    let subnet = launch.network.as_ref().and_then(|network| network.subnets.first());
+    let subnet = subnet.map(|subnet| json!({ "name": "subnetId", "value": subnet }));
+    let name = if address.is_ipv4() { "privateIPv4Address" } else { "privateIPv6Address" };
+    let own = json!({ "name": name, "value": address.to_string() });
+    let details: Vec<_> = subnet.into_iter().chain([own]).collect();
+    let status =
+        if task.known == crate::model::TaskStatus::Stopped { "DELETED" } else { "ATTACHED" };
+    vec![json!({
+        "id": attachment_id(task),
+        "type": "ElasticNetworkInterface",
+        "status": status,
+        "details": details,
+    })]
+}
+
+fn container(
+    account: &Account,
+    task: &Task,
+    definition: Option<&TaskDefinition>,
+    row: &Container,
+) -> Value {
+    let written = definition.and_then(|definition| definition.container(&row.name));
+    let status = match row.status {
+        ContainerStatus::None | ContainerStatus::Created => "PENDING",
+        ContainerStatus::Running => "RUNNING",
+        ContainerStatus::Stopped => "STOPPED",
+    };
+    let id = uuid(&format!("{}/{}", task.id, row.name));
+    let arn = account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id));
+    let binding = |binding: &crate::model::NetworkBinding| {
+        json!({
+            "bindIP": binding.bind_address.to_string(),
+            "containerPort": binding.container_port,
+            "hostPort": binding.host_port,
+            "protocol": binding.protocol.to_string(),
+        })
+    };
+    let interface = row.address.or(task.address).map(|address| {
+        let name = if address.is_ipv4() { "privateIpv4Address" } else { "ipv6Address" };
+        json!({ "attachmentId": attachment_id(task), name: address.to_string() })
+    });
+    json!({
+        "containerArn": arn.to_string(),
+        "taskArn": account.task(&task.cluster, &task.id).to_string(),
+        "name": row.name,
+        "image": written.and_then(|written| written.image.clone()),
+        "runtimeId": row.runtime_id,
+        "lastStatus": status,
+        "exitCode": row.exit_code,
+        "reason": row.reason,
+        "healthStatus": row.health.as_str(),
+        "networkBindings": row.bindings.iter().map(binding).collect::<Vec<_>>(),
+        "networkInterfaces": interface.into_iter().collect::<Vec<_>>(),
+        "cpu": written.map(|written| written.cpu.unwrap_or(0).to_string()),
+        "memory": written.and_then(|written| Some(written.memory_mib?.to_string())),
+        "memoryReservation":
+            written.and_then(|written| Some(written.memory_reservation_mib?.to_string())),
+    })
+}
+
+/// ECS names every container, also those of which nothing is overridden.
+fn overridden(task: &Task, overrides: &Overrides) -> Value {
+    let one = |row: &Container| {
+        let Some(own) = overrides.containers.iter().find(|own| own.name == row.name) else {
+            return json!({ "name": row.name });
+        };
+        let variable = |(name, value): (&String, &String)| json!({ "name": name, "value": value });
+        let environment: Vec<_> = own.environment.iter().map(variable).collect();
+        json!({
+            "name": own.name,
+            "command": own.command,
+            "environment": (!environment.is_empty()).then_some(environment),
+            "cpu": own.cpu,
+            "memory": own.memory_mib,
+        })
+    };
+    json!({
+        "containerOverrides": task.containers.iter().map(one).collect::<Vec<_>>(),
+        "cpu": overrides.cpu.map(|cpu| cpu.to_string()),
+        "memory": overrides.memory_mib.map(|memory| memory.to_string()),
+        "taskRoleArn": overrides.task_role_arn,
+        "executionRoleArn": overrides.execution_role_arn,
+    })
+}
