@@ -15,6 +15,8 @@ mod docker;
 mod drain;
 /// What was acknowledged survives kills and full disks.
 mod journal;
+/// What the AWS APIs acknowledged survives kills.
+mod kills;
 /// Start, reload, listeners that come and go, the end.
 mod lifecycle;
 /// The README's first minutes.
