@@ -2,8 +2,11 @@
 //! `ldd` names.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use roadstead::model::{ContainerHealth, TaskStatus};
 
 use crate::support::client::{self, Load};
 use crate::support::world::{self, PROGRAM, Service, World, healthy_tasks};
@@ -154,4 +157,92 @@ async fn killed_roadstead_adopts_its_containers() {
     serve.signal("TERM");
     assert_eq!(serve.ended().await, Some(0));
     assert_eq!(containers(&world.data_dir()), before, "tasks outlive serve");
+}
+
+/// A task of three containers that uses most of what a definition has; `IMAGE` is filled in.
+const WHOLE: &str = r#"
+[[task_definition]]
+family = "whole"
+networkMode = "awsvpc"
+volumes = [{ name = "scratch" }]
+[[task_definition.containerDefinitions]]
+name = "init"
+image = "IMAGE"
+command = ["/roadstead", "version"]
+essential = false
+mountPoints = [{ sourceVolume = "scratch", containerPath = "/scratch" }]
+[task_definition.containerDefinitions.logConfiguration]
+logDriver = "awslogs"
+options = { awslogs-group = "/ecs/whole", awslogs-stream-prefix = "p" }
+[[task_definition.containerDefinitions]]
+name = "app"
+image = "IMAGE"
+command = ["/roadstead", "whoami"]
+portMappings = [{ containerPort = 8080 }]
+dependsOn = [{ containerName = "init", condition = "SUCCESS" }]
+healthCheck = { command = ["CMD", "/roadstead", "version"], interval = 5 }
+secrets = [{ name = "KEY", valueFrom = "arn:aws:ssm:local:000000000000:parameter/app/key" }]
+ulimits = [{ name = "nofile", softLimit = 512, hardLimit = 1024 }]
+linuxParameters = { capabilities = { drop = ["ALL"] } }
+readonlyRootFilesystem = true
+stopTimeout = 5
+[[task_definition.containerDefinitions]]
+name = "side"
+image = "IMAGE"
+command = ["/roadstead", "whoami", "--tcp"]
+portMappings = [{ containerPort = 7000 }]
+dependsOn = [{ containerName = "app", condition = "HEALTHY" }]
+stopTimeout = 5
+[[service]]
+name = "whole"
+task_definition = "whole"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_definition_runs_on_docker_and_leaves_nothing() {
+    let Some(image) = Image::build("whole") else { return };
+    let world = World::new()
+        .setting("on_exit = \"stop\"")
+        .setting("[runtime]\nkind = \"docker\"")
+        .setting(&WHOLE.replace("IMAGE", &image.0));
+    let data_dir = world.data_dir();
+    let _sweep = Sweep(data_dir.clone());
+    let folder = data_dir.join("secrets/ssm/app");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("key"), "open sesame\n").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.join("key"), private).unwrap();
+    let running = world.start().await;
+    let task = || {
+        let state = running.state();
+        let found = world::tasks_of(&state, "whole").next().cloned();
+        found.filter(|task| task.known == TaskStatus::Running)
+    };
+    support::until("the task to run", || task().is_some()).await;
+    let task = task().unwrap();
+    let row = |name: &str| task.container(name).unwrap().clone();
+    assert_eq!((row("init").exit_code, row("app").health), (Some(0), ContainerHealth::Healthy));
+    assert!(row("init").started_at <= row("app").started_at);
+    assert!(row("app").started_at < row("side").started_at);
+    let address = row("app").address.unwrap();
+    assert_eq!((row("side").address, task.address), (Some(address), Some(address)));
+    let answer = client::get(SocketAddr::new(address, 8080), "/").await.unwrap();
+    assert_eq!(answer.status, 200);
+    let id = row("app").runtime_id.unwrap();
+    let inspected = Command::new("docker").args(["inspect", &id]).output().unwrap();
+    let inspected = String::from_utf8(inspected.stdout).unwrap();
+    assert!(inspected.contains("\"KEY=open sesame\""), "{inspected}");
+    let stream = format!("logs/%2Fecs%2Fwhole/p%2Finit%2F{}.log", task.id);
+    let said = || std::fs::read_to_string(data_dir.join(&stream)).unwrap_or_default();
+    support::until("the stream", || said().contains(env!("CARGO_PKG_VERSION"))).await;
+    for file in std::fs::read_dir(&data_dir).unwrap().flatten() {
+        let bytes = std::fs::read(file.path()).unwrap_or_default();
+        let leaks = bytes.windows(11).any(|window| window == b"open sesame");
+        assert!(!leaks, "{}", file.path().display());
+    }
+    running.stop().await;
+    assert_eq!(containers(&data_dir), BTreeSet::new());
+    let volume = format!("-{}-scratch", task.id);
+    let volumes = Command::new("docker").args(["volume", "ls", "-q"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&volumes.stdout).contains(&volume));
 }
