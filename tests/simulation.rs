@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use roadstead::model::{
-    Cluster, ContainerDefinition, Desired, HealthCheck, Owner, PortMapping, Protocol, Registration,
-    Service, ServiceKey, ServiceStatus, ServiceTargetGroup, Stop, StopCode, Target, TargetGroup,
-    Task, TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus,
+    Cluster, ContainerDefinition, Dependency, DependencyCondition, Desired, HealthCheck, Owner,
+    PortMapping, Protocol, Registration, Service, ServiceKey, ServiceStatus, ServiceTargetGroup,
+    Stop, StopCode, Target, TargetGroup, Task, TaskDefinition, TaskDefinitionKey, TaskId,
+    TaskStatus,
 };
 use roadstead::runtime::sim::Faults;
 use roadstead::state::{StoreError, Tx};
@@ -43,7 +44,9 @@ fn definition(revision: u32) -> TaskDefinition {
     };
     let mut containers = vec![container("app", true)];
     if revision.is_multiple_of(2) {
-        containers.push(container("log", false));
+        let condition = DependencyCondition::Start;
+        let depends_on = vec![Dependency { container: "app".to_owned(), condition }];
+        containers.push(ContainerDefinition { depends_on, ..container("log", false) });
     }
     TaskDefinition::new("web".into(), revision, containers)
 }
