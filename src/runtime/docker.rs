@@ -15,10 +15,8 @@ mod pause;
 mod shape;
 mod volumes;
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,7 +35,7 @@ use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, ST
 use self::logs::Followers;
 use self::pause::Pause;
 use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
-use crate::clock::instant;
+use crate::clock::{Instant, instant};
 use crate::model::{NetworkMode, Observed, ObservedState, TaskId, Usage};
 
 /// Containers that a list inspects at the same time.
@@ -45,6 +43,8 @@ const INSPECTED_AT_ONCE: usize = 16;
 /// Stop requests that are sent for one stop, each with its whole time: the daemon loses one now and
 /// then.
 const STOP_TRIES: u32 = 2;
+/// Between two looks for what was left behind (ours).
+const SWEEP: Duration = Duration::from_secs(60);
 /// While another removal of the same container is under way.
 const REMOVE_POLL: Duration = Duration::from_millis(100);
 
@@ -54,10 +54,11 @@ pub struct Docker {
     engine: Arc<Engine>,
     cluster_uid: String,
     network: Option<String>,
-    /// Tasks for which this process made volumes or a pause.
-    made: tokio::sync::Mutex<BTreeSet<TaskId>>,
-    /// What an earlier process left behind is gone.
-    is_swept: AtomicBool,
+    /// Read while a container is made, with what it needs before; written while what nobody needs
+    /// is removed.
+    making: tokio::sync::RwLock<()>,
+    /// When that was last done.
+    swept_at: Mutex<Option<Instant>>,
     /// None: there is no folder for log streams.
     followers: Option<Followers>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -89,8 +90,8 @@ impl Docker {
             engine,
             cluster_uid: cluster_uid.to_owned(),
             network,
-            made: tokio::sync::Mutex::default(),
-            is_swept: AtomicBool::new(false),
+            making: tokio::sync::RwLock::default(),
+            swept_at: Mutex::default(),
             followers: None,
             events,
             follower,
@@ -244,6 +245,16 @@ impl Docker {
         Ok(observed)
     }
 
+    /// Removes the pauses and volumes of tasks of which nothing else is left: a process ended in
+    /// between, or somebody removed the containers. False: not now, a container is being made.
+    async fn sweep(&self) -> Result<bool, Failure> {
+        let Ok(_alone) = self.making.try_write() else { return Ok(false) };
+        let live = self.all().await?.into_iter().map(|container| container.task).collect();
+        self.sweep_pauses(&live).await?;
+        self.sweep_volumes(&live).await?;
+        Ok(true)
+    }
+
     /// After a container that could not be made: what nobody uses goes as well.
     async fn clear(&self, task: &TaskId) {
         let cleared = async {
@@ -296,6 +307,7 @@ impl Docker {
 #[async_trait]
 impl Runtime for Docker {
     async fn create(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
+        let _making = self.making.read().await;
         let created = self.make(spec).await;
         if created.as_ref().is_err_and(|error| !error.is_passing()) {
             self.clear(&spec.task).await;
@@ -397,11 +409,17 @@ impl Runtime for Docker {
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError> {
         let failed = |failure: Failure| failure.into_error(RuntimeError::Unavailable);
         let observed = self.all().await.map_err(failed)?;
-        if !self.is_swept.load(Ordering::Acquire) {
-            let live = observed.iter().map(|container| container.task.clone()).collect();
-            self.sweep_pauses(&live).await.map_err(failed)?;
-            self.sweep_volumes(&live).await.map_err(failed)?;
-            self.is_swept.store(true, Ordering::Release);
+        let swept_at = *self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
+            match self.sweep().await {
+                Ok(true) => {
+                    let mut swept_at = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
+                    *swept_at = Some(instant());
+                }
+                Ok(false) => {}
+                // What is left behind takes room; what runs is more important.
+                Err(failure) => tracing::warn!(?failure, "what is left behind stays for now"),
+            }
         }
         Ok(observed)
     }

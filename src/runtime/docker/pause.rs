@@ -140,7 +140,6 @@ impl Docker {
         };
         let name = name(&self.cluster_uid, &spec.task);
         let body = self.pause_body(&spec.task);
-        self.made.lock().await.insert(spec.task.clone());
         let mut made = self.create_once(&name, &body).await;
         if let Err(Failure::Gone(_)) = made {
             self.import_pause().await?;
@@ -209,7 +208,7 @@ impl Docker {
         }
     }
 
-    /// Once: pauses of tasks of which nothing else is left.
+    /// Pauses of tasks of which nothing else is left.
     pub(super) async fn sweep_pauses(&self, live: &BTreeSet<TaskId>) -> Result<(), Failure> {
         let labels =
             vec![format!("{LABEL_CLUSTER}={}", self.cluster_uid), "roadstead.pause".into()];
@@ -225,8 +224,7 @@ impl Docker {
                 continue;
             };
             debug_assert!(!labels.contains_key(LABEL_CONTAINER));
-            let made = self.made.lock().await.contains(&task);
-            if !made && !live.contains(&task) {
+            if !live.contains(&task) {
                 self.remove_pause(&task).await?;
             }
         }

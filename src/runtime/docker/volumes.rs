@@ -78,7 +78,6 @@ impl Docker {
         for volume in spec.volumes.iter().filter(used) {
             match request(&self.cluster_uid, &spec.task, volume) {
                 Some(request) => {
-                    self.made.lock().await.insert(spec.task.clone());
                     let made = self.engine.retry(VOLUME, |client| {
                         let request = request.clone();
                         async move { client.create_volume(request).await }
@@ -106,13 +105,11 @@ impl Docker {
         Ok(())
     }
 
-    /// Once: volumes whose removal an earlier process began and did not end.
+    /// Volumes of tasks of which nothing else is left.
     pub(super) async fn sweep_volumes(&self, live: &BTreeSet<TaskId>) -> Result<(), Failure> {
         for (name, task) in self.own_volumes(Vec::new()).await? {
             let Some(task) = task else { continue };
-            // One that this process made may be waiting for its first container.
-            let made = self.made.lock().await.contains(&task);
-            if !made && !live.contains(&task) {
+            if !live.contains(&task) {
                 self.remove_volume(&name).await?;
             }
         }
