@@ -69,3 +69,10 @@ async fn ecs_tasks_run_without_a_service() {
     client(&running, "ecs_tasks.py", &[PROGRAM]).await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cloud_map_keeps_names_that_dns_answers() {
+    let running = World::new().open_api().start().await;
+    client(&running, "cloudmap.py", &[]).await;
+    running.stop().await;
+}
