@@ -103,12 +103,6 @@ pub(super) fn list_settings(call: &Call, input: Input) -> Outcome {
     Ok(json!({ "settings": settings, "nextToken": next }))
 }
 
-pub(super) fn refuse_provider(_call: &Call, _input: Input) -> Outcome {
-    let message = "capacity providers of one's own are not supported here: every task runs on this \
-                   machine; FARGATE and FARGATE_SPOT are there";
-    Err(Error::unsupported(message))
-}
-
 pub(super) fn describe_providers(call: &Call, input: Input) -> Outcome {
     let asked: DescribeProviders = input.read()?;
     let with_tags = asked.include.is_some_and(|list| list.iter().any(|what| what == "TAGS"));

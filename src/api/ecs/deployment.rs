@@ -11,7 +11,9 @@ use super::{launch, names, task_definition};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::wire::time::seconds;
-use crate::model::{Account, Arn, Deployment, Progress, Rollout, Service, ServiceKey};
+use crate::model::{
+    Account, Arn, ContainerDefinition, Deployment, Progress, Rollout, Service, ServiceKey,
+};
 use crate::state::State;
 
 #[derive(Debug, Deserialize)]
@@ -41,12 +43,6 @@ struct List {
 struct Period {
     before: Option<f64>,
     after: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Named {
-    service_deployment_arn: String,
 }
 
 /// A deployment, and where it stands among its service's.
@@ -97,14 +93,6 @@ pub(super) fn describe_revisions(call: &Call, input: Input) -> Outcome {
     Ok(json!({ "serviceRevisions": all, "failures": failures }))
 }
 
-pub(super) fn stop(call: &Call, input: Input) -> Outcome {
-    refuse(call, input, "a deployment cannot be stopped here; update the service instead")
-}
-
-pub(super) fn resume(call: &Call, input: Input) -> Outcome {
-    refuse(call, input, "there are no lifecycle hooks here, so no deployment waits for an answer")
-}
-
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let asked: List = input.read()?;
     let cluster = names::known_cluster(call, asked.cluster.as_deref())?;
@@ -133,21 +121,6 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let (page, next) = names::page(all, order, token, asked.max_results, 100)?;
     let brief: Vec<_> = page.iter().map(|found| brief(call.account(), found)).collect();
     Ok(json!({ "serviceDeployments": brief, "nextToken": next }))
-}
-
-fn refuse(call: &Call, input: Input, why: &str) -> Outcome {
-    let text = input.value.get("serviceDeploymentArn").cloned().unwrap_or_default();
-    let asked: Named = serde_json::from_value(json!({ "serviceDeploymentArn": text }))
-        .map_err(|error| Error::invalid(error.to_string()))?;
-    let state = call.state();
-    let found = find(call.account(), &state, "service-deployment", &asked.service_deployment_arn)?;
-    match found {
-        Some(_) => Err(Error::unsupported(why)),
-        None => {
-            let message = "The service deployment was not found.";
-            Err(Error::new("ServiceDeploymentNotFoundException", message))
-        }
-    }
 }
 
 fn find<'a>(
@@ -244,7 +217,10 @@ fn revision(account: &Account, state: &State, found: &Found<'_>) -> Value {
     };
     let definition = state.definitions.get(&deployment.definition);
     let containers = definition.map(|definition| definition.containers.as_slice());
-    let image = |container: &crate::model::ContainerDefinition| json!({ "containerName": container.name, "image": container.image });
+    let image = |container: &ContainerDefinition| {
+        let (name, image) = (&container.name, &container.image);
+        json!({ "containerName": name, "image": image })
+    };
     let mut all = Map::from_iter([
         ("serviceRevisionArn".to_owned(), arn.into()),
         ("serviceArn".to_owned(), account.service(key).to_string().into()),

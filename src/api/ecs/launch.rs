@@ -209,7 +209,10 @@ pub(super) fn tag_source(written: Option<&str>) -> Option<TagSource> {
 }
 
 pub(super) fn shown_strategy(items: &[CapacityItem]) -> Vec<Value> {
-    let item = |item: &CapacityItem| json!({ "capacityProvider": item.provider, "weight": item.weight, "base": item.base });
+    let item = |item: &CapacityItem| {
+        let CapacityItem { provider, weight, base } = item;
+        json!({ "capacityProvider": provider, "weight": weight, "base": base })
+    };
     items.iter().map(item).collect()
 }
 

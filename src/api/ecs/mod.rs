@@ -48,6 +48,21 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted { member: "*.principalArn", why: "settings are the same for everybody" },
 ];
 
+/// Operations that are told why they are not served.
+const REFUSED: &[(&str, &str)] = &[
+    ("ContinueServiceDeployment", "there are no lifecycle hooks that would wait for an answer"),
+    ("StopServiceDeployment", "a deployment is ended by the next; update the service"),
+    ("RegisterContainerInstance", ONLY),
+    ("DeregisterContainerInstance", ONLY),
+    ("PutAttributes", ONLY),
+    ("DeleteAttributes", ONLY),
+    ("CreateCapacityProvider", PROVIDERS),
+    ("UpdateCapacityProvider", PROVIDERS),
+    ("DeleteCapacityProvider", PROVIDERS),
+];
+const ONLY: &str = "this machine is every cluster's only container instance";
+const PROVIDERS: &str = "every task runs on this machine; FARGATE and FARGATE_SPOT are there";
+
 const fn kept(member: &'static str) -> Accepted {
     Accepted { member, why: "kept and shown" }
 }
@@ -84,32 +99,25 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "ListTasks" => task::list(call, input),
         "DescribeServiceDeployments" => deployment::describe(call, input),
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),
-        "StopServiceDeployment" => deployment::stop(call, input),
-        "ContinueServiceDeployment" => deployment::resume(call, input),
         "ListServiceDeployments" => deployment::list(call, input),
         "DescribeContainerInstances" => instance::describe(call, input),
         "UpdateContainerInstancesState" => instance::update_state(call, input),
         "ListContainerInstances" => instance::list(call, input),
         "ListAttributes" => instance::list_attributes(call, input),
-        "RegisterContainerInstance"
-        | "DeregisterContainerInstance"
-        | "PutAttributes"
-        | "DeleteAttributes" => Err(Error::unsupported(format!(
-            "{} is not supported here: this machine is every cluster's only container instance",
-            call.name()
-        ))),
         "TagResource" => tag::tag(call, input).await,
         "UntagResource" => tag::untag(call, input).await,
         "ListTagsForResource" => tag::list(call, input),
         "PutAccountSetting" | "PutAccountSettingDefault" => account::put_setting(call, input),
         "ListAccountSettings" => account::list_settings(call, input),
-        "CreateCapacityProvider" | "UpdateCapacityProvider" | "DeleteCapacityProvider" => {
-            account::refuse_provider(call, input)
-        }
         "DescribeCapacityProviders" => account::describe_providers(call, input),
         "GetTaskProtection" => account::get_protection(call, input),
         "UpdateTaskProtection" => account::update_protection(call, input),
-        _ => Err(call.unknown()),
+        name => match REFUSED.iter().find(|(operation, _)| *operation == name) {
+            Some((_, why)) => {
+                Err(Error::unsupported(format!("{name} is not supported here: {why}")))
+            }
+            None => Err(call.unknown()),
+        },
     }
 }
 
