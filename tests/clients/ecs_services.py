@@ -119,7 +119,8 @@ equal(shown["failures"][0]["reason"], "MISSING")
 revision = ecs.describe_service_revisions(serviceRevisionArns=[service["currentServiceRevisions"][0]["arn"]])["serviceRevisions"][0]
 equal((revision["taskDefinition"], revision["loadBalancers"]), (two, service["loadBalancers"]))
 refused("UnsupportedFeatureException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"])
-refused("ServiceDeploymentNotFoundException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"] + "9")
+refused("UnsupportedFeatureException", ecs.continue_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], hookId="h", action="CONTINUE")
+refused("InvalidParameterException", ecs.describe_service_deployments, serviceDeploymentArns=["x"])
 refused("ServiceNotFoundException", ecs.list_service_deployments, service="gone")
 
 # Protection.
@@ -140,6 +141,26 @@ refused("InvalidParameterException", ecs.update_service, service="web", taskDefi
 refused("InvalidParameterException", ecs.delete_service, service="web", force=True, says="configuration file")
 ecs.update_service(service="web", desiredCount=2)
 equal(stable("web")["runningCount"], 2)
+
+# In a namespace.
+REGISTRY = files["serviceRegistries"][0]["registryArn"]
+assert REGISTRY.startswith("arn:aws:servicediscovery:local:000000000000:service/srv-"), REGISTRY
+for port in ({"containerName": "app", "containerPort": 8080}, {"port": 8080}, {}):
+    name = f"named-{len(port)}"
+    registries = [{"registryArn": REGISTRY, **port}]
+    equal(ecs.create_service(serviceName=name, taskDefinition="api", desiredCount=1, serviceRegistries=registries)["service"]["serviceRegistries"], registries)
+    equal(stable(name)["serviceRegistries"], registries)
+    revision = stable(name)["currentServiceRevisions"][0]["arn"]
+    equal(ecs.describe_service_revisions(serviceRevisionArns=[revision])["serviceRevisions"][0]["serviceRegistries"], registries)
+    equal(ecs.update_service(service=name, serviceRegistries=[])["service"]["serviceRegistries"], [])
+    equal(stable(name)["deployments"][0]["runningCount"], 1)
+    ecs.delete_service(service=name, force=True)
+    ecs.get_waiter("services_inactive").wait(services=[name], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+for wrong in ({"containerName": "app", "containerPort": 1}, {"containerName": "app"}, {"port": 1, "containerName": "app", "containerPort": 8080}):
+    refused(
+        "InvalidParameterException", ecs.create_service, serviceName="wrong", taskDefinition="api", desiredCount=1,
+        serviceRegistries=[{"registryArn": REGISTRY, **wrong}],
+    )
 
 # Fargate, in a network of its own, in a cluster of its own.
 ecs.create_cluster(clusterName="far", capacityProviders=["FARGATE"])

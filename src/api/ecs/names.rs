@@ -152,20 +152,21 @@ pub(super) fn changeable(owner: Owner, what: impl std::fmt::Display) -> Result<(
 }
 
 /// The discovery service of that ARN.
-pub(super) fn registry(state: &State, arn: &str) -> Option<DiscoveryKey> {
-    let path = arn.split_once(":service/")?.1;
-    let key: DiscoveryKey = path.parse().ok()?;
-    state.discovery_services.contains_key(&key).then_some(key)
+pub(super) fn registry(account: &Account, state: &State, arn: &str) -> Option<DiscoveryKey> {
+    let mut all = state.discovery_services.values();
+    let found = all.find(|service| account.discovery_service(service).to_string() == arn);
+    found.map(|service| service.key.clone())
 }
 
-pub(super) fn registry_arn(account: &Account, state: &State, key: &DiscoveryKey) -> String {
-    let _ = state;
-    account.arn("servicediscovery", format!("service/{key}")).to_string()
+pub(super) fn registry_arn(account: &Account, state: &State, key: &DiscoveryKey) -> Option<String> {
+    let service = state.discovery_services.get(key)?;
+    Some(account.discovery_service(service).to_string())
 }
 
-/// Whether there is such a namespace.
-pub(super) fn is_namespace(state: &State, text: &str) -> bool {
-    state.namespaces.contains_key(&text.into())
+/// Whether there is a namespace of that name or ARN.
+pub(super) fn is_namespace(account: &Account, state: &State, text: &str) -> bool {
+    let arn = |namespace| account.namespace(namespace).to_string() == text;
+    state.namespaces.contains_key(&text.into()) || state.namespaces.values().any(|n| arn(n))
 }
 
 /// A page of a listing; ECS gives at most a hundred items, and `otherwise` when nobody says.

@@ -190,7 +190,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
 /// Services that use Service Connect in a namespace; there is no Service Connect, so none.
 pub(super) fn list_by_namespace(call: &Call, input: Input) -> Outcome {
     let asked: ListByNamespace = input.read()?;
-    if !names::is_namespace(&call.state(), &asked.namespace) {
+    if !names::is_namespace(call.account(), &call.state(), &asked.namespace) {
         return Err(Error::new("NamespaceNotFoundException", "Namespace not found."));
     }
     let token = asked.next_token.as_deref();

@@ -186,7 +186,7 @@ impl Asked {
             service.load_balancers = groups(written, account, state, definition)?;
         }
         if let Some(written) = self.service_registries {
-            registry(written, service, state, definition)?;
+            registry(written, service, (account, state), definition)?;
         }
         if let Some(seconds) = self.health_check_grace_period_seconds {
             if service.load_balancers.is_empty() {
@@ -317,7 +317,7 @@ fn groups(
 fn registry(
     mut written: Vec<Registry>,
     service: &mut Service,
-    state: &State,
+    (account, state): (&Account, &State),
     definition: &TaskDefinition,
 ) -> Result<(), Error> {
     service.options.registry_port = false;
@@ -329,7 +329,7 @@ fn registry(
         return Err(Error::invalid("service registries can have at most 1 items."));
     }
     let arn = wanted.registry_arn.unwrap_or_default();
-    let key = names::registry(state, &arn);
+    let key = names::registry(account, state, &arn);
     let key = key.ok_or_else(|| {
         Error::invalid(format!("The specified service registry does not exist: {arn}"))
     })?;
