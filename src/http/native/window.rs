@@ -127,8 +127,10 @@ impl Window {
     /// Makes room: grows while it may (`most` bytes), then gives up what was sent, which can be
     /// sent no second time. Whether that was so.
     pub(super) fn make_room(&mut self, most: usize) -> bool {
-        if self.bytes.len() < most.min(LARGEST) {
-            let grown = (self.bytes.len() * 4).clamp(SMALL, most.min(LARGEST));
+        // A long head leaves as much room again for what follows it.
+        let most = most.max(2 * self.base).min(LARGEST);
+        if self.bytes.len() < most {
+            let grown = (self.bytes.len() * 4).clamp(SMALL, most);
             self.bytes.resize(grown, 0);
             return false;
         }
@@ -240,6 +242,17 @@ mod tests {
         assert_eq!(window.slice(window.unsent()), b"3");
         assert_eq!(window.all(), b"head3");
         assert!(!window.make_room(2 * SMALL), "nothing to give up");
+    }
+
+    #[test]
+    fn a_head_that_fills_the_buffer_leaves_room_for_its_body() {
+        let mut window = window("");
+        while window.bytes.len() < LARGE {
+            assert!(!window.make_room(LARGE));
+        }
+        window.end = LARGE;
+        window.keep_head(LARGE);
+        assert!(!window.has_room() && !window.make_room(LARGE) && window.has_room());
     }
 
     #[test]

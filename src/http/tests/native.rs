@@ -170,6 +170,50 @@ async fn what_could_hide_a_request_reaches_no_target() {
 }
 
 #[tokio::test]
+async fn nothing_is_read_behind_a_body_with_two_framings() {
+    let target = Target::new(|request| ok(&request.body)).await;
+    let world = World::new(plan(), &[("a", &target)]).await;
+    let hidden = "0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: t\r\n\r\n";
+    let mut client = world.client().await;
+    let length = hidden.len();
+    client
+        .send(&format!(
+            "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{hidden}"
+        ))
+        .await;
+    assert_eq!(client.response().await.header("connection"), Some("close"));
+    assert!(client.ended().await);
+    assert_eq!(target.requests(), 1);
+    let head = target.head();
+    assert!(!head.contains("content-length") && head.contains("connection: close"), "{head}");
+    world.at_rest().await;
+}
+
+#[tokio::test]
+async fn long_heads_pass_with_their_bodies() {
+    let target = Target::new(|request| ok(&request.body)).await;
+    let world = World::new(plan(), &[("a", &target)]).await;
+    let body = "x".repeat(200_000);
+    for length in [4095, 4096, 16_384, 64 * 1024 - 1, 64 * 1024, 64 * 1024 + 1] {
+        let line = "PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: 200000\r\n";
+        let mut head = line.to_owned();
+        while head.len() + 2 < length {
+            let rest = length - 2 - head.len();
+            // A last field takes what is left; none is shorter than five bytes.
+            let field = if rest <= 8000 { rest } else { 7000 };
+            head += &format!("A:{}\r\n", "a".repeat(field - 4));
+        }
+        head += "\r\n";
+        assert_eq!(head.len(), length);
+        let mut client = world.client().await;
+        client.send(&head).await;
+        client.send(&body).await;
+        assert!(client.response().await.body == body, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_chunk_that_breaks_off_ends_both_connections() {
     let (world, listener) = by_hand(plan()).await;
     let mut client = world.client().await;
