@@ -126,10 +126,12 @@ impl Site {
             .build()?
             .block_on(async { self.fleet.fill_names(&store).await })?;
         drop(store);
-        let metrics = SocketAddr::new(address.ip(), 9180);
+        let ip = address.ip();
+        let (metrics, api) = (SocketAddr::new(ip, 9180), SocketAddr::new(ip, 4566));
         let config = format!(
             "data_dir = {data_dir:?}\nthreads = 1\nlog.level = \"warn\"\n\
-            dns.addresses = [\"{address}\"]\nmetrics.address = \"{metrics}\"\n"
+            dns.addresses = [\"{address}\"]\nmetrics.address = \"{metrics}\"\n\
+            api.address = \"{api}\"\n"
         );
         self.start("roadstead", &roadstead(), &["serve", "--config"], &config)
     }

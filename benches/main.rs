@@ -4,6 +4,7 @@
 //! slow machine fails nothing. **Invariant:** everything a bench starts ends with it, and it
 //! touches only loopback addresses and folders of its own.
 
+mod api;
 mod convergence;
 mod dns;
 mod harness;
@@ -51,6 +52,7 @@ const BENCHES: &[(&str, &str, Run)] = &[
     ("tcp", "TCP: small exchanges, fresh connections, bulk", tcp::run),
     ("dns", "A and SRV queries of a zone of 100 services", dns::run),
     ("convergence", "from a commit to the decision that obeys it; compile times", convergence::run),
+    ("api", "the AWS APIs: first answer, calls per second", api::run),
     ("memory", "resident memory: quickstart, idle connections", memory::run),
 ];
 

@@ -140,13 +140,14 @@ fn start_roadstead(
     let dir = &site.dir.path().join(carrier);
     fs::create_dir_all(dir)?;
     let (ip, port) = (address.ip(), address.port());
-    let metrics = SocketAddr::new(ip, 9180);
+    let (metrics, api) = (SocketAddr::new(ip, 9180), SocketAddr::new(ip, 4566));
     let mut text = format!("data_dir = {:?}\nthreads = 1\n", dir.join("roadstead"));
     if options.access_log && kind == Kind::Http {
         text += &format!("access_log = {{ path = {:?} }}\n", dir.join("roadstead-access.log"));
     }
     text += &format!(
         "log.level = \"warn\"\ndns.addresses = []\nmetrics.address = \"{metrics}\"\n\
+        api.address = \"{api}\"\n\
         limits.max_connections = {CONNECTIONS}\n"
     );
     let (sort, protocol, carrier) = match kind {
