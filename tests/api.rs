@@ -76,3 +76,32 @@ async fn cloud_map_keeps_names_that_dns_answers() {
     client(&running, "cloudmap.py", &[]).await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn load_balancers_and_target_groups_are_what_was_asked_for() {
+    let running = World::new().open_api().start().await;
+    client(&running, "elb_load_balancers.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_rules_and_targets_are_what_was_asked_for() {
+    let running = World::new().open_api().start().await;
+    client(&running, "elb_listeners.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_balancer_of_the_api_carries_traffic_until_it_is_deleted() {
+    let running = World::new().open_api().start().await;
+    client(&running, "elb_journey.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_file_owns_is_shown_and_changed_in_its_weights_alone() {
+    let running = World::new().open_api().service(Service::http("web", 1)).start().await;
+    running.settled("web", 1).await;
+    client(&running, "elb_file.py", &[]).await;
+    running.stop().await;
+}

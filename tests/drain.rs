@@ -31,6 +31,7 @@ fn front(tx: &mut Tx<'_>) {
         client_keep_alive: CLIENT_KEEP_ALIVE,
         owner: Owner::File,
         created_at: Timestamp(0),
+        options: Default::default(),
     });
     tx.put(TargetGroup {
         name: "web".into(),
@@ -40,6 +41,7 @@ fn front(tx: &mut Tx<'_>) {
         health_check: HealthCheck::defaults(Protocol::Http),
         deregistration_delay: Duration::from_secs(300),
         owner: Owner::File,
+        options: Default::default(),
     });
     tx.put(Listener {
         key: ListenerKey { load_balancer: "front".into(), port: 80 },
@@ -49,6 +51,7 @@ fn front(tx: &mut Tx<'_>) {
         rules: Vec::new(),
         default_action: Action::Forward(vec![WeightedGroup { group: "web".into(), weight: 1 }]),
         owner: Owner::File,
+        options: Default::default(),
     });
 }
 

@@ -60,6 +60,7 @@ fn group(name: &str) -> TargetGroup {
         health_check: HealthCheck::defaults(Protocol::Http),
         deregistration_delay: DELAY,
         owner: Owner::Api,
+        options: Default::default(),
     }
 }
 

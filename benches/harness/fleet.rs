@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use roadstead::clock::Timestamp;
 use roadstead::model::{
-    Action, CLIENT_KEEP_ALIVE, Condition, DEREGISTRATION_DELAY, DiscoveryInstance, DiscoveryKey,
-    DiscoveryService, FixedResponse, HealthCheck, IDLE_TIMEOUT, InstanceKey, Listener, ListenerKey,
-    LoadBalancer, LoadBalancerKind, Namespace, Owner, Protocol, RECORD_TTL, Registration,
-    RegistrationId, Rule, Target, TargetGroup, TaskId, Transport, Verdict, VerdictState,
-    WeightedGroup,
+    Action, BalancerOptions, CLIENT_KEEP_ALIVE, Condition, DEREGISTRATION_DELAY, DiscoveryInstance,
+    DiscoveryKey, DiscoveryService, FixedResponse, GroupOptions, HealthCheck, IDLE_TIMEOUT,
+    InstanceKey, Listener, ListenerKey, ListenerOptions, LoadBalancer, LoadBalancerKind, Namespace,
+    Owner, Protocol, RECORD_TTL, Registration, RegistrationId, Rule, Target, TargetGroup, TaskId,
+    Transport, Verdict, VerdictState, WeightedGroup,
 };
 use roadstead::routing::SocketKey;
 use roadstead::state::{Store, StoreError, Tx};
@@ -182,6 +182,7 @@ impl Fleet {
             client_keep_alive: CLIENT_KEEP_ALIVE,
             owner: Owner::Api,
             created_at: Timestamp(0),
+            options: BalancerOptions::default(),
         });
         let owner = Owner::Api;
         self.put_namespace(tx);
@@ -197,6 +198,7 @@ impl Fleet {
                 health_check: HealthCheck::defaults(Protocol::Http),
                 deregistration_delay: DEREGISTRATION_DELAY,
                 owner,
+                options: GroupOptions::default(),
             });
             rules.push(Rule {
                 id: hexadecimal(group),
@@ -206,6 +208,7 @@ impl Fleet {
                     group: name.as_str().into(),
                     weight: 1,
                 }]),
+                order: None,
             });
         }
         let nothing =
@@ -218,6 +221,7 @@ impl Fleet {
             rules,
             default_action: Action::FixedResponse(nothing),
             owner,
+            options: ListenerOptions::default(),
         });
     }
 }

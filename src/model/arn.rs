@@ -63,6 +63,12 @@ impl Account {
         self.arn("elasticloadbalancing", format!("listener/{}/{id}", lb.path()))
     }
 
+    /// A rule of a listener, the default one included.
+    #[must_use]
+    pub fn rule(&self, lb: &LoadBalancer, listener: &str, id: &str) -> Arn {
+        self.arn("elasticloadbalancing", format!("listener-rule/{}/{listener}/{id}", lb.path()))
+    }
+
     #[must_use]
     pub fn target_group(&self, group: &TargetGroup) -> Arn {
         self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))

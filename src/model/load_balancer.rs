@@ -1,5 +1,6 @@
 //! Load balancers, listeners, rules, conditions and actions, as configured.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,6 +28,23 @@ pub struct LoadBalancer {
     pub client_keep_alive: Duration,
     pub owner: Owner,
     pub created_at: Timestamp,
+    #[serde(default)]
+    pub options: BalancerOptions,
+}
+
+/// What may be asked of a load balancer beside what moves its traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerOptions {
+    /// It cannot be deleted.
+    pub deletion_protection: bool,
+    /// Kept as asked for, like the rest: there is one network and one address here.
+    pub internal: bool,
+    /// `ipv4`, `dualstack` …; empty: `ipv4`.
+    pub address_type: String,
+    pub subnets: Vec<String>,
+    pub security_groups: Vec<String>,
+    /// Attributes that differ from their defaults and that nothing acts upon.
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl LoadBalancer {
@@ -67,6 +85,19 @@ pub struct Listener {
     pub rules: Vec<Rule>,
     pub default_action: Action,
     pub owner: Owner,
+    #[serde(default)]
+    pub options: ListenerOptions,
+}
+
+/// What may be asked of a listener beside its rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerOptions {
+    /// NLB's `tcp.idle_timeout.seconds`; none: the load balancer's.
+    pub idle_timeout: Option<Duration>,
+    /// The default action's place among the actions, as it was given.
+    pub order: Option<u32>,
+    /// Attributes that differ from their defaults and that nothing acts upon.
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl Listener {
@@ -112,6 +143,9 @@ pub struct Rule {
     /// All of them have to match.
     pub conditions: Vec<Condition>,
     pub action: Action,
+    /// The action's place among the actions, as it was given.
+    #[serde(default)]
+    pub order: Option<u32>,
 }
 
 /// Any of a condition's values has to match.
@@ -142,4 +176,19 @@ pub struct FixedResponse {
     pub content_type: String,
     /// At most 1024 bytes.
     pub body: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_from_before_there_were_options_is_read() {
+        let old = r#"{"key":{"load_balancer":"front","port":80},"id":"0123456789abcdef",
+            "protocol":"HTTP","rules":[{"id":"0123456789abcdef","priority":1,"conditions":[],
+            "action":{"Forward":[]}}],"default_action":{"Forward":[]},"owner":"File"}"#;
+        let listener: Listener = serde_json::from_str(old).unwrap();
+        assert_eq!(listener.options, ListenerOptions::default());
+        assert_eq!(listener.rules[0].order, None);
+    }
 }

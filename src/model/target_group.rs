@@ -1,5 +1,6 @@
 //! Target groups, targets, and what health checks made of them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -23,6 +24,21 @@ pub struct TargetGroup {
     pub health_check: HealthCheck,
     pub deregistration_delay: Duration,
     pub owner: Owner,
+    #[serde(default)]
+    pub options: GroupOptions,
+}
+
+/// What may be asked of a target group beside what moves its traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupOptions {
+    /// Its targets are instances by name; else addresses.
+    pub instances: bool,
+    /// Its targets' addresses are IPv6.
+    pub ipv6: bool,
+    /// Kept as asked for.
+    pub network: Option<String>,
+    /// Attributes that differ from their defaults and that nothing acts upon.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// ALB's parameters and defaults.

@@ -40,6 +40,7 @@ fn furnish(tx: &mut Tx<'_>, count: u32) {
         health_check: HealthCheck::defaults(Protocol::Http),
         deregistration_delay: DELAY,
         owner: Owner::File,
+        options: Default::default(),
     });
     tx.put(Service {
         key: key(),

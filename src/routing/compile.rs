@@ -233,7 +233,7 @@ fn listeners(
             address,
             matcher,
             actions,
-            idle_timeout: lb.idle_timeout,
+            idle_timeout: listener.options.idle_timeout.unwrap_or(lb.idle_timeout),
             client_keep_alive: lb.client_keep_alive,
             metrics,
         };

@@ -77,7 +77,7 @@ mod tests {
         let response =
             FixedResponse { status: 200, content_type: String::new(), body: String::new() };
         let action = Action::FixedResponse(response);
-        Rule { id: String::new(), priority, conditions, action }
+        Rule { id: String::new(), priority, conditions, action, order: None }
     }
 
     fn host(values: &[&str]) -> Condition {

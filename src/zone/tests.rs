@@ -104,6 +104,7 @@ fn put_row(tx: &mut Tx<'_>, row: &str) {
             client_keep_alive: Duration::ZERO,
             owner: Owner::File,
             created_at: NEVER,
+            options: Default::default(),
         }),
         _ => panic!("{row}"),
     }
@@ -152,6 +153,7 @@ fn put_target(
         health_check: HealthCheck::defaults(Protocol::Tcp),
         deregistration_delay: Duration::ZERO,
         owner: Owner::File,
+        options: Default::default(),
     });
     let old = tx.state().targets.values();
     let old = old.filter(|t| t.task == Some(task.into()) && t.group == group.into());

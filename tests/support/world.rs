@@ -205,6 +205,10 @@ impl World {
         if !self.settings.contains("[runtime]") {
             let _ = write!(text, "[runtime]\naddresses = \"{}\"\n", self.pool());
         }
+        if !self.settings.contains("[elb]") {
+            let (first, second) = self.octets;
+            let _ = write!(text, "[elb]\naddresses = \"127.{first}.{second}.128/26\"\n");
+        }
         text.push_str("[[namespace]]\nname = \"demo.internal\"\n");
         for service in &self.services {
             text.push_str(&service.toml(own));

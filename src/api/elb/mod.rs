@@ -4,12 +4,114 @@
 //! Not here: wire forms and checks against the model, which are done before an operation sees its
 //! input. **Invariant:** [`call`] is the list of what is served.
 
+mod action;
+mod attributes;
+mod balancer_attributes;
+mod condition;
+mod find;
+mod group_attributes;
+mod health_check;
+pub(in crate::api) mod limits;
+mod listener;
+mod listener_attributes;
+mod load_balancer;
+pub(in crate::api) mod matcher;
+mod rule;
+mod ssl_policy;
+mod tags;
+mod target;
+mod target_group;
+
 use super::call::{Accepted, Call, Input, Outcome};
+use super::error::Error;
 
 /// Members that are taken and not acted upon.
-pub(crate) const ACCEPTED: &[Accepted] = &[];
+pub(crate) const ACCEPTED: &[Accepted] = &[
+    Accepted {
+        member: "CreateLoadBalancer.IpAddressType",
+        why: "kept and shown: a load balancer has one address, whose family the pool decides",
+    },
+    Accepted {
+        member: "RegisterTargets.Targets.AvailabilityZone",
+        why: "this machine is one zone: every target gets traffic from everywhere",
+    },
+    Accepted {
+        member: "DeregisterTargets.Targets.AvailabilityZone",
+        why: "a target is known by its address and port",
+    },
+    Accepted {
+        member: "DescribeTargetHealth.Targets.AvailabilityZone",
+        why: "a target is known by its address and port",
+    },
+    Accepted {
+        member: "DescribeTargetHealth.Include",
+        why: "anomalies are not looked for, so none are told",
+    },
+];
 
 /// From operation to function: what is served.
-pub(crate) async fn call(call: &Call, _input: Input) -> Outcome {
-    Err(call.unknown())
+pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
+    match call.name() {
+        "CreateLoadBalancer" => load_balancer::create(call, input).await,
+        "DescribeLoadBalancers" => load_balancer::describe(call, input),
+        "DescribeLoadBalancerAttributes" => load_balancer::describe_attributes(call, input),
+        "DescribeCapacityReservation" => load_balancer::describe_capacity_reservation(call, input),
+        "ModifyLoadBalancerAttributes" => load_balancer::modify_attributes(call, input).await,
+        "SetIpAddressType" => load_balancer::set_ip_address_type(call, input).await,
+        "SetSecurityGroups" => load_balancer::set_security_groups(call, input).await,
+        "SetSubnets" => load_balancer::set_subnets(call, input).await,
+        "DeleteLoadBalancer" => load_balancer::delete(call, input).await,
+
+        "CreateTargetGroup" => target_group::create(call, input).await,
+        "DescribeTargetGroups" => target_group::describe(call, input),
+        "DescribeTargetGroupAttributes" => target_group::describe_attributes(call, input),
+        "ModifyTargetGroup" => target_group::modify(call, input).await,
+        "ModifyTargetGroupAttributes" => target_group::modify_attributes(call, input).await,
+        "DeleteTargetGroup" => target_group::delete(call, input).await,
+
+        "RegisterTargets" => target::register(call, input).await,
+        "DescribeTargetHealth" => target::describe_health(call, input),
+        "DeregisterTargets" => target::deregister(call, input).await,
+
+        "CreateListener" => listener::create(call, input).await,
+        "DescribeListeners" => listener::describe(call, input),
+        "DescribeListenerAttributes" => listener::describe_attributes(call, input),
+        "DescribeListenerCertificates" => listener::describe_certificates(call, input),
+        "ModifyListener" => listener::modify(call, input).await,
+        "ModifyListenerAttributes" => listener::modify_attributes(call, input).await,
+        "AddListenerCertificates" | "RemoveListenerCertificates" => {
+            listener::certificates(call, input)
+        }
+        "DeleteListener" => listener::delete(call, input).await,
+
+        "CreateRule" => rule::create(call, input).await,
+        "DescribeRules" => rule::describe(call, input),
+        "ModifyRule" => rule::modify(call, input).await,
+        "SetRulePriorities" => rule::set_priorities(call, input).await,
+        "DeleteRule" => rule::delete(call, input).await,
+
+        "AddTags" => tags::add(call, input).await,
+        "DescribeTags" => tags::describe(call, input),
+        "RemoveTags" => tags::remove(call, input).await,
+
+        "DescribeAccountLimits" => limits::describe(call, input),
+        "DescribeSSLPolicies" => ssl_policy::describe(call, input),
+        _ => Err(call.unknown()),
+    }
+}
+
+/// A name of a load balancer or target group.
+fn name(what: &str, name: &str) -> Result<(), Error> {
+    if name.chars().count() > 32 {
+        let message = format!("{what} name '{name}' cannot be longer than '32' characters");
+        return Err(Error::invalid(message));
+    }
+    super::file::names::elb(name)
+        .map_err(|reason| Error::invalid(format!("{what} name '{name}' {reason}")))
+}
+
+/// The id of the hosted zone that load balancers' names are in: the same for all of a region.
+fn hosted_zone(region: &str) -> String {
+    let id = super::file::id_of(&format!("hosted zone elb.{region}"));
+    format!("Z{}", id[..13].to_ascii_uppercase())
 }

@@ -21,8 +21,8 @@ use super::source::{Bad, Problem};
 use super::{File, Resources, references, sweep};
 use crate::clock::Timestamp;
 use crate::model::{
-    FamilyRecord, Generation, LoadBalancer, Owner, Pool, Registration, Service, ServiceStatus,
-    Target, TaskDefinition, TaskDefinitionKey,
+    BalancerOptions, FamilyRecord, Generation, LoadBalancer, Owner, Pool, Registration, Service,
+    ServiceStatus, Target, TaskDefinition, TaskDefinitionKey,
 };
 use crate::net::{BindError, SocketKey};
 use crate::routing::RoutedListener;
@@ -350,6 +350,7 @@ impl<'t, 'a> Pass<'t, 'a> {
                 client_keep_alive: balancer.client_keep_alive,
                 owner: Owner::File,
                 created_at: self.now,
+                options: BalancerOptions::default(),
             };
             let current = current.map(|row| (Arc::clone(&row), row.owner));
             let ours: &[&str] = match balancer.address {
@@ -446,6 +447,12 @@ pub(super) fn drained(target: &Target, now: Timestamp) -> Target {
 
 fn target_name(group: impl std::fmt::Display, address: SocketAddr) -> String {
     format!("{group}/{address}")
+}
+
+/// Whether the file names this fixed target.
+pub(in crate::api) fn wrote_target(state: &State, target: &Target) -> bool {
+    let name = target_name(&target.group, target.socket_address());
+    target.task.is_none() && state.applied.contains_key(&Kind::Target.key(name))
 }
 
 /// The revision that the copy of a task definition names.

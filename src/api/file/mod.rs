@@ -27,8 +27,10 @@ use written::Written;
 
 use crate::config::Settings;
 
+pub(super) use apply::wrote_target;
 pub use apply::{ApplyError, Summary, apply};
 pub use check::check;
+pub(super) use meaning::id_of;
 pub use meaning::{Balancer, FixedTarget, Resources};
 pub use source::Problem;
 pub use sweep::sweep_store;

@@ -25,7 +25,7 @@ pub(in crate::api) fn port(name: &str) -> Result<(), &'static str> {
 }
 
 /// Elastic Load Balancing: load balancers and target groups.
-pub(super) fn elb(name: &str) -> Result<(), &'static str> {
+pub(in crate::api) fn elb(name: &str) -> Result<(), &'static str> {
     let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     let length = (1..=32).contains(&name.len());
     if length && !name.starts_with('-') && !name.ends_with('-') && name.bytes().all(good) {

@@ -73,6 +73,7 @@ fn group(interval: Duration, protocol: Protocol) -> TargetGroup {
         health_check,
         deregistration_delay: Duration::ZERO,
         owner: Owner::File,
+        options: Default::default(),
     }
 }
 

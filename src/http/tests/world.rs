@@ -72,7 +72,13 @@ pub(super) fn forward(group: &str) -> Action {
 }
 
 pub(super) fn rule(priority: u32, condition: Condition, action: Action) -> Rule {
-    Rule { id: format!("{priority:016x}"), priority, conditions: vec![condition], action }
+    Rule {
+        id: format!("{priority:016x}"),
+        priority,
+        conditions: vec![condition],
+        action,
+        order: None,
+    }
 }
 
 impl World {
@@ -125,6 +131,7 @@ impl World {
             client_keep_alive: plan.client_keep_alive,
             owner: Owner::File,
             created_at: Timestamp::default(),
+            options: Default::default(),
         };
         let listener = Listener {
             key: ListenerKey { load_balancer: "front".into(), port: address.port() },
@@ -134,6 +141,7 @@ impl World {
             rules: plan.rules,
             default_action: plan.default_action.unwrap_or_else(|| forward("a")),
             owner: Owner::File,
+            options: Default::default(),
         };
         let group = |name: &str| TargetGroup {
             name: name.into(),
@@ -143,6 +151,7 @@ impl World {
             health_check: HealthCheck::defaults(Protocol::Http),
             deregistration_delay: Duration::ZERO,
             owner: Owner::File,
+            options: Default::default(),
         };
         let (a, b) = (group("a"), group("b"));
         let filled = self.store.update(move |tx| {

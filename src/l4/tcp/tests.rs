@@ -44,6 +44,7 @@ fn put(tx: &mut Tx<'_>, front: SocketAddr, targets: &[SocketAddr]) {
         client_keep_alive: IDLE,
         owner: Owner::File,
         created_at: NOW,
+        options: Default::default(),
     });
     tx.put(TargetGroup {
         name: "echo".into(),
@@ -53,6 +54,7 @@ fn put(tx: &mut Tx<'_>, front: SocketAddr, targets: &[SocketAddr]) {
         health_check: HealthCheck::defaults(Protocol::Tcp),
         deregistration_delay: Duration::ZERO,
         owner: Owner::File,
+        options: Default::default(),
     });
     tx.put(Listener {
         key: ListenerKey { load_balancer: "lb".into(), port: front.port() },
@@ -62,6 +64,7 @@ fn put(tx: &mut Tx<'_>, front: SocketAddr, targets: &[SocketAddr]) {
         rules: Vec::new(),
         default_action: Action::Forward(vec![WeightedGroup { group: "echo".into(), weight: 1 }]),
         owner: Owner::File,
+        options: Default::default(),
     });
     for (address, n) in targets.iter().zip(1..) {
         tx.put(Target {

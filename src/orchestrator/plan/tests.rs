@@ -145,6 +145,7 @@ fn situation(text: &str) -> State {
             health_check: HealthCheck::defaults(Protocol::Http),
             deregistration_delay: DEREGISTRATION_DELAY,
             owner: Owner::File,
+            options: Default::default(),
         }),
     ];
     let (mut progress, mut lb) = (None, false);

@@ -43,6 +43,7 @@ fn state(targets: &str) -> State {
             client_keep_alive: CLIENT_KEEP_ALIVE,
             owner: Owner::File,
             created_at: Timestamp(0),
+            options: Default::default(),
         },
     );
     put(
@@ -55,6 +56,7 @@ fn state(targets: &str) -> State {
             health_check: HealthCheck::defaults(Protocol::Http),
             deregistration_delay: Duration::from_secs(300),
             owner: Owner::File,
+            options: Default::default(),
         },
     );
     put(
@@ -67,6 +69,7 @@ fn state(targets: &str) -> State {
             rules: Vec::new(),
             default_action: Action::Forward(vec![WeightedGroup { group: "web".into(), weight: 1 }]),
             owner: Owner::File,
+            options: Default::default(),
         },
     );
     for word in targets.split_whitespace() {

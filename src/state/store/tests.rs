@@ -25,6 +25,7 @@ fn group(name: &str) -> TargetGroup {
         health_check: HealthCheck::defaults(Protocol::Http),
         deregistration_delay: DEREGISTRATION_DELAY,
         owner: Owner::File,
+        options: Default::default(),
     }
 }
 

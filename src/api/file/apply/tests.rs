@@ -272,6 +272,7 @@ async fn resource_that_the_api_refers_to_cannot_leave() {
         rules: Vec::new(),
         default_action: Action::Forward(vec![group]),
         owner: Owner::Api,
+        options: Default::default(),
     };
     world.write(|tx| tx.put(listener)).await;
     let before = world.state().generation;

@@ -16,9 +16,13 @@ use super::super::written::{
     WrittenBalancer, WrittenFixedResponse, WrittenListener, WrittenRule, WrittenWeight,
 };
 use super::{Balancer, Resources, id_of};
+use crate::api::elb::limits::{
+    CONTENT_TYPES, LARGEST_BODY, MOST_GROUPS, MOST_LISTENERS, MOST_RULES, MOST_VALUES, MOST_WEIGHT,
+    MOST_WILDCARDS, PRIORITIES,
+};
 use crate::model::{
     Action, CLIENT_KEEP_ALIVE, Condition, FixedResponse, IDLE_TIMEOUT, Listener, ListenerKey,
-    LoadBalancerKind, Owner, Protocol, Rule, TCP_IDLE_TIMEOUT, WeightedGroup,
+    ListenerOptions, LoadBalancerKind, Owner, Protocol, Rule, TCP_IDLE_TIMEOUT, WeightedGroup,
 };
 use crate::rules::{BadPattern, Pattern};
 
@@ -30,24 +34,6 @@ const NETWORK_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration
 /// ALB: `client_keep_alive.seconds` is at most 604800; it begins at 60, which is of no use in a
 /// test.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(604_800);
-/// ALB: listeners of one load balancer.
-const MOST_LISTENERS: usize = 50;
-/// ALB: rules of one load balancer, default actions not counted.
-const MOST_RULES: usize = 100;
-/// ALB: values of all conditions of one rule.
-const MOST_VALUES: usize = 5;
-/// ALB: wildcards in one rule.
-const MOST_WILDCARDS: usize = 5;
-/// ALB: target groups of one action.
-const MOST_GROUPS: usize = 5;
-/// ALB.
-const MOST_WEIGHT: u32 = 999;
-/// ALB: a fixed response's body.
-const LARGEST_BODY: usize = 1024;
-const PRIORITIES: RangeInclusive<u32> = 1..=50_000;
-/// ALB: what a fixed response may be.
-const CONTENT_TYPES: [&str; 5] =
-    ["text/plain", "text/css", "text/html", "application/javascript", "application/json"];
 
 /// The keys of which an action has exactly one.
 struct WrittenAction<'a> {
@@ -148,8 +134,8 @@ impl Resources {
             rules.push(rule);
         }
         rules.sort_by_key(|rule| rule.priority);
-        let owner = Owner::File;
-        Ok(Listener { key, id, protocol, carrier, rules, default_action, owner })
+        let (owner, options) = (Owner::File, ListenerOptions::default());
+        Ok(Listener { key, id, protocol, carrier, rules, default_action, owner, options })
     }
 
     fn rule(
@@ -188,6 +174,7 @@ impl Resources {
             priority: written.priority,
             conditions,
             action: self.action(&action, protocol, at)?,
+            order: None,
         })
     }
 

@@ -11,8 +11,9 @@ use super::super::place::Place;
 use super::super::source::Bad;
 use super::super::written::{WrittenCheckPort, WrittenGroup, WrittenHealthCheck};
 use super::{FixedTarget, Resources, id_of};
+use crate::api::elb::matcher::parse as matcher;
 use crate::config::Time;
-use crate::model::{DEREGISTRATION_DELAY, HealthCheck, Owner, Protocol, TargetGroup};
+use crate::model::{DEREGISTRATION_DELAY, GroupOptions, HealthCheck, Owner, Protocol, TargetGroup};
 
 /// The port of a group that names none.
 const PORT: u16 = 80;
@@ -59,6 +60,7 @@ impl Resources {
             health_check: health_check(&written.health_check, protocol, &at.key("health_check"))?,
             deregistration_delay: delay,
             owner: Owner::File,
+            options: GroupOptions::default(),
         };
         for (index, target) in written.targets.iter().enumerate() {
             let at = at.key("targets").index(index);
@@ -137,7 +139,7 @@ fn health_check(
         )?,
         matcher: match &written.matcher {
             None => default.matcher,
-            Some(text) => matcher(text).ok_or_else(|| {
+            Some(text) => matcher(text, &CODES).ok_or_else(|| {
                 let reason = "must be status codes from 200 to 599, such as \"200-299,404\"";
                 Bad::new(&at.key("matcher"), reason)
             })?,
@@ -163,48 +165,5 @@ fn timeout(
             Err(Bad::new(at, format!("must be smaller than the interval, which is {interval}")))
         }
         Some(Time(timeout)) => Ok(timeout),
-    }
-}
-
-/// Codes and ranges of codes, separated by commas.
-fn matcher(text: &str) -> Option<Vec<RangeInclusive<u16>>> {
-    let code = |text: &str| {
-        let code = text.trim();
-        let three = code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit());
-        code.parse::<u16>().ok().filter(|code| three && CODES.contains(code))
-    };
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (code(first)?, code(last)?);
-        (first <= last).then_some(first..=last)
-    };
-    text.split(',').map(range).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn check(text: &str, expected: Option<&[RangeInclusive<u16>]>) {
-        assert_eq!(matcher(text).as_deref(), expected, "{text}");
-    }
-
-    #[test]
-    fn matchers_are_codes_and_ranges() {
-        check("200", Some(&[200..=200]));
-        check("200-299,404", Some(&[200..=299, 404..=404]));
-        check("200, 202", Some(&[200..=200, 202..=202]));
-        for bad in ["", ",", "99", "600", "299-200", "20x", "200-", "-200", "0200", "+20"] {
-            check(bad, None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_the_matcher_parser_panic(text in "[0-9,-]{0,12}") {
-            let _ = matcher(&text);
-        }
     }
 }

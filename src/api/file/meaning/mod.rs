@@ -103,7 +103,7 @@ impl Resources {
 }
 
 /// Sixteen hexadecimal digits that depend on the name alone: FNV-1a, then splitmix64's finish.
-pub(super) fn id_of(label: &str) -> String {
+pub(in crate::api) fn id_of(label: &str) -> String {
     let hash = label.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

@@ -1,0 +1,331 @@
+//! Listeners: HTTP and TCP, bound before they are acknowledged.
+//!
+//! Not here: their rules and the table of their attributes. **Invariant:** a listener that is
+//! acknowledged has its port: what cannot be bound refuses the call and changes nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::attributes::Given;
+use super::find::{self, PAGE, default_rule_id, marker, new_id, own};
+use super::limits::MOST_LISTENERS;
+use super::listener_attributes::TABLE;
+use super::{action, target_group};
+use crate::api::call::{Api, Call, Input, Outcome};
+use crate::api::error::Error;
+use crate::api::page::page;
+use crate::api::tags::{self, Tag};
+use crate::model::{
+    Account, Action, Carrier, Listener, ListenerKey, ListenerOptions, LoadBalancer,
+    LoadBalancerKind, Owner, Protocol,
+};
+use crate::net::SocketKey;
+use crate::routing::RoutedListener;
+use crate::state::{Key, State, Tx};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Create {
+    load_balancer_arn: String,
+    protocol: Option<String>,
+    port: Option<u16>,
+    default_actions: Vec<action::Asked>,
+    tags: Option<Vec<Tag>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Modify {
+    listener_arn: String,
+    port: Option<u16>,
+    protocol: Option<String>,
+    default_actions: Option<Vec<action::Asked>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct One {
+    listener_arn: String,
+}
+
+/// Runs a change that may bind; what was bound for one that is refused is given back.
+async fn binding<R: Send + 'static>(
+    call: &Call,
+    change: impl FnOnce(&mut Tx<'_>, &Api) -> Result<R, Error> + Send + 'static,
+) -> Result<R, Error> {
+    let api = Arc::clone(&call.api);
+    let outcome = find::change(call, move |tx| change(tx, &api)).await;
+    if outcome.is_err() {
+        (call.api.forget)();
+    }
+    outcome
+}
+
+pub(super) async fn create(call: &Call, input: Input) -> Outcome {
+    let asked: Create = input.read()?;
+    find::tag_map(asked.tags.as_ref())?;
+    let made = binding(call, move |tx, api| make(tx, api, asked)).await?;
+    Ok(json!({"Listeners": [shown(&call.state(), call.account(), &made)]}))
+}
+
+fn make(tx: &mut Tx<'_>, api: &Api, asked: Create) -> Result<Listener, Error> {
+    let (state, account) = (tx.state(), &api.account);
+    let lb = find::load_balancer(state, account, &asked.load_balancer_arn)?;
+    let Some(protocol) = asked.protocol.as_deref() else {
+        return Err(Error::invalid("A listener protocol must be specified"));
+    };
+    let protocol = self::protocol(lb.kind, protocol)?;
+    let Some(port) = asked.port else {
+        return Err(Error::invalid("A listener port must be specified"));
+    };
+    let (default_action, order) =
+        action::meaning(state, account, protocol, &asked.default_actions)?;
+    let key = ListenerKey { load_balancer: lb.name.clone(), port };
+    if let Some(known) = state.listeners.get(&key) {
+        // The same call again succeeds.
+        let arn = account.listener(&lb, &known.key, &known.id);
+        let same_tags = *tags::of(state, &arn) == find::tag_map(asked.tags.as_ref())?;
+        if known.default_action == default_action && same_tags && known.owner == Owner::Api {
+            return Ok(Listener::clone(known));
+        }
+        return Err(duplicate(&lb, account));
+    }
+    if find::listeners(state, &lb.name).count() >= MOST_LISTENERS {
+        let message = format!("The maximum number of listeners is '{MOST_LISTENERS}'");
+        return Err(Error::new("TooManyListenersException", message));
+    }
+    associate(state, account, &lb, &default_action)?;
+    let made = Listener {
+        key,
+        id: new_id(),
+        protocol,
+        carrier: Carrier::default(),
+        rules: Vec::new(),
+        default_action,
+        owner: Owner::Api,
+        options: ListenerOptions { order, ..ListenerOptions::default() },
+    };
+    bind(api, &lb, &made)?;
+    find::put_tags(tx, &account.listener(&lb, &made.key, &made.id), asked.tags)?;
+    tx.put(made.clone());
+    Ok(made)
+}
+
+fn duplicate(lb: &LoadBalancer, account: &Account) -> Error {
+    let message = format!(
+        "A listener already exists on this port for this load balancer '{}'",
+        account.load_balancer(lb)
+    );
+    Error::new("DuplicateListenerException", message)
+}
+
+fn protocol(kind: LoadBalancerKind, text: &str) -> Result<Protocol, Error> {
+    let (own, all): (Protocol, &[&str]) = match kind {
+        LoadBalancerKind::Application => (Protocol::Http, &["HTTP", "HTTPS"]),
+        LoadBalancerKind::Network => {
+            (Protocol::Tcp, &["TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC"])
+        }
+    };
+    if text == own.as_str() {
+        Ok(own)
+    } else if all.contains(&text) {
+        let message = format!("Listeners of protocol '{text}' are not supported here");
+        Err(Error::new("UnsupportedProtocolException", message))
+    } else {
+        Err(Error::invalid(format!("Protocol '{text}' must be one of '{}'", all.join(", "))))
+    }
+}
+
+/// A target group belongs to one load balancer.
+pub(super) fn associate(
+    state: &State,
+    account: &Account,
+    lb: &LoadBalancer,
+    action: &Action,
+) -> Result<(), Error> {
+    for name in action::groups(action) {
+        let Some(group) = state.target_groups.get(name) else { continue };
+        if target_group::balancers(state, group).iter().any(|other| *other != lb.name) {
+            let message = format!(
+                "The following target groups cannot be associated with more than one load \
+                 balancer: {}",
+                account.target_group(group)
+            );
+            return Err(Error::new("TargetGroupAssociationLimitException", message));
+        }
+    }
+    Ok(())
+}
+
+fn bind(api: &Api, lb: &LoadBalancer, listener: &Listener) -> Result<(), Error> {
+    let address = SocketAddr::new(lb.address, listener.key.port);
+    let transport = RoutedListener::transport(listener.protocol);
+    (api.bind)(SocketKey { address, transport })
+        .map_err(|error| Error::new("InvalidConfigurationRequestException", error.to_string()))
+}
+
+pub(super) fn describe(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Asked {
+        load_balancer_arn: Option<String>,
+        listener_arns: Option<Vec<String>>,
+        marker: Option<String>,
+        page_size: Option<usize>,
+    }
+    let asked: Asked = input.read()?;
+    let (state, account) = (call.state(), call.account());
+    let mut rows: Vec<Arc<Listener>> = match (&asked.load_balancer_arn, &asked.listener_arns) {
+        (Some(arn), None) => {
+            let lb = find::load_balancer(&state, account, arn)?;
+            find::listeners(&state, &lb.name).cloned().collect()
+        }
+        (None, Some(arns)) => {
+            let find = |arn: &String| Ok(find::listener(&state, account, arn)?.1);
+            arns.iter().map(find).collect::<Result<_, Error>>()?
+        }
+        _ => {
+            let message = "You must specify either listener ARNs or a load balancer ARN";
+            return Err(Error::invalid(message));
+        }
+    };
+    let key =
+        |row: &Arc<Listener>| format!("{}:{:05}", row.key.load_balancer.as_str(), row.key.port);
+    rows.sort_by_key(key);
+    let size = asked.page_size.unwrap_or(PAGE);
+    let (rows, next) = page(rows, key, asked.marker.as_deref(), size).map_err(marker)?;
+    let shown: Vec<Value> = rows.iter().map(|row| shown(&state, account, row)).collect();
+    Ok(json!({"Listeners": shown, "NextMarker": next}))
+}
+
+/// As the API shows it.
+fn shown(state: &State, account: &Account, listener: &Listener) -> Value {
+    let lb = state.load_balancers.get(&listener.key.load_balancer);
+    let own = lb.map(|lb| account.listener(lb, &listener.key, &listener.id).to_string());
+    let default = action::shown(state, account, &listener.default_action, listener.options.order);
+    json!({
+        "ListenerArn": own,
+        "LoadBalancerArn": lb.map(|lb| account.load_balancer(lb).to_string()),
+        "Port": listener.key.port,
+        "Protocol": listener.protocol.as_str(),
+        "DefaultActions": [default],
+    })
+}
+
+pub(super) fn describe_attributes(call: &Call, input: Input) -> Outcome {
+    let asked: One = input.read()?;
+    let (_, listener) = find::listener(&call.state(), call.account(), &asked.listener_arn)?;
+    Ok(json!({"Attributes": TABLE.shown(&listener)}))
+}
+
+/// Neither HTTP nor TCP has any.
+pub(super) fn describe_certificates(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Asked {
+        listener_arn: String,
+        #[serde(rename = "Marker")]
+        _marker: Option<String>,
+        #[serde(rename = "PageSize")]
+        _page_size: Option<usize>,
+    }
+    let asked: Asked = input.read()?;
+    find::listener(&call.state(), call.account(), &asked.listener_arn)?;
+    Ok(json!({"Certificates": []}))
+}
+
+/// Adding and removing them: there is no listener yet that could have any.
+pub(super) fn certificates(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Asked {
+        listener_arn: String,
+        #[serde(rename = "Certificates")]
+        _certificates: Value,
+    }
+    let asked: Asked = input.read()?;
+    let (_, listener) = find::listener(&call.state(), call.account(), &asked.listener_arn)?;
+    let protocol = listener.protocol.as_str();
+    Err(Error::unsupported(format!("Listeners of protocol '{protocol}' have no certificates")))
+}
+
+pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
+    let asked: Modify = input.read()?;
+    let modified = binding(call, move |tx, api| change(tx, api, &asked)).await?;
+    Ok(json!({"Listeners": [shown(&call.state(), call.account(), &modified)]}))
+}
+
+fn change(tx: &mut Tx<'_>, api: &Api, asked: &Modify) -> Result<Listener, Error> {
+    let (state, account) = (tx.state(), &api.account);
+    let (lb, listener) = find::listener(state, account, &asked.listener_arn)?;
+    let mut new = Listener::clone(&listener);
+    if let Some(protocol) = asked.protocol.as_deref() {
+        new.protocol = self::protocol(lb.kind, protocol)?;
+    }
+    new.key.port = asked.port.unwrap_or(new.key.port);
+    if let Some(actions) = &asked.default_actions {
+        let (action, order) = action::meaning(state, account, new.protocol, actions)?;
+        associate(state, account, &lb, &action)?;
+        (new.default_action, new.options.order) = (action, order);
+    }
+    let weights = new.key == listener.key
+        && action::differs_in_weights_only(&listener.default_action, &new.default_action);
+    if !weights {
+        own(listener.owner, "listener", &listener.key)?;
+    }
+    if new.key != listener.key {
+        if state.listeners.contains_key(&new.key) {
+            return Err(duplicate(&lb, account));
+        }
+        bind(api, &lb, &new)?;
+        tx.remove(Key::Listener(listener.key.clone()));
+    }
+    tx.put(new.clone());
+    Ok(new)
+}
+
+pub(super) async fn modify_attributes(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Asked {
+        listener_arn: String,
+        attributes: Vec<Given>,
+    }
+    let asked: Asked = input.read()?;
+    let account = call.account().clone();
+    let modified = find::change(call, move |tx| {
+        let (_, listener) = find::listener(tx.state(), &account, &asked.listener_arn)?;
+        own(listener.owner, "listener", &listener.key)?;
+        let mut listener = Listener::clone(&listener);
+        TABLE.modify(&mut listener, &asked.attributes)?;
+        tx.put(listener.clone());
+        Ok(listener)
+    });
+    Ok(json!({"Attributes": TABLE.shown(&modified.await?)}))
+}
+
+pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
+    let asked: One = input.read()?;
+    let account = call.account().clone();
+    find::change(call, move |tx| {
+        let (lb, listener) = find::listener(tx.state(), &account, &asked.listener_arn)?;
+        own(listener.owner, "listener", &listener.key)?;
+        remove(tx, &account, &lb, &listener);
+        Ok(())
+    })
+    .await?;
+    Ok(json!({}))
+}
+
+/// Removes a listener with its rules and all their tags.
+pub(super) fn remove(tx: &mut Tx<'_>, account: &Account, lb: &LoadBalancer, listener: &Listener) {
+    let rules = listener.rules.iter().map(|rule| rule.id.clone());
+    for id in rules.chain([default_rule_id(&listener.id)]) {
+        tags::forget(tx, &account.rule(lb, &listener.id, &id));
+    }
+    tags::forget(tx, &account.listener(lb, &listener.key, &listener.id));
+    tx.remove(Key::Listener(listener.key.clone()));
+}
