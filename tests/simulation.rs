@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use roadstead::model::{
-    Cluster, ContainerDefinition, Dependency, DependencyCondition, Desired, HealthCheck, Owner,
-    PortMapping, Protocol, Registration, Service, ServiceKey, ServiceStatus, ServiceTargetGroup,
-    Stop, StopCode, Target, TargetGroup, Task, TaskDefinition, TaskDefinitionKey, TaskId,
-    TaskStatus,
+    Cluster, Container, ContainerDefinition, Dependency, DependencyCondition, Desired, HealthCheck,
+    Owner, PortMapping, Protocol, Registration, Service, ServiceKey, ServiceStatus,
+    ServiceTargetGroup, Stop, StopCode, Target, TargetGroup, Task, TaskDefinition,
+    TaskDefinitionKey, TaskId, TaskStatus,
 };
 use roadstead::runtime::sim::Faults;
 use roadstead::state::{StoreError, Tx};
@@ -188,7 +188,8 @@ impl Run {
         match self.rng.u32(0..10) {
             0 => service.status = ServiceStatus::Draining,
             1..=5 => service.desired_count = self.rng.u32(0..6),
-            6..=8 => service.definition = self.random_definition(),
+            6..=7 => service.definition = self.random_definition(),
+            8 => service.options.forced += 1,
             _ => {
                 let other = self.random_service(service.key.clone());
                 service.load_balancers = other.load_balancers;
@@ -213,6 +214,37 @@ impl Run {
             let reason = "Task stopped by user".to_owned();
             let stop = Some(Stop { code: StopCode::UserInitiated, reason });
             tx.put(Task { desired: Desired::Stopped, stop, ..task });
+            Ok::<_, StoreError>(())
+        };
+        let _ = self.boot().store.update(change).await;
+    }
+
+    /// Asks for a task without a service.
+    async fn run_task(&mut self) {
+        let id = TaskId::new(format!("{:032x}", self.rng.u128(..)));
+        let (definition, now) = (self.random_definition(), self.house.clock.now());
+        self.note(format!("run task {id} of {definition}"));
+        let change = move |tx: &mut Tx<'_>| {
+            let written = tx.state().definitions[&definition].containers.iter();
+            let containers = written.map(|c| Container::new(&c.name)).collect();
+            tx.put(Task {
+                id,
+                cluster: "c".into(),
+                definition,
+                service: None,
+                deployment: None,
+                desired: Desired::Running,
+                known: TaskStatus::Provisioning,
+                address: None,
+                containers,
+                replaces: None,
+                created_at: now,
+                started_at: None,
+                stopping_at: None,
+                stopped_at: None,
+                stop: None,
+                run: Some(roadstead::model::Run::default()),
+            });
             Ok::<_, StoreError>(())
         };
         let _ = self.boot().store.update(change).await;
@@ -314,7 +346,8 @@ impl Run {
                 }
             }
             58..=62 => self.stop_task().await,
-            63..=66 => self.fixed_target().await,
+            63..=64 => self.fixed_target().await,
+            65..=66 => self.run_task().await,
             67..=74 => {
                 let faults = self.random_faults();
                 self.house.sim.set_faults(faults);

@@ -109,13 +109,20 @@ impl Watcher {
         let mut taken = BTreeMap::new();
         for task in state.tasks.values().filter(|task| task.known < TaskStatus::Stopped) {
             let Some(address) = task.address else {
-                self.wrong(format!("I12 {} has no address", task.id));
+                // A standalone one waits for it, or was stopped before it came.
+                let waits = task.known == TaskStatus::Provisioning || !task.is_live();
+                if task.service.is_some() || !waits {
+                    self.wrong(format!("I12 {} has no address", task.id));
+                }
                 continue;
             };
             if let Some(other) = taken.insert(address, &task.id) {
                 self.wrong(format!("I12 {address} belongs to {other} and {}", task.id));
             }
-            let new = !self.before.tasks.contains_key(&task.id) && task.created_at == now;
+            let new = match self.before.tasks.get(&task.id) {
+                Some(old) => old.address.is_none(),
+                None => task.created_at == now,
+            };
             if new && self.resting.get(&address).is_some_and(|until| *until > now) {
                 self.wrong(format!("I12 {} got {address} out of quarantine", task.id));
             }
