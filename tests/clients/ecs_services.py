@@ -162,6 +162,30 @@ for wrong in ({"containerName": "app", "containerPort": 1}, {"containerName": "a
         serviceRegistries=[{"registryArn": REGISTRY, **wrong}],
     )
 
+# In a discovery service of Cloud Map's own making: found while it runs, and not after.
+cloudmap = client("servicediscovery")
+operation = cloudmap.create_private_dns_namespace(Name="shop.internal", Vpc="vpc-1")["OperationId"]
+namespace = eventually(
+    lambda: cloudmap.get_operation(OperationId=operation)["Operation"].get("Targets", {}).get("NAMESPACE"), "the namespace"
+)
+shop = cloudmap.create_service(
+    Name="api", NamespaceId=namespace, DnsConfig={"DnsRecords": [{"Type": "A", "TTL": 1}]}, HealthCheckCustomConfig={"FailureThreshold": 1},
+)["Service"]
+registries = [{"registryArn": shop["Arn"]}]
+found = ecs.create_service(serviceName="found", taskDefinition="api", desiredCount=2, serviceRegistries=registries)["service"]
+equal(found["serviceRegistries"], registries)
+stable("found")
+instances = eventually(
+    lambda: [i for i in [cloudmap.discover_instances(NamespaceName="shop.internal", ServiceName="api")["Instances"]] if len(i) == 2], "two instances"
+)[0]
+tasks = ecs.list_tasks(serviceName="found")["taskArns"]
+equal({i["InstanceId"] for i in instances}, {arn.rsplit("/")[-1] for arn in tasks})
+equal(ecs.list_services_by_namespace(namespace=cloudmap.get_namespace(Id=namespace)["Namespace"]["Arn"])["serviceArns"], [])
+ecs.delete_service(service="found", force=True)
+ecs.get_waiter("services_inactive").wait(services=["found"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+equal(cloudmap.discover_instances(NamespaceName="shop.internal", ServiceName="api")["Instances"], [])
+cloudmap.delete_service(Id=shop["Id"])
+
 # Fargate, in a network of its own, in a cluster of its own.
 ecs.create_cluster(clusterName="far", capacityProviders=["FARGATE"])
 register("far", port=8081, networkMode="awsvpc", requiresCompatibilities=["FARGATE"], cpu="256", memory="512")
