@@ -96,6 +96,9 @@ equal([(d["taskDefinition"], d["runningCount"]) for d in service["deployments"]]
 assert not set(tasks) & set(ecs.list_tasks(serviceName="api")["taskArns"])
 equal(len(ecs.list_tasks(serviceName="api", desiredStatus="STOPPED")["taskArns"]), 2)
 
+register("other", port=9090)
+refused("InvalidParameterException", ecs.update_service, service="api", taskDefinition="other", says="container port 8080")
+
 # The same revision again, because it is asked for; then a count, which begins no deployment.
 before = service["deployments"][0]["id"]
 forced = ecs.update_service(service="api", forceNewDeployment=True)["service"]

@@ -188,6 +188,7 @@ impl Asked {
         if let Some(written) = self.service_registries {
             registry(written, service, (account, state), definition)?;
         }
+        mapped(service, definition)?;
         if let Some(seconds) = self.health_check_grace_period_seconds {
             if service.load_balancers.is_empty() {
                 let message = "Health check grace period is only valid for services configured to \
@@ -254,6 +255,22 @@ fn count_of(count: i64) -> Result<u32, Error> {
         return Err(Error::invalid("desiredCount cannot be larger than 5000."));
     }
     u32::try_from(count).map_err(|_| Error::invalid("desiredCount cannot be less than 0."))
+}
+
+/// Ports that were given before have to be there in another definition too.
+fn mapped(service: &Service, definition: &TaskDefinition) -> Result<(), Error> {
+    let groups = service.load_balancers.iter().map(|lb| lb.container_port);
+    let registry = service.discovery.as_ref().and_then(|discovery| discovery.container_port);
+    let mut ports = groups.chain(registry.filter(|_| !service.options.registry_port));
+    let maps = |port: u16| {
+        let mut all = definition.containers.iter().flat_map(|c| &c.port_mappings);
+        all.any(|p| p.protocol == Transport::Tcp && p.ports().contains(&port))
+    };
+    ports.find(|port| !maps(*port)).map_or(Ok(()), |port| {
+        let family = &definition.family;
+        let message = format!("No container of {family} has the container port {port} defined.");
+        Err(Error::invalid(message))
+    })
 }
 
 /// A container's TCP port, as ECS checks it.
