@@ -155,6 +155,8 @@ pub fn coverage() -> Vec<Coverage> {
         };
         let operations = service.model.operations().map(|operation| operation.name.clone());
         let accepted = service.accepted().iter().map(|accepted| (accepted.member, accepted.why));
+        let kept = (service.name == Name::Elb).then(elb::kept_attributes);
+        let accepted = accepted.chain(kept.into_iter().flatten());
         Coverage { name, source, operations: operations.collect(), accepted: accepted.collect() }
     };
     Services::get().0.iter().map(of).collect()

@@ -149,7 +149,6 @@ impl<T> Table<T> {
     }
 
     /// The attributes that are kept and not acted upon, with the reason: for the README.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests make the README's table of it"))]
     pub(super) fn accepted(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.rows.iter().filter_map(|attribute| match attribute.kept {
             Kept::Stored(why) => Some((attribute.key, why)),

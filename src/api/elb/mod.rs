@@ -100,6 +100,15 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
     }
 }
 
+/// Attributes that are kept and shown, and not acted upon; each once, and why.
+pub(super) fn kept_attributes() -> Vec<(&'static str, &'static str)> {
+    let (balancers, groups) = (balancer_attributes::TABLE, group_attributes::TABLE);
+    let listeners = listener_attributes::TABLE.accepted();
+    let mut kept: Vec<_> = balancers.accepted().chain(groups.accepted()).chain(listeners).collect();
+    kept.dedup();
+    kept
+}
+
 /// A name of a load balancer or target group.
 fn name(what: &str, name: &str) -> Result<(), Error> {
     if name.chars().count() > 32 {
