@@ -38,6 +38,12 @@ equal(shown[0], {
     "AvailabilityZones": [{"ZoneName": "locala", "SubnetId": "subnet-1"}, {"ZoneName": "localb", "SubnetId": "subnet-2"}],
     "SecurityGroups": ["sg-1"], "IpAddressType": "ipv4",
 })
+# Subnets that EC2 knows tell their zone and their VPC.
+known = client("ec2").describe_subnets()["Subnets"][:2][::-1]
+placed = elb.create_load_balancer(Name="placed", Subnets=[subnet["SubnetId"] for subnet in known])["LoadBalancers"][0]
+equal((placed["VpcId"], placed["AvailabilityZones"]), (known[0]["VpcId"], [
+    {"ZoneName": subnet["AvailabilityZone"], "SubnetId": subnet["SubnetId"]} for subnet in known]))
+elb.delete_load_balancer(LoadBalancerArn=placed["LoadBalancerArn"])
 network = elb.create_load_balancer(Name="net", Type="network", SubnetMappings=[{"SubnetId": "subnet-1"}])
 NET = network["LoadBalancers"][0]["LoadBalancerArn"]
 assert ":loadbalancer/net/net/" in NET, NET

@@ -73,6 +73,14 @@ fn all(state: &State, account: &Account) -> BTreeMap<Ec2Id, Ec2Resource> {
     all
 }
 
+/// A subnet that EC2 knows: of a load balancer, say.
+pub(super) fn subnet(state: &State, account: &Account, id: &str) -> Option<crate::model::Subnet> {
+    match all(state, account).remove(&Ec2Id::from(id)) {
+        Some(Ec2Resource::Subnet(subnet)) => Some(subnet),
+        _ => None,
+    }
+}
+
 /// The default VPC's block, its subnets' blocks, and its group.
 fn defaults(account: &Account) -> BTreeMap<Ec2Id, Ec2Resource> {
     let vpc = vpc::default();

@@ -12,13 +12,14 @@ use super::attributes::Given;
 use super::balancer_attributes::TABLE;
 use super::find::{self, PAGE, change, marker, new_id, own};
 use crate::api::call::{Api, Call, Input, Outcome};
+use crate::api::ec2;
 use crate::api::error::Error;
 use crate::api::page::page;
 use crate::api::tags::{self, Tag};
 use crate::clock::Timestamp;
 use crate::model::{
-    BalancerOptions, CLIENT_KEEP_ALIVE, IDLE_TIMEOUT, LoadBalancer, LoadBalancerKind, Owner,
-    TCP_IDLE_TIMEOUT,
+    Account, BalancerOptions, CLIENT_KEEP_ALIVE, IDLE_TIMEOUT, LoadBalancer, LoadBalancerKind,
+    Owner, TCP_IDLE_TIMEOUT,
 };
 use crate::state::{Key, Quarantine, QuarantineKey, State, Tx, ipam};
 use crate::zone::BALANCER_TTL;
@@ -205,6 +206,9 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
 /// As the API shows it.
 fn shown(call: &Call, lb: &LoadBalancer, state: &str) -> Value {
     let (account, options) = (call.account(), &lb.options);
+    let rows = call.state();
+    let vpc = options.subnets.iter().find_map(|id| ec2::subnet(&rows, account, id));
+    let vpc = vpc.map(|subnet| subnet.vpc.to_string());
     json!({
         "LoadBalancerArn": account.load_balancer(lb).to_string(),
         "DNSName": lb.dns_name(&account.region, &call.api.domain),
@@ -217,7 +221,8 @@ fn shown(call: &Call, lb: &LoadBalancer, state: &str) -> Value {
             LoadBalancerKind::Application => "application",
             LoadBalancerKind::Network => "network",
         },
-        "AvailabilityZones": zones(&account.region, &options.subnets),
+        "VpcId": vpc,
+        "AvailabilityZones": zones(&rows, account, &options.subnets),
         "SecurityGroups": options.security_groups,
         "IpAddressType": address_type(options),
     })
@@ -227,10 +232,11 @@ fn address_type(options: &BalancerOptions) -> &str {
     if options.address_type.is_empty() { "ipv4" } else { &options.address_type }
 }
 
-/// Each subnet counts as a zone of its own, in the order they were given.
-fn zones(region: &str, subnets: &[String]) -> Vec<Value> {
+/// A subnet's zone; one that EC2 does not know counts as a zone of its own, in the order given.
+fn zones(state: &State, account: &Account, subnets: &[String]) -> Vec<Value> {
     let zone = |(subnet, letter): (&String, char)| {
-        let name = format!("{region}{letter}");
+        let known = ec2::subnet(state, account, subnet);
+        let name = known.map_or_else(|| format!("{}{letter}", account.region), |row| row.zone);
         json!({"ZoneName": name, "SubnetId": subnet})
     };
     subnets.iter().zip(('a'..='z').cycle()).map(zone).collect()
@@ -276,7 +282,7 @@ pub(super) async fn set_subnets(call: &Call, input: Input) -> Outcome {
         Ok(())
     });
     let lb = lb.await?;
-    let zones = zones(&call.account().region, &lb.options.subnets);
+    let zones = zones(&call.state(), call.account(), &lb.options.subnets);
     Ok(json!({"AvailabilityZones": zones, "IpAddressType": address_type(&lb.options)}))
 }
 
