@@ -35,6 +35,15 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_made_changed_and_deleted_by_the_stock_command() {
+    let running = World::new().start().await;
+    client(&running, "journey.py", &[PROGRAM]).await;
+    let left = running.state().tasks.values().filter(|task| task.is_live()).count();
+    assert_eq!(left, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn networks_are_kept_for_those_who_ask_for_them() {
     let running = World::new().open_api().start().await;
     client(&running, "ec2.py", &[]).await;

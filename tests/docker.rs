@@ -130,6 +130,17 @@ async fn scaling_and_a_kill_under_load_on_docker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_of_containers_is_made_changed_and_deleted_by_the_stock_command() {
+    let Some(image) = Image::build("journey") else { return };
+    let world = World::new().setting("[runtime]\nkind = \"docker\"");
+    let _sweep = Sweep(world.data_dir());
+    let running = world.start().await;
+    support::aws::client(&running, "journey.py", &["/roadstead", &image.0]).await;
+    assert_eq!(running.state().tasks.values().filter(|task| task.is_live()).count(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_roadstead_adopts_its_containers() {
     let Some(image) = Image::build("adopt") else { return };
     let world = on_docker(&image, 2);
