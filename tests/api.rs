@@ -114,3 +114,10 @@ async fn what_the_file_owns_is_shown_and_changed_in_its_weights_alone() {
     client(&running, "elb_file.py", &[]).await;
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn route_53_keeps_records_that_dns_answers() {
+    let running = World::new().open_api().start().await;
+    client(&running, "route53.py", &[]).await;
+    running.stop().await;
+}

@@ -141,23 +141,14 @@ pub(super) fn refusal(
         Wire::Query | Wire::RestXml => {
             let space = service.and_then(|service| service.model.metadata.xml_namespace.clone());
             let mut writer = Writer::new();
-            if code == "InvalidChangeBatch" {
-                writer.open(code, Some("https://route53.amazonaws.com/doc/2013-04-01/"));
-                writer.open("Messages", None);
-                message.lines().for_each(|line| writer.text("Message", line));
-                writer.close("Messages");
-                writer.text("RequestId", id);
-                writer.close(code);
-            } else {
-                writer.open("ErrorResponse", space.as_deref());
-                writer.open("Error", None);
-                writer.text("Type", sender);
-                writer.text("Code", code);
-                writer.text("Message", message);
-                writer.close("Error");
-                writer.text("RequestId", id);
-                writer.close("ErrorResponse");
-            }
+            writer.open("ErrorResponse", space.as_deref());
+            writer.open("Error", None);
+            writer.text("Type", sender);
+            writer.text("Code", code);
+            writer.text("Message", message);
+            writer.close("Error");
+            writer.text("RequestId", id);
+            writer.close("ErrorResponse");
             writer.finish()
         }
     };

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use hickory_server::net::runtime::Time;
 use hickory_server::proto::op::{Edns, Header, HeaderCounts, Metadata, OpCode};
-use hickory_server::proto::rr::rdata::{CNAME, HINFO, NS, SOA, SRV};
+use hickory_server::proto::rr::rdata::{CNAME, HINFO, MX, NS, NULL, PTR, SOA, SRV, TXT};
 use hickory_server::proto::rr::{self, DNSClass, Name, RData};
 use hickory_server::proto::serialize::binary::BinEncoder;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -24,12 +24,7 @@ use super::{UDP_PAYLOAD, reply};
 use crate::clock;
 use crate::metrics::Metrics;
 use crate::routing::DataThread;
-use crate::zone::{Answer, Data, DnsName, Record, RecordType, Zone};
-
-/// SOA's refresh, retry and expire, Route 53's values; nobody transfers our zones.
-const REFRESH: i32 = 7200;
-const RETRY: i32 = 900;
-const EXPIRE: i32 = 1_209_600;
+use crate::zone::{Answer, Data, DnsName, Record, RecordType, SOA_TIMES, Value, Zone};
 
 /// Answers the queries of one data thread.
 #[derive(Debug)]
@@ -208,6 +203,10 @@ impl Decided {
             RData::SRV(srv) => srv.target.len() + 1,
             RData::NS(ns) => ns.0.len() + 1,
             RData::CNAME(cname) => cname.0.len() + 1,
+            RData::PTR(ptr) => ptr.0.len() + 1,
+            RData::MX(mx) => mx.exchange.len() + 1,
+            RData::TXT(txt) => txt.txt_data.iter().map(|string| string.len() + 1).sum(),
+            RData::Unknown { rdata, .. } => rdata.anything.len(),
             _ => 0,
         };
         let records = records.map(|record| record.name.len() + 1 + FIXED + names(record));
@@ -259,13 +258,39 @@ fn record(record: &Record<'_>, asked: &Name) -> Option<rr::Record> {
         Data::Soa(zone) => {
             let (primary, mailbox) = (name(&zone.primary)?, name(&zone.mailbox)?);
             let minimum = zone.negative_ttl;
-            RData::SOA(SOA::new(primary, mailbox, zone.serial, REFRESH, RETRY, EXPIRE, minimum))
+            let (refresh, retry, expire) = SOA_TIMES;
+            RData::SOA(SOA::new(primary, mailbox, zone.serial, refresh, retry, expire, minimum))
         }
         Data::Cname(target) => RData::CNAME(CNAME(name(target)?)),
+        Data::Value(of) => value(of)?,
         Data::Ns(target) => RData::NS(NS(name(target)?)),
         Data::Minimal => RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new())),
     };
     Some(rr::Record::from_rdata(owner, record.ttl, data))
+}
+
+fn value(of: &Value) -> Option<RData> {
+    Some(match of {
+        Value::Address(std::net::IpAddr::V4(address)) => RData::A((*address).into()),
+        Value::Address(std::net::IpAddr::V6(address)) => RData::AAAA((*address).into()),
+        Value::Cname(target) => RData::CNAME(CNAME(name(target)?)),
+        Value::Ns(target) => RData::NS(NS(name(target)?)),
+        Value::Ptr(target) => RData::PTR(PTR(name(target)?)),
+        Value::Mx { preference, name: host } => RData::MX(MX::new(*preference, name(host)?)),
+        Value::Srv { priority, weight, port, name: host } => {
+            RData::SRV(SRV::new(*priority, *weight, *port, name(host)?))
+        }
+        Value::Txt(strings) => {
+            RData::TXT(TXT::from_bytes(strings.iter().map(Vec::as_slice).collect()))
+        }
+        // RFC 8659 section 4.1; as bytes, for hickory knows some tags only.
+        Value::Caa { flags, tag, value } => {
+            let mut bytes = vec![*flags, u8::try_from(tag.len()).ok()?];
+            bytes.extend_from_slice(tag.as_bytes());
+            bytes.extend_from_slice(value);
+            RData::Unknown { code: rr::RecordType::CAA, rdata: NULL::with(bytes) }
+        }
+    })
 }
 
 fn name(name: &DnsName) -> Option<Name> {

@@ -22,7 +22,7 @@ pub(super) enum Code {
 /// How many codes there are.
 pub(super) const CODES: usize = 7;
 /// How many types zones tell apart.
-pub(super) const TYPES: usize = 8;
+pub(super) const TYPES: usize = 12;
 
 impl Code {
     pub(super) const fn response(self) -> ResponseCode {
@@ -62,6 +62,10 @@ pub(super) const fn record_type(asked: rr::RecordType) -> RecordType {
         rr::RecordType::SOA => RecordType::Soa,
         rr::RecordType::NS => RecordType::Ns,
         rr::RecordType::CNAME => RecordType::Cname,
+        rr::RecordType::TXT => RecordType::Txt,
+        rr::RecordType::MX => RecordType::Mx,
+        rr::RecordType::PTR => RecordType::Ptr,
+        rr::RecordType::CAA => RecordType::Caa,
         rr::RecordType::ANY => RecordType::Any,
         _ => RecordType::Other,
     }
@@ -75,6 +79,10 @@ pub(super) const fn type_label(kind: RecordType) -> &'static str {
         RecordType::Soa => "SOA",
         RecordType::Ns => "NS",
         RecordType::Cname => "CNAME",
+        RecordType::Txt => "TXT",
+        RecordType::Mx => "MX",
+        RecordType::Ptr => "PTR",
+        RecordType::Caa => "CAA",
         RecordType::Any => "ANY",
         RecordType::Other => "other",
     }

@@ -77,6 +77,8 @@ names! {
     ResourceArn;
     /// An operation of Cloud Map's API.
     OperationId;
+    /// A hosted zone: `Z` and upper-case letters and digits.
+    HostedZoneId;
 }
 
 /// A key that the journal holds and this version cannot read.

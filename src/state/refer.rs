@@ -71,6 +71,9 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
                 format!("discovery service {}", instance.key.service),
             ))
         }
+        Row::RecordSet(set) if !after.hosted_zones.contains_key(&set.key.zone) => {
+            Err(missing(format!("record set {}", set.key), format!("hosted zone {}", set.key.zone)))
+        }
         Row::Verdict(verdict) if !after.targets.contains_key(&verdict.target) => {
             Err(missing("verdict", format!("target {}", verdict.target)))
         }
@@ -214,6 +217,10 @@ fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
             let service = after.discovery_services.values().find(|s| &s.key.namespace == name);
             let by = service.map(|s| format!("discovery service {}", s.key));
             in_use(format!("namespace {name}"), by)
+        }
+        Key::HostedZone(id) => {
+            let set = after.record_sets.keys().find(|key| &key.zone == id);
+            in_use(format!("hosted zone {id}"), set.map(|key| format!("record set {key}")))
         }
         Key::DiscoveryService(key) => {
             let named = |s: &&std::sync::Arc<Service>| {

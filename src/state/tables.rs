@@ -11,9 +11,10 @@ use std::sync::Arc;
 use crate::model::{
     BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryOperation,
     DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family, FamilyRecord, Generation,
-    InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName, Namespace, NamespaceName,
-    OperationId, Progress, RegistrationId, ResourceArn, Service, ServiceKey, Tags, Target,
-    TargetGroup, TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    HostedZone, HostedZoneId, InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName,
+    Namespace, NamespaceName, OperationId, Progress, RecordSet, RecordSetKey, RegistrationId,
+    ResourceArn, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task,
+    TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -227,6 +228,10 @@ tables! {
         "tags", true, |row| row.resource.clone();
     discovery_operations: OperationId => DiscoveryOperation,
         "discovery_operations", true, |row| row.id.clone();
+    hosted_zones: HostedZoneId => HostedZone,
+        "hosted_zones", true, |row| row.id.clone();
+    record_sets: RecordSetKey => RecordSet,
+        "record_sets", true, |row| row.key.clone();
     applied: AppliedKey => Applied,
         "applied", true, |row| row.resource.clone();
 }

@@ -11,9 +11,9 @@ use super::name::suffixes;
 use super::service::{Member, Service};
 use super::{BALANCER_NEGATIVE_TTL, DnsName, Zone, ZoneContext};
 use crate::model::{
-    DiscoveryInstance, DiscoveryKey, DiscoveryService, InstanceId, InstanceKey, LoadBalancer,
-    LoadBalancerName, Namespace, NamespaceKind, NamespaceName, RegistrationId, Target, TaskId,
-    Verdict, VerdictState,
+    DiscoveryInstance, DiscoveryKey, DiscoveryService, HostedZone, HostedZoneId, InstanceId,
+    InstanceKey, LoadBalancer, LoadBalancerName, Namespace, NamespaceKind, NamespaceName,
+    RECORD_TTL, RecordSet, RecordSetKey, RegistrationId, Target, TaskId, Verdict, VerdictState,
 };
 use crate::state::{State, Table, changed};
 
@@ -29,6 +29,8 @@ pub(super) struct Inputs {
     services: Table<DiscoveryKey, DiscoveryService>,
     instances: Table<InstanceKey, DiscoveryInstance>,
     load_balancers: Table<LoadBalancerName, LoadBalancer>,
+    hosted_zones: Table<HostedZoneId, HostedZone>,
+    record_sets: Table<RecordSetKey, RecordSet>,
     targets: Table<RegistrationId, Target>,
     verdicts: Table<RegistrationId, Verdict>,
 }
@@ -41,6 +43,8 @@ impl Inputs {
             services: Arc::clone(&state.discovery_services),
             instances: Arc::clone(&state.discovery_instances),
             load_balancers: Arc::clone(&state.load_balancers),
+            hosted_zones: Arc::clone(&state.hosted_zones),
+            record_sets: Arc::clone(&state.record_sets),
             targets: Arc::clone(&state.targets),
             verdicts: Arc::clone(&state.verdicts),
         }
@@ -52,6 +56,8 @@ impl Inputs {
             && Arc::ptr_eq(&self.services, &other.services)
             && Arc::ptr_eq(&self.instances, &other.instances)
             && Arc::ptr_eq(&self.load_balancers, &other.load_balancers)
+            && Arc::ptr_eq(&self.hosted_zones, &other.hosted_zones)
+            && Arc::ptr_eq(&self.record_sets, &other.record_sets)
             && Arc::ptr_eq(&self.targets, &other.targets)
             && Arc::ptr_eq(&self.verdicts, &other.verdicts)
     }
@@ -169,6 +175,9 @@ pub(super) fn zones(
     for namespace in namespaces.filter(|row| row.kind == NamespaceKind::PrivateDns) {
         add(DnsName::parse(namespace.name.as_str()), namespace.negative_ttl);
     }
+    for zone in state.hosted_zones.values() {
+        add(DnsName::parse(&zone.name), RECORD_TTL);
+    }
     let balancers = DnsName::parse(&format!("{}.elb.{}", context.region, context.domain));
     add(balancers.clone(), BALANCER_NEGATIVE_TTL);
     // In the order of keys: of two names that differ only in case the first is served.
@@ -184,6 +193,7 @@ pub(super) fn zones(
         zone.add_empty_above(name);
         zone.services.entry(name.clone()).or_insert_with(|| Arc::clone(service));
     }
+    add_record_sets(state, &mut zones);
     if let Some(zone) = balancers.and_then(|apex| zones.get_mut(&apex)) {
         for lb in state.load_balancers.values() {
             let name = DnsName::parse(&lb.dns_name(&context.region, &context.domain));
@@ -192,6 +202,19 @@ pub(super) fn zones(
     }
     add_empty_above_zones(&mut zones);
     zones
+}
+
+fn add_record_sets(state: &State, zones: &mut HashMap<DnsName, Zone>) {
+    for row in state.record_sets.values() {
+        let Some(hosted) = state.hosted_zones.get(&row.key.zone) else { continue };
+        let apex = DnsName::parse(&hosted.name);
+        let Some(zone) = apex.and_then(|apex| zones.get_mut(&apex)) else { continue };
+        let Some(name) = DnsName::parse(&row.key.name) else { continue };
+        if name != zone.apex {
+            zone.add_empty_above(&name);
+        }
+        zone.sets.entry(name).or_default().add(row);
+    }
 }
 
 /// A zone below another makes the names in between exist, or NXDOMAIN for one of them would deny
@@ -218,6 +241,7 @@ impl Zone {
             negative_ttl,
             services: HashMap::new(),
             balancers: HashMap::new(),
+            sets: HashMap::new(),
             empty: HashSet::new(),
         };
         let primary = zone.primary.clone();

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::name::suffixes;
+use super::records::{Sets, Value};
 use super::service::{Instance, Service};
 use super::{BALANCER_TTL, DnsName, MOST_RECORDS, NS_TTL, Zone, Zones};
 use crate::clock::Timestamp;
@@ -24,6 +25,10 @@ pub enum RecordType {
     Soa,
     Ns,
     Cname,
+    Txt,
+    Mx,
+    Ptr,
+    Caa,
     /// ANY.
     Any,
     /// Everything else: no name of ours has any.
@@ -60,8 +65,16 @@ pub struct Denied<'z> {
 
 /// What one name of a chain has.
 enum Found<'z> {
-    Records { answers: Vec<Record<'z>>, additionals: Vec<Record<'z>> },
-    Cname { record: Record<'z>, target: &'z DnsName },
+    Records {
+        answers: Vec<Record<'z>>,
+        additionals: Vec<Record<'z>>,
+    },
+    Cname {
+        record: Record<'z>,
+        target: &'z DnsName,
+    },
+    /// Answered with what another name has, under the name that was asked for.
+    Alias(&'z DnsName),
     NoData,
     NoName,
 }
@@ -89,6 +102,8 @@ pub enum Data<'z> {
     Soa(&'z Zone),
     Ns(&'z DnsName),
     Cname(&'z DnsName),
+    /// Of a record set.
+    Value(&'z Value),
     /// All that ANY gets (RFC 8482 section 4.2).
     Minimal,
 }
@@ -145,8 +160,14 @@ impl Zones {
         let Some(zone) = self.zone_of(name) else { return Answer::Elsewhere };
         let mut chain = Vec::new();
         let (mut at, mut owner, mut denied) = (name, None, None);
+        let mut aliases = 0;
         while let Some(here) = self.zone_of(at) {
             match here.find(at, kind, rng) {
+                Found::Alias(target) if aliases < MOST_CNAMES => {
+                    aliases += 1;
+                    at = target.wire();
+                    continue;
+                }
                 Found::Cname { record, target } if kind != RecordType::Cname => {
                     chain.push(Record { owner, ..record });
                     if chain.len() == MOST_CNAMES {
@@ -188,14 +209,23 @@ impl Zone {
         let service = self.services.get(name);
         let host = self.services_above(name).find_map(|service| service.host(name));
         let balancer = self.balancers.get(name);
+        let sets = self.sets.get(name);
         let exists = is_apex
             || service.is_some()
             || host.is_some()
             || balancer.is_some()
+            || sets.is_some()
             || self.empty.contains(name)
             || self.services_above(name).any(|service| service.is_empty_name(name));
         if !exists {
-            return Found::NoName;
+            let sets = self.wildcard(name);
+            return sets.map_or(Found::NoName, |sets| answer_sets(sets, kind, rng));
+        }
+        if let Some(sets) = sets
+            && kind != RecordType::Any
+            && !(is_apex && matches!(kind, RecordType::Soa | RecordType::Ns))
+        {
+            return answer_sets(sets, kind, rng);
         }
         match (kind, service, host, balancer) {
             (RecordType::Any, ..) => {
@@ -211,6 +241,18 @@ impl Zone {
             (_, _, _, Some(address)) => answer_balancer(*address, kind),
             _ => Found::NoData,
         }
+    }
+
+    /// The record sets that stand for names which do not exist below the closest one that does
+    /// (RFC 4592 section 3.3.1).
+    fn wildcard(&self, name: &[u8]) -> Option<&Sets> {
+        let exists = |name: &[u8]| {
+            name == self.apex.wire() || self.sets.contains_key(name) || self.empty.contains(name)
+        };
+        let encloser = suffixes(name).skip(1).find(|suffix| exists(suffix))?;
+        let mut wildcard = b"\x01*".to_vec();
+        wildcard.extend_from_slice(encloser);
+        self.sets.get(wildcard.as_slice())
     }
 
     /// The services whose names are parents of `name`, the nearest first.
@@ -248,6 +290,30 @@ fn answer<'a>(service: &'a Service, kind: RecordType, rng: &mut fastrand::Rng) -
         }
     }
     Found::Records { answers, additionals }
+}
+
+fn answer_sets<'a>(sets: &'a Sets, kind: RecordType, rng: &mut fastrand::Rng) -> Found<'a> {
+    if kind == RecordType::Any {
+        return Found::records(vec![Record::new(0, Data::Minimal)]);
+    }
+    if let Some(set) = sets.choose(RecordType::Cname, rng).first() {
+        return match (&set.alias, set.values.first()) {
+            (Some(target), _) => Found::Alias(target),
+            (None, Some(value @ Value::Cname(target))) => {
+                Found::Cname { record: Record::new(set.ttl, Data::Value(value)), target }
+            }
+            _ => Found::NoData,
+        };
+    }
+    let chosen = sets.choose(kind, rng);
+    if let Some(target) = chosen.first().and_then(|set| set.alias.as_ref()) {
+        return Found::Alias(target);
+    }
+    let values = chosen.iter().flat_map(|set| set.values.iter().map(|value| (set.ttl, value)));
+    let mut records: Vec<_> =
+        values.map(|(ttl, value)| Record::new(ttl, Data::Value(value))).collect();
+    rng.shuffle(&mut records);
+    Found::records(records)
 }
 
 fn answer_host(instance: &Instance, ttl: u32, kind: RecordType) -> Found<'_> {

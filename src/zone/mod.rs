@@ -10,6 +10,7 @@ mod cached;
 mod compile;
 mod lookup;
 mod name;
+mod records;
 mod service;
 
 use std::collections::{HashMap, HashSet};
@@ -22,11 +23,13 @@ use crate::model::{DiscoveryKey, Generation, InstanceKey};
 use crate::state::State;
 
 use compile::Inputs;
+use records::Sets;
 use service::Service;
 
 pub use cached::CachedUntil;
 pub use lookup::{Answer, Data, Denied, Record, RecordType};
 pub use name::DnsName;
+pub use records::Value;
 
 /// Route 53's multivalue answers hold at most this many records.
 pub const MOST_RECORDS: usize = 8;
@@ -37,6 +40,9 @@ pub const BALANCER_TTL: Duration = Duration::from_secs(60);
 pub const BALANCER_NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// TTL of NS records (ours; nothing in them ever changes).
 pub const NS_TTL: Duration = Duration::from_secs(3600);
+
+/// SOA's refresh, retry and expire, Route 53's values; nobody transfers our zones.
+pub const SOA_TIMES: (i32, i32, i32) = (7200, 900, 1_209_600);
 
 /// What compiling needs beside the State.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +81,8 @@ pub struct Zone {
     pub negative_ttl: u32,
     services: HashMap<DnsName, Arc<Service>>,
     balancers: HashMap<DnsName, IpAddr>,
+    /// Of a hosted zone.
+    sets: HashMap<DnsName, Sets>,
     /// Names that exist only because something exists below them (RFC 4592 section 2.2.2).
     empty: HashSet<DnsName>,
 }

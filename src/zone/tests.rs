@@ -74,6 +74,9 @@ fn text(record: &Record<'_>) -> String {
         Data::Address(address) => address.to_string(),
         Data::Srv { port, target } => format!("1 1 {port} {target}"),
         Data::Soa(zone) => format!("{} {} {}", zone.primary, zone.mailbox, zone.negative_ttl),
+        Data::Value(Value::Address(address)) => address.to_string(),
+        Data::Value(Value::Cname(name)) => format!("CNAME {name}"),
+        Data::Value(value) => format!("{value:?}"),
         Data::Cname(name) => format!("CNAME {name}"),
         Data::Ns(name) => name.to_string(),
         Data::Minimal => "RFC8482".into(),
@@ -535,3 +538,4 @@ async fn ten_thousand_instances_are_each_found() {
 }
 
 mod discovery;
+mod records;

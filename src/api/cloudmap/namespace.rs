@@ -135,6 +135,9 @@ fn created_before(
     now: crate::clock::Timestamp,
 ) -> Result<Option<OperationId>, Error> {
     let name = row.name.as_str();
+    if tx.state().hosted_zones.values().any(|zone| zone.name.eq_ignore_ascii_case(name)) {
+        return Err(Error::invalid(format!("there is a hosted zone {name}")));
+    }
     let mut rows = tx.state().namespaces.values();
     let Some(old) = rows.find(|old| old.name.as_str().eq_ignore_ascii_case(name)).cloned() else {
         return Ok(None);

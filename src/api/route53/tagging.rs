@@ -1,0 +1,67 @@
+//! Tags of hosted zones.
+//!
+//! **Invariant:** only what exists can be tagged.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::super::call::{Call, Input, Outcome};
+use super::super::error::Error;
+use super::super::tags::{self, Tag};
+use super::zone;
+use crate::model::{Account, Arn, HostedZoneId};
+use crate::state::{State, Tx};
+
+pub(super) fn arn(account: &Account, id: &HostedZoneId) -> Arn {
+    account.arn("route53", format!("hostedzone/{id}"))
+}
+
+fn resource(state: &State, account: &Account, kind: &str, id: &str) -> Result<Arn, Error> {
+    match kind {
+        "hostedzone" => Ok(arn(account, &zone::find(state, id)?.id)),
+        _ => Err(Error::new("NoSuchHealthCheck", format!("there is no health check {id:?}"))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Change {
+    resource_type: String,
+    resource_id: String,
+    #[serde(default)]
+    add_tags: Vec<Tag>,
+    #[serde(default)]
+    remove_tag_keys: Vec<String>,
+}
+
+pub(super) async fn change(call: &Call, input: Input) -> Outcome {
+    let asked: Change = input.read()?;
+    let account = call.account().clone();
+    let change = move |tx: &mut Tx<'_>| {
+        let arn = resource(tx.state(), &account, &asked.resource_type, &asked.resource_id)?;
+        tags::remove(tx, &arn, &asked.remove_tag_keys);
+        tags::add(tx, &arn, asked.add_tags).map_err(|error| Error::invalid(error.to_string()))
+    };
+    call.api.store.update(change).await?;
+    Ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct List {
+    resource_type: String,
+    resource_id: String,
+}
+
+pub(super) fn list(call: &Call, input: Input) -> Outcome {
+    let asked: List = input.read()?;
+    let state = call.state();
+    let arn = resource(&state, call.account(), &asked.resource_type, &asked.resource_id)?;
+    let tags = tags::of(&state, &arn).iter();
+    let tags: Vec<_> = tags.map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
+    Ok(json!({ "ResourceTagSet": {
+        "ResourceType": asked.resource_type,
+        "ResourceId": asked.resource_id,
+        "Tags": tags,
+    }}))
+}
