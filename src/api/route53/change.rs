@@ -161,7 +161,7 @@ impl Written {
         let alias = self.alias(&full, routing, balancers, zone)?;
         let values: Vec<String> =
             self.resource_records.iter().map(|record| record.value.clone()).collect();
-        if alias.is_some() == !values.is_empty() || alias.is_some() == self.ttl.is_some() {
+        if alias.is_some() != values.is_empty() || alias.is_some() == self.ttl.is_some() {
             return Err(format!(
                 "Invalid request: Expected exactly one of [AliasTarget, all of [TTL, and \
                  ResourceRecords]] in RRSet with DNS name {full}"
