@@ -197,7 +197,9 @@ impl Carrier {
         guard: &InFlight,
     ) -> Attempted {
         let (thread, endpoint) = (self.thread.index, guard.endpoint());
-        let mut held = match self.pool.take(endpoint.id) {
+        // A retry never takes a pooled connection: it may be as dead as the first was.
+        let pooled = (exchange.attempts == 0).then(|| self.pool.take(endpoint.id)).flatten();
+        let mut held = match pooled {
             Some(held) => held,
             None => match self.connect(guard).await {
                 Ok(held) => held,

@@ -371,3 +371,31 @@ async fn a_resting_connection_is_small() {
     let state = size_of_val(&world.plane.serve(stream, peer, world.key));
     assert!(state <= 4096, "{state} bytes");
 }
+
+#[tokio::test]
+async fn a_retry_goes_over_a_new_connection() {
+    let (world, listener) = by_hand(plan()).await;
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        let mut client = world.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+        let mut target = accept(&listener).await;
+        target.head().await.unwrap();
+        pairs.push((client, target));
+    }
+    let mut clients = Vec::new();
+    for (mut client, mut target) in pairs {
+        target.send(answer).await;
+        assert_eq!(client.response().await.body, "well");
+        clients.push(client);
+        // Dies with the next request.
+        tokio::spawn(async move { drop(target.head().await) });
+    }
+    until("all three rest", || world.plane.pooled() == 3).await;
+    clients[0].send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    let mut target = accept(&listener).await;
+    target.head().await.unwrap();
+    target.send(answer).await;
+    assert_eq!(clients[0].response().await.body, "well");
+}
