@@ -4,7 +4,7 @@
 //! # The picture
 //!
 //! ```text
-//!            the file, status                 Docker Engine, child processes
+//!     the file, status, the AWS APIs          Docker Engine, child processes
 //!                 │ api                             ▲ runtime
 //!                 ▼                                 │
 //!   ┌───────── one State, one writer, one journal ──┴── orchestrator ┐     control threads
@@ -31,7 +31,7 @@
 //! | floor | modules | what stands there |
 //! |---|---|---|
 //! | 7 | [`cli`], [`app`] | the wiring; `app` is the only one that knows everything |
-//! | 6 | [`api`] | the outside world's words: the file, `status` |
+//! | 6 | [`api`] | the outside world's words: the file, `status`, the AWS APIs |
 //! | 5 | [`orchestrator`] | desired → tasks → containers |
 //! | 4 | [`http`], [`l4`], [`dns`]; [`runtime`] | planes; containers (sees floor 0 alone) |
 //! | 3 | [`routing`] | State → snapshot, the pointer, the acknowledgements, the decision |
@@ -44,11 +44,13 @@
 //! | question | place |
 //! |---|---|
 //! | what becomes of a request | [`http`], then [`routing::decide`] |
+//! | how bytes of an exchange move | `http/native`, or `http/pingora` for HTTP/2 |
 //! | what becomes of a TCP connection | `l4/tcp.rs` |
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
 //! | when a target is healthy | `health/verdict.rs`, pure |
+//! | what becomes of an API call | `api/entry.rs`, then `api/SERVICE/mod.rs` |
 //! | what an option of the file means | `api/file/meaning` |
 //! | what a member of a task definition means | `api/definition` |
 //! | what may refer to what | `state/refer.rs` |

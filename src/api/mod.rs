@@ -10,7 +10,6 @@
 
 mod answer;
 mod audit;
-mod autoscaling;
 mod call;
 mod cloudmap;
 pub mod definition;

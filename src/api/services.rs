@@ -8,15 +8,14 @@ use std::sync::LazyLock;
 use super::call::{Accepted, Call, Input, Outcome};
 use super::wire::query::{pairs, plain};
 use super::wire::schema::{Model, Operation, Protocol};
-use super::{autoscaling, cloudmap, ec2, ecs, elb, route53, sts};
+use super::{cloudmap, ec2, ecs, elb, route53, sts};
 
 /// Names of the services, and their models.
-pub(crate) const MODELS: [(Name, &str); 7] = [
+pub(crate) const MODELS: [(Name, &str); 6] = [
     (Name::Ecs, include_str!("models/ecs.json")),
     (Name::Elb, include_str!("models/elbv2.json")),
     (Name::CloudMap, include_str!("models/servicediscovery.json")),
     (Name::Route53, include_str!("models/route53.json")),
-    (Name::AutoScaling, include_str!("models/application-autoscaling.json")),
     (Name::Ec2, include_str!("models/ec2.json")),
     (Name::Sts, include_str!("models/sts.json")),
 ];
@@ -27,7 +26,6 @@ pub(crate) enum Name {
     Elb,
     CloudMap,
     Route53,
-    AutoScaling,
     Ec2,
     Sts,
 }
@@ -46,7 +44,6 @@ impl Name {
             Self::Elb => "elasticloadbalancing",
             Self::CloudMap => "servicediscovery",
             Self::Route53 => "route53",
-            Self::AutoScaling => "application-autoscaling",
             Self::Ec2 => "ec2",
             Self::Sts => "sts",
         }
@@ -57,7 +54,6 @@ impl Name {
         match self {
             Self::Ecs => "InvalidParameterException",
             Self::CloudMap | Self::Route53 => "InvalidInput",
-            Self::AutoScaling => "ValidationException",
             Self::Ec2 => "InvalidParameterValue",
             Self::Elb | Self::Sts => "ValidationError",
         }
@@ -93,7 +89,6 @@ impl Service {
             Name::Elb => elb::call(call, input).await,
             Name::CloudMap => cloudmap::call(call, input).await,
             Name::Route53 => route53::call(call, input).await,
-            Name::AutoScaling => autoscaling::call(call, input).await,
             Name::Ec2 => ec2::call(call, input).await,
             Name::Sts => sts::call(call, input),
         }
@@ -106,7 +101,6 @@ impl Service {
             Name::Elb => elb::ACCEPTED,
             Name::CloudMap => cloudmap::ACCEPTED,
             Name::Route53 => route53::ACCEPTED,
-            Name::AutoScaling => autoscaling::ACCEPTED,
             Name::Ec2 => ec2::ACCEPTED,
             Name::Sts => &[],
         }
@@ -149,7 +143,6 @@ pub fn coverage() -> Vec<Coverage> {
             Name::Elb => ("Elastic Load Balancing v2", "elb/mod.rs"),
             Name::CloudMap => ("Cloud Map", "cloudmap/mod.rs"),
             Name::Route53 => ("Route 53", "route53/mod.rs"),
-            Name::AutoScaling => ("Application Auto Scaling", "autoscaling/mod.rs"),
             Name::Ec2 => ("EC2, as bookkeeping", "ec2/mod.rs"),
             Name::Sts => ("STS", "sts.rs"),
         };

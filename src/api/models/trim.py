@@ -22,7 +22,6 @@ EXCEPT = {
         UpdateExpressGatewayService UpdateGateway""",
     "elbv2": "DeleteSharedTrustStoreAssociation GetResourcePolicy ModifyCapacityReservation ModifyIpPools",
     "servicediscovery": "",
-    "application-autoscaling": "GetPredictiveScalingForecast",
 }
 ONLY = {
     "route53": """AssociateVPCWithHostedZone ChangeResourceRecordSets ChangeTagsForResource CreateHealthCheck
