@@ -60,6 +60,12 @@ pub(super) async fn register(call: &Call, input: Input) -> Outcome {
     let written: Definition =
         serde_json::from_value(input.value).map_err(|error| client(error.to_string()))?;
     let mut definition = written.meaning().map_err(|bad| client(bad.to_string()))?;
+    // Whoever is unknown gets no power over the machine.
+    let danger = definition::dangers(&definition).into_iter().next();
+    if let (None, Some(member)) = (&call.caller, danger) {
+        let text = format!("{member} gives power over the machine: only signed calls may set it");
+        return Err(client(text));
+    }
     definition.owner = Owner::Api;
     definition.registered_at = Some(call.now);
     definition.registered_by = Some(format!("arn:aws:iam::{}:root", call.account().id));
