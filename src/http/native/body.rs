@@ -160,7 +160,13 @@ impl Chunks {
                 State::Extension(size)
             }
             (State::SizeEnd(0), b'\n') => State::Trailer,
-            (State::SizeEnd(size), b'\n') => State::Content(size),
+            (State::SizeEnd(size), b'\n') => {
+                // What a size line costs is held against what it frames: a long body is no attack.
+                let content = usize::try_from(size).unwrap_or(usize::MAX);
+                let credit = content.saturating_mul(2).saturating_add(16);
+                self.extensions = self.extensions.saturating_sub(credit);
+                State::Content(size)
+            }
             (State::ContentCr, b'\r') => State::ContentEnd,
             (State::ContentEnd, b'\n') => State::Size,
             (State::Trailer, b'\r') => State::TrailerEnd,
@@ -269,6 +275,18 @@ mod tests {
         check(&endless("1;"), Err(Malformed));
         check(&endless("0\r\n"), Err(Malformed));
         check(&"0".repeat(EXTENSIONS + 2), Err(Malformed));
+    }
+
+    #[test]
+    fn long_bodies_are_no_attack_and_padding_is() {
+        let check = |chunk: String, count: usize, expected: bool| {
+            let text = chunk.repeat(count) + "0\r\n\r\n";
+            let outcome = read(Body::chunked(), text.as_bytes(), 4096);
+            assert_eq!(outcome.is_ok(), expected, "{count} of {:?}", &chunk[..20]);
+        };
+        check(format!("10\r\n{}\r\n", "x".repeat(16)), 20_000, true);
+        check(format!("2000\r\n{}\r\n", "x".repeat(0x2000)), 6_000, true);
+        check(format!("1;{}\r\nx\r\n", "e".repeat(1000)), 20, false);
     }
 
     #[test]

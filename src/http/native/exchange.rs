@@ -134,6 +134,10 @@ impl Carrier {
             exchange.attempts += 1;
             let id = guard.endpoint().id;
             drop(guard);
+            if exchange.status.is_none() && client.down.is_torn() {
+                // Half of an interim response is on the wire.
+                return After::Abort;
+            }
             let verdict = retry::after(&Attempt {
                 failure,
                 method: exchange.request.method(client.up.window.all()),
@@ -202,6 +206,10 @@ impl Carrier {
         let mut held = match pooled {
             Some(held) => held,
             None => match self.connect(guard).await {
+                // It left the State meanwhile: nobody would cut what is sent to it now.
+                Ok(_) if !self.thread.reader.load().endpoints.contains_key(&endpoint.id) => {
+                    return Attempted::Failed(Failure::Connect, Cause::Connect, true);
+                }
                 Ok(held) => held,
                 Err((failure, cause)) => {
                     group.metrics.connection_errors.add(thread, 1);

@@ -95,6 +95,11 @@ impl Lane {
             && self.window.unsent().start >= self.staged
     }
 
+    /// Whether a part of the lead is written and the rest is not: nothing else may follow.
+    pub(super) const fn is_torn(&self) -> bool {
+        self.lead_at > 0 && self.lead_at < self.lead.len()
+    }
+
     /// Whether the whole message was staged and written.
     pub(super) const fn is_over(&self) -> bool {
         self.end_staged && self.is_flushed()

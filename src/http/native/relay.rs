@@ -122,7 +122,7 @@ impl<'a> Relay<'a> {
     /// Who did not go on.
     fn stalled(&self) -> Cause {
         let (up, down) = (&self.client.up, &self.client.down);
-        if self.stage != Stage::Head && !down.is_flushed() {
+        if !down.is_flushed() {
             Cause::ClientGone
         } else if !up.body.is_done() && (up.is_flushed() || self.is_deaf) {
             Cause::Slow
@@ -145,8 +145,10 @@ impl<'a> Relay<'a> {
                     }
                     moved = true;
                 }
+                // What it said before it closed still goes to the client.
                 Poll::Ready(Err(_)) if self.stage == Stage::Tunnel => {
-                    return Err(Cause::TargetClosed);
+                    (self.is_deaf, self.shut.0) = (true, true);
+                    moved = true;
                 }
                 // It may have answered before it closed.
                 Poll::Ready(Err(_)) => self.is_deaf = true,
@@ -175,24 +177,24 @@ impl<'a> Relay<'a> {
             // What is given up can be sent to nobody else.
             self.body_kept &= !self.client.up.make_room(LARGE);
         }
-        if !self.client.up.window.has_room() {
-            return Ok(false);
-        }
-        match self.client.poll_read(cx, self.buffers, SMALL) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) if self.stage == Stage::Tunnel => {
-                self.client.up.body = Body::Ended;
-                Ok(true)
-            }
-            Poll::Ready(Ok(0) | Err(_)) if is_done => Err(Cause::ClientGone),
-            Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ShortBody),
-            Poll::Ready(Ok(_)) => {
-                if !is_done {
-                    self.client.up.look().map_err(|_| Cause::Malformed)?;
+        while self.client.up.window.has_room() {
+            return match self.client.poll_read(cx, self.buffers, SMALL) {
+                Poll::Pending => Ok(false),
+                Poll::Ready(Ok(0)) if self.stage == Stage::Tunnel => {
+                    self.client.up.body = Body::Ended;
+                    Ok(true)
                 }
-                Ok(true)
-            }
+                Poll::Ready(Ok(0) | Err(_)) if is_done => Err(Cause::ClientGone),
+                Poll::Ready(Ok(0) | Err(_)) => Err(Cause::ShortBody),
+                // The next request's bytes are no progress of this one.
+                Poll::Ready(Ok(_)) if is_done => continue,
+                Poll::Ready(Ok(_)) => {
+                    self.client.up.look().map_err(|_| Cause::Malformed)?;
+                    Ok(true)
+                }
+            };
         }
+        Ok(false)
     }
 
     /// From the target to the client. Whether anything moved.
@@ -212,6 +214,8 @@ impl<'a> Relay<'a> {
                     return Err(Cause::ClientGone);
                 }
                 Poll::Ready(Err(_)) => return Err(Cause::ShortBody),
+                // What an interim response could not be written of: no more is read until it is.
+                Poll::Pending if self.stage == Stage::Head => return Ok(moved),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.client.down.body.is_done() && self.stage != Stage::Head {
@@ -263,6 +267,10 @@ impl<'a> Relay<'a> {
                 self.client.down.body = Body::Ended;
                 Ok(true)
             }
+            Poll::Ready(Err(_)) if self.stage == Stage::Tunnel && !self.target.is_cut() => {
+                self.client.down.body = Body::Ended;
+                Ok(true)
+            }
             Poll::Ready(Ok(0) | Err(_)) => Err(Cause::TargetClosed),
             Poll::Ready(Ok(_)) if self.stage == Stage::Head => {
                 self.spoke = true;
@@ -305,10 +313,11 @@ impl<'a> Relay<'a> {
                 self.client.up.frame(Body::UntilEnd, false);
                 self.client.up.look().map_err(|_| Cause::Malformed)?;
             }
-            self.answered = Some(Answered { response, at: clock::instant() });
             let down = &mut self.client.down;
             down.look().map_err(|_| Cause::BadResponse)?;
             down.stage().map_err(|_| Cause::BadResponse)?;
+            // Not before its body's beginning is good too: until here another answer can be given.
+            self.answered = Some(Answered { response, at: clock::instant() });
             return Ok(());
         }
         Ok(())

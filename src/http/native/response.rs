@@ -171,7 +171,10 @@ impl Framing {
                 _ => {}
             }
         }
-        framing.is_doubtful = framing.chunked && framing.length.is_some();
+        // A 204 that announces a body (RFC 9110, section 8.6) may send one.
+        let announced = framing.chunked || framing.length.is_some_and(|length| length > 0);
+        framing.is_doubtful =
+            framing.chunked && framing.length.is_some() || status == 204 && announced;
         Ok(framing)
     }
 
@@ -313,6 +316,11 @@ mod tests {
         check(ASKED, sent, Ok((&format!("{sent}{KEPT}"), true)));
         let sent = "HTTP/1.1 204 No Content\n";
         check(ASKED, &format!("{sent}Content-Length: 0\n"), Ok((&format!("{sent}{KEPT}"), true)));
+        // What announces a body may send one: nothing else is read behind it.
+        for announced in ["Content-Length: 5\n", "Transfer-Encoding: chunked\n"] {
+            let expected = format!("{sent}{KEPT}");
+            check(ASKED, &format!("{sent}{announced}"), Ok((&expected, false)));
+        }
     }
 
     #[test]
