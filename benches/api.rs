@@ -176,7 +176,7 @@ fn measure(
 
 /// One call on an open connection.
 fn call(stream: &mut TcpStream, path: &str) -> anyhow::Result<()> {
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let mut answer = Vec::with_capacity(4096);
     let mut part = [0; 16 * 1024];
     loop {

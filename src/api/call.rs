@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::services::Service;
-use super::wire::schema::Operation;
+use super::wire::schema::{Operation, Protocol};
 use crate::clock::Timestamp;
 use crate::logs::AuditLog;
 use crate::metrics::{Counter, Histogram, Metrics, names};
@@ -98,7 +98,11 @@ impl Call {
     /// The model has the operation, this endpoint does not.
     pub(crate) fn unknown(&self) -> Error {
         let message = format!("{} is not served by this endpoint", self.name());
-        Error::new("UnknownOperationException", message)
+        let code = match self.service.model.metadata.protocol {
+            Protocol::Json | Protocol::SmithyRpcV2Cbor => "UnknownOperationException",
+            Protocol::Query | Protocol::Ec2 | Protocol::RestXml => "InvalidAction",
+        };
+        Error::new(code, message)
     }
 }
 

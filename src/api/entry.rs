@@ -142,15 +142,27 @@ impl Entry {
             }
         };
         let whole = Whole { parts, body };
-        let Ok(_place) = self.calls.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.calls).try_acquire_owned() else {
             let code =
                 if matches!(wire, Wire::Json(_)) { "ThrottlingException" } else { "Throttling" };
             return answer::refusal(wire, None, &Error::new(code, "Rate exceeded"), &id);
         };
-        match self.run(&whole, wire, &id).await {
-            Ok(response) => response,
-            Err(Refusal { wire, service, error }) => answer::refusal(wire, service, &error, &id),
-        }
+        // In a task of its own: a client that goes leaves no call half recorded.
+        let own = id.clone();
+        let running = tokio::spawn(async move {
+            let _place = place;
+            match self.run(&whole, wire, &own).await {
+                Ok(response) => response,
+                Err(Refusal { wire, service, error }) => {
+                    answer::refusal(wire, service, &error, &own)
+                }
+            }
+        });
+        running.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a call ended without an answer");
+            let error = Error::Internal("the call ended without an answer".to_owned());
+            answer::refusal(wire, None, &error, &id)
+        })
     }
 
     async fn run(
@@ -197,7 +209,14 @@ impl Entry {
 
     /// Whose key signed the request.
     fn caller(&self, whole: &Whole, asked: &Asked) -> Result<Option<String>, Error> {
-        let Auth::Signatures(keys) = &*self.auth else { return Ok(None) };
+        let Auth::Signatures(keys) = &*self.auth else {
+            return match is_from_a_page(&whole.parts.headers) {
+                true => {
+                    Err(Error::new("AccessDenied", "unsigned calls from web pages are refused"))
+                }
+                false => Ok(None),
+            };
+        };
         let uri = &whole.parts.uri;
         let signed = Signed {
             method: whole.parts.method.as_str(),
@@ -254,6 +273,24 @@ impl Entry {
             log.log(&audit::record(call, named, code, micros));
         }
     }
+}
+
+/// Whether a browser may have sent this for some web page: it says where from, or asks for a name
+/// that is not this machine's (DNS rebinding). AWS's clients do neither.
+fn is_from_a_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = text("host").unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let is_ours = name.is_empty()
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    let is_elsewhere =
+        text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    !is_ours || is_elsewhere || headers.contains_key("origin")
 }
 
 /// A version 4 UUID. Names a call in answers and logs; no secret.
@@ -395,4 +432,30 @@ fn document(whole: &Whole, asked: &Asked) -> Result<serde_json::Value, Invalid> 
         }
     };
     check::input(model, shape, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_are_told_from_clients() {
+        let check = |fields: &[(&'static str, &'static str)], expected: bool| {
+            let field = |(name, value): &(&'static str, &'static str)| {
+                let name = http::HeaderName::from_static(name);
+                (name, http::HeaderValue::from_static(value))
+            };
+            let headers: HeaderMap = fields.iter().map(field).collect();
+            assert_eq!(is_from_a_page(&headers), expected, "{fields:?}");
+        };
+        check(&[("host", "127.0.0.1:4566")], false);
+        check(&[("host", "[::1]:4566")], false);
+        check(&[("host", "localhost:4566")], false);
+        check(&[("host", "data-x.localhost")], false);
+        check(&[("host", "evil.example:4566")], true);
+        check(&[("host", "10.0.0.1:4566")], true);
+        check(&[("host", "127.0.0.1"), ("origin", "http://evil.example")], true);
+        check(&[("host", "127.0.0.1"), ("sec-fetch-site", "cross-site")], true);
+        check(&[("host", "127.0.0.1"), ("sec-fetch-site", "none")], false);
+    }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn exchange(
     let connection = if close { "connection: close\r\n" } else { "" };
     let length = if method == "POST" { "content-length: 0\r\n" } else { "" };
     let request =
-        format!("{method} {path} HTTP/1.1\r\nhost: test.example\r\n{connection}{length}\r\n");
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{connection}{length}\r\n");
     let whole = async {
         stream.write_all(request.as_bytes()).await.map_err(|_| Failure::Unanswered)?;
         read_answer(stream).await

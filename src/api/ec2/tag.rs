@@ -18,6 +18,18 @@ struct Create {
     tags: Vec<tags::Tag>,
 }
 
+/// AWS's limit for one call.
+const MOST_RESOURCES: usize = 1000;
+
+/// # Errors
+/// More resources than one call may name.
+fn few(resources: &[String]) -> Result<(), Error> {
+    if resources.len() <= MOST_RESOURCES {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("one call names at most {MOST_RESOURCES} resources")))
+}
+
 /// # Errors
 /// The id names nothing that there is.
 fn exists(state: &State, account: &Account, id: &str) -> Result<(), Error> {
@@ -37,6 +49,7 @@ fn exists(state: &State, account: &Account, id: &str) -> Result<(), Error> {
 
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Create = input.read()?;
+    few(&asked.resources)?;
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
         for id in &asked.resources {
@@ -66,6 +79,7 @@ struct Gone {
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: Delete = input.read()?;
+    few(&asked.resources)?;
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
         for id in &asked.resources {

@@ -101,7 +101,11 @@ fn make(
             ..options
         };
         // The same call again succeeds.
-        if known.kind == kind && known.options == asked_for && same_tags {
+        if known.owner == Owner::Api
+            && known.kind == kind
+            && known.options == asked_for
+            && same_tags
+        {
             return Ok(LoadBalancer::clone(known));
         }
         let name = asked.name;

@@ -102,8 +102,15 @@ struct Alias {
     evaluate_target_health: bool,
 }
 
+/// Changes of one batch, AWS's limit of resource record elements.
+const MOST_CHANGES: usize = 1000;
+
 pub(super) async fn change(call: &Call, input: Input) -> Outcome {
     let asked: Change = input.read()?;
+    if asked.change_batch.changes.len() > MOST_CHANGES {
+        let message = format!("[Number of records limit of {MOST_CHANGES} exceeded.]");
+        return Err(Error::new("InvalidChangeBatch", message));
+    }
     let comment = asked.change_batch.comment;
     let balancers =
         format!("{}.elb.{}", call.account().region, call.api.domain).to_ascii_lowercase();

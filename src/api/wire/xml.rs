@@ -156,7 +156,12 @@ impl Writer {
     }
 
     pub(crate) fn text(&mut self, name: &str, text: &str) {
-        let _ = write!(self.out, "<{name}>{}</{name}>", escape(text));
+        // What XML 1.0 has no form for (its production Char) would end the whole answer.
+        let is_char = |c: char| {
+            c >= ' ' && !matches!(c, '\u{fffe}' | '\u{ffff}') || matches!(c, '\t' | '\n' | '\r')
+        };
+        let plain: String = text.chars().map(|c| if is_char(c) { c } else { '\u{fffd}' }).collect();
+        let _ = write!(self.out, "<{name}>{}</{name}>", escape(plain.as_str()));
     }
 
     pub(crate) fn finish(self) -> String {
@@ -263,6 +268,13 @@ mod tests {
         ] {
             check(text, "the body is no XML");
         }
+    }
+
+    #[test]
+    fn what_xml_cannot_hold_is_replaced() {
+        let mut writer = Writer::new();
+        writer.text("a", "x\u{1}\u{0}\u{ffff}\ty");
+        assert_eq!(parse(&writer.finish()).unwrap().text, "x\u{fffd}\u{fffd}\u{fffd}\ty");
     }
 
     proptest! {
