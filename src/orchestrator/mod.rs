@@ -295,7 +295,8 @@ impl Orchestrator {
                 self.shared.sight.ask();
             }
             Some(Job::Look) => self.spawn(Job::Look, Arc::clone(&self.shared).look()),
-            Some(Job::Leftover(_) | Job::Orphan(_)) | None => {}
+            Some(Job::Orphan(task)) => self.orphans.tried(task),
+            Some(Job::Leftover(_)) | None => {}
         }
     }
 

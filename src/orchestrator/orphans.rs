@@ -13,10 +13,13 @@ use crate::clock::{self, Instant};
 use crate::model::{STOP_TIMEOUT, TaskId, TaskStatus};
 use crate::state::State;
 
+/// What could not be removed is tried again after this (ours).
+const AGAIN: Duration = Duration::from_secs(5);
+
 #[derive(Debug)]
 pub(super) struct Orphans {
-    /// Since when each was seen.
-    seen: BTreeMap<TaskId, Instant>,
+    /// When each may be removed.
+    ripe_at: BTreeMap<TaskId, Instant>,
     addresses: Arc<BTreeSet<IpAddr>>,
     grace: Duration,
     /// What the first look showed of a world that the store knows nothing of; None: it knew
@@ -29,8 +32,8 @@ pub(super) struct Orphans {
 impl Orphans {
     pub(super) fn new(state: &State, grace: Duration) -> Self {
         let began_empty = state.tasks.is_empty();
-        let seen = BTreeMap::new();
-        Self { seen, addresses: Arc::default(), grace, kept: None, began_empty }
+        let ripe_at = BTreeMap::new();
+        Self { ripe_at, addresses: Arc::default(), grace, kept: None, began_empty }
     }
 
     /// Addresses that they hold: no new task may get one.
@@ -43,7 +46,7 @@ impl Orphans {
         let unknown =
             |id: &TaskId| state.tasks.get(id).is_none_or(|task| task.known == TaskStatus::Stopped);
         let shown: Vec<_> = look.containers.iter().filter(|(id, _)| unknown(id)).collect();
-        self.seen.retain(|id, _| shown.iter().any(|(other, _)| *other == id));
+        self.ripe_at.retain(|id, _| shown.iter().any(|(other, _)| *other == id));
         let addresses: BTreeSet<IpAddr> =
             shown.iter().flat_map(|(_, c)| c.iter()).filter_map(|c| c.address).collect();
         if *self.addresses != addresses {
@@ -60,17 +63,23 @@ impl Orphans {
         let now = clock::instant();
         let mut ripe = Vec::new();
         for (id, containers) in shown {
-            let since = *self.seen.entry(id.clone()).or_insert(now);
+            let ripe_at = *self.ripe_at.entry(id.clone()).or_insert(now + self.grace);
             let is_kept = self.kept.as_ref().is_some_and(|kept| kept.contains(id));
-            if !is_kept && now.duration_since(since) >= self.grace {
+            if !is_kept && now >= ripe_at {
                 ripe.push((id.clone(), containers.iter().map(|c| c.container.clone()).collect()));
             }
         }
         ripe
     }
+
+    /// A removal has ended, well or not. The last look still shows the containers: it must not
+    /// begin the next one.
+    pub(super) fn tried(&mut self, task: TaskId) {
+        self.ripe_at.insert(task, clock::instant() + AGAIN);
+    }
 }
 
-/// Stops and removes the containers. What fails is tried again after a later look.
+/// Stops and removes the containers. What fails is tried again after [`AGAIN`].
 pub(super) async fn remove(shared: Arc<Shared>, task: TaskId, containers: Vec<String>) {
     for container in containers {
         let stopped = shared.runtime.stop(&task, &container, STOP_TIMEOUT).await;
@@ -84,4 +93,35 @@ pub(super) async fn remove(shared: Arc<Shared>, task: TaskId, containers: Vec<St
         }
     }
     shared.sight.ask();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Observed, ObservedState};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_look_begins_no_second_removal() {
+        let (grace, state) = (Duration::from_secs(15), State::default());
+        let mut orphans = Orphans::new(&state, grace);
+        // The store knew a task when the process began.
+        orphans.began_empty = false;
+        let task = TaskId::new("1");
+        let shown =
+            Observed::new(task.clone(), "app".into(), "r".into(), ObservedState::Created, None);
+        let containers = BTreeMap::from([(task.clone(), vec![shown])]);
+        let look = Look { started: 1, containers };
+        let ripe = vec![(task.clone(), vec!["app".to_owned()])];
+        let is = |orphans: &mut Orphans, expected: &[(TaskId, Vec<String>)]| {
+            assert_eq!(orphans.ripe(&state, &look), expected);
+        };
+
+        is(&mut orphans, &[]);
+        tokio::time::advance(grace).await;
+        is(&mut orphans, &ripe);
+        orphans.tried(task);
+        is(&mut orphans, &[]);
+        tokio::time::advance(AGAIN).await;
+        is(&mut orphans, &ripe);
+    }
 }
