@@ -29,7 +29,7 @@ use crate::health::Checker;
 use crate::logs::{AccessLog, AuditLog};
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::model::Transport;
-use crate::net::{self, BindError, SocketKey};
+use crate::net::{self, BindError, Claims, SocketKey};
 use crate::orchestrator::{self, Curve, Orchestrator, Stopper};
 use crate::routing::{Context, DataThread, Publisher, Reader};
 use crate::runtime::docker::Docker;
@@ -334,8 +334,9 @@ impl Parts {
 
     /// Applies a configuration file: binds, commits, says what came of it.
     async fn apply(self: &Arc<Self>, file: &File) -> Result<(), ApplyError> {
-        let binder = Arc::clone(self);
-        let bind = move |key| binder.sockets.ensure(key);
+        let (binder, claims) = (Arc::clone(self), Claims::default());
+        let claiming = claims.clone();
+        let bind = move |key| binder.sockets.ensure(key, &claiming);
         let outcome = file::apply(&self.store, file, clock::now(), bind).await;
         let (loads, control) = (&self.loads, self.metrics.control());
         match &outcome {
@@ -343,7 +344,7 @@ impl Parts {
             Ok(_) => loads.applied.add(control, 1),
             Err(_) => {
                 loads.refused.add(control, 1);
-                self.sockets.forget_bound();
+                self.sockets.give_back(&claims);
             }
         }
         let summary = outcome?;
@@ -459,7 +460,7 @@ impl App {
 
     fn spawn_api(&self, listener: TcpListener, auth: Auth) {
         let parts = &self.parts;
-        let (binder, forgetter) = (Arc::clone(parts), Arc::clone(parts));
+        let (binder, giver) = (Arc::clone(parts), Arc::clone(parts));
         let api = Api {
             store: parts.store.clone(),
             reader: parts.reader.clone(),
@@ -469,8 +470,8 @@ impl App {
             metrics: parts.metrics.clone(),
             meters: Meters::default(),
             audit_log: parts.audit_log.clone(),
-            bind: Box::new(move |key| binder.sockets.ensure(key)),
-            forget: Box::new(move || forgetter.sockets.forget_bound()),
+            bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
+            give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };
         let serving = api::serve(listener, Arc::new(api), Arc::new(auth));
         let stop = self.stop.clone();

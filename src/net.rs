@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
@@ -29,6 +30,22 @@ pub struct SocketKey {
 impl std::fmt::Display for SocketKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.address, self.transport)
+    }
+}
+
+/// The sockets that one change has newly bound: given back if it is refused. Clones are one list.
+#[derive(Clone, Debug, Default)]
+pub struct Claims(Arc<Mutex<Vec<SocketKey>>>);
+
+impl Claims {
+    pub fn add(&self, key: SocketKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+
+    /// All of them, once.
+    #[must_use]
+    pub fn take(&self) -> Vec<SocketKey> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

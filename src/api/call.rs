@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::logs::AuditLog;
 use crate::metrics::{Counter, Histogram, Metrics, names};
 use crate::model::{Account, Pool};
-use crate::net::{BindError, SocketKey};
+use crate::net::{BindError, Claims, SocketKey};
 use crate::routing::Reader;
 use crate::state::{State, Store};
 
@@ -34,9 +34,9 @@ pub struct Api {
     pub meters: Meters,
     pub audit_log: Option<AuditLog>,
     /// Binds a socket that a listener is about to ask for.
-    pub bind: Box<dyn Fn(SocketKey) -> Result<(), BindError> + Send + Sync>,
-    /// Gives back what was bound for a commit that was refused.
-    pub forget: Box<dyn Fn() + Send + Sync>,
+    pub bind: Box<dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync>,
+    /// Gives back what was bound for a change that was refused.
+    pub give_back: Box<dyn Fn(&Claims) + Send + Sync>,
 }
 
 /// Handles of the series of calls: a series lives as long as some handle of it does.

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::answer;
 use super::audit;
-use super::call::{Api, Call, Input};
+use super::call::{Api, Call, Input, Outcome};
 use super::error::Error;
 use super::keys::Keys;
 use super::services::{Found, Service, Services, Wire};
@@ -174,37 +174,50 @@ impl Entry {
         let scope = scope(whole);
         let asked = asked(whole, wire, scope.as_ref().map(|scope| scope.service.as_str()))?;
         let (service, wire) = (asked.service, asked.wire);
-        let refuse = |error| Refusal { wire, service: Some(service), error };
-        let caller = self.caller(whole, &asked).map_err(refuse)?;
-        self.region(scope.as_ref(), service).map_err(refuse)?;
-        let call = Call {
+        let mut call = Call {
             api: Arc::clone(&self.api),
             service,
             operation: asked.operation,
             request_id: id.to_owned(),
-            caller,
+            caller: None,
             client: self.client.ip(),
             now: clock::now(),
         };
         let started = clock::instant();
         let mut named = serde_json::Map::new();
-        let outcome = match document(whole, &asked) {
-            Ok(value) => {
-                named = audit::named(&value);
-                let accepted = service.accepted();
-                service.call(&call, Input { operation: call.name(), value, accepted }).await
-            }
-            Err(Invalid::Type(text)) if matches!(wire, Wire::Json(_)) => {
-                Err(Error::new("SerializationException", text))
-            }
-            Err(invalid) => Err(Error::Invalid(invalid.to_string())),
-        };
+        let outcome = self.perform(&mut call, whole, &asked, scope.as_ref(), &mut named).await;
         let response = match outcome {
             Ok(value) => answer::success(&call, wire, &value),
             Err(error) => answer::refusal(wire, Some(service), &error, id),
         };
         self.record(&call, &named, &response, started.elapsed());
         Ok(response)
+    }
+
+    /// Admits the caller, reads the document, whose names of resources go to `named`, and does what
+    /// it asks for.
+    async fn perform(
+        &self,
+        call: &mut Call,
+        whole: &Whole,
+        asked: &Asked,
+        scope: Option<&Scope>,
+        named: &mut serde_json::Map<String, serde_json::Value>,
+    ) -> Outcome {
+        call.caller = self.caller(whole, asked)?;
+        self.region(scope, asked.service)?;
+        match document(whole, asked) {
+            Ok(value) => {
+                *named = audit::named(&value);
+                let accepted = call.service.accepted();
+                let input = Input { operation: call.name(), value, accepted };
+                call.service.call(call, input).await
+            }
+            Err(Invalid::Type(text)) if matches!(asked.wire, Wire::Json(_)) => {
+                Err(Error::new("SerializationException", text))
+            }
+            Err(invalid) => Err(Error::Invalid(invalid.to_string())),
+        }
     }
 
     /// Whose key signed the request.

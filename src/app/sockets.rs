@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::data_thread::Command;
 use crate::clock::{self, Instant};
 use crate::model::Transport;
-use crate::net::{self, BindError, SocketKey};
+use crate::net::{self, BindError, Claims, SocketKey};
 use crate::routing::Routing;
 
 /// How long a port that we are just closing may be waited for (ours; the threads close within a
@@ -53,8 +53,9 @@ impl Sockets {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Binds what a change is about to ask for. What is held already stays.
-    pub(super) fn ensure(&self, key: SocketKey) -> Result<(), BindError> {
+    /// Binds what a change is about to ask for, and claims it for that change. What is held already
+    /// stays.
+    pub(super) fn ensure(&self, key: SocketKey, claims: &Claims) -> Result<(), BindError> {
         let mut table = self.table();
         if table.held.contains_key(&key) {
             return Ok(());
@@ -64,6 +65,7 @@ impl Sockets {
             match net::open(key, self.threads.len()) {
                 Ok(sockets) => {
                     table.held.insert(key, Held::Bound(sockets));
+                    claims.add(key);
                     return Ok(());
                 }
                 Err(error)
@@ -77,15 +79,17 @@ impl Sockets {
         }
     }
 
-    /// Gives back what was bound for a commit that was refused.
-    pub(super) fn forget_bound(&self) {
-        self.table().held.retain(|_, held| matches!(held, Held::Handed));
+    /// Gives back what was bound for a change that was refused.
+    pub(super) fn give_back(&self, claims: &Claims) {
+        let claimed = claims.take();
+        let mut table = self.table();
+        table.held.retain(|key, held| matches!(held, Held::Handed) || !claimed.contains(key));
     }
 
     /// Hands over what `routing` listens on, and has the data threads close what it does not.
     pub(super) async fn sync(&self, routing: &Routing) {
         for key in routing.listeners.keys() {
-            if let Err(error) = self.ensure(*key) {
+            if let Err(error) = self.ensure(*key, &Claims::default()) {
                 tracing::error!(%error, "a listener has no socket");
             }
         }

@@ -94,6 +94,14 @@ pub struct RecordSetKey {
     pub set: Option<String>,
 }
 
+impl RecordSetKey {
+    /// No key of this zone and name is before it.
+    #[must_use]
+    pub fn first(zone: &HostedZoneId, name: &str) -> Self {
+        Self { zone: zone.clone(), name: name.to_owned(), kind: RecordKind::A, set: None }
+    }
+}
+
 /// Slashes in a name are `%2F` in its key's text, percent signs `%25`.
 impl fmt::Display for RecordSetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::model::{
-    BadKey, DiscoveryInstance, DiscoveryService, Namespace, RegistrationId, ServiceKey, Target,
-    TargetGroupName, Task, TaskId, Verdict, VerdictState,
+    BadKey, DiscoveryInstance, DiscoveryService, HostedZoneId, Namespace, RecordSet, RecordSetKey,
+    RegistrationId, ServiceKey, Target, TargetGroupName, Task, TaskId, Verdict, VerdictState,
 };
 
 pub use bell::{Bell, Closed, Listener};
@@ -115,6 +115,26 @@ impl State {
     #[must_use]
     pub fn discovery_service_by_id(&self, id: &str) -> Option<&DiscoveryService> {
         self.discovery_services.values().map(AsRef::as_ref).find(|service| service.id() == id)
+    }
+
+    /// In the order of their names.
+    pub fn record_sets_of<'a>(
+        &'a self,
+        zone: &'a HostedZoneId,
+    ) -> impl Iterator<Item = &'a RecordSet> {
+        let rows = self.record_sets.range(RecordSetKey::first(zone, "")..);
+        rows.map(|(_, row)| &**row).take_while(move |row| &row.key.zone == zone)
+    }
+
+    /// Those of one name.
+    pub fn record_sets_at<'a>(
+        &'a self,
+        zone: &'a HostedZoneId,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a RecordSet> {
+        let rows = self.record_sets.range(RecordSetKey::first(zone, name)..);
+        let at = move |key: &RecordSetKey| &key.zone == zone && key.name == name;
+        rows.map(|(_, row)| &**row).take_while(move |row| at(&row.key))
     }
 
     #[must_use]

@@ -6,6 +6,16 @@ use serde::Deserialize;
 
 use super::super::error::Error;
 
+/// What every listing is asked with.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listing {
+    pub(super) next_token: Option<String>,
+    pub(super) max_results: Option<usize>,
+    #[serde(default)]
+    pub(super) filters: Vec<Filter>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Filter {

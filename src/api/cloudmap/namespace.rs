@@ -12,7 +12,7 @@ use super::super::error::Error;
 use super::super::page::page;
 use super::super::tags::{self, Tag};
 use super::super::wire::time;
-use super::filter::{Filter, passes};
+use super::filter::{Listing, passes};
 use super::operation::{self, Targets};
 use super::{PAGE, check_owner, id, new_id, tag_error};
 use crate::model::{
@@ -264,17 +264,8 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct List {
-    next_token: Option<String>,
-    max_results: Option<usize>,
-    #[serde(default)]
-    filters: Vec<Filter>,
-}
-
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
-    let asked: List = input.read()?;
+    let asked: Listing = input.read()?;
     let state = call.state();
     let mut found = Vec::new();
     for row in state.namespaces.values() {

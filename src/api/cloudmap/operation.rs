@@ -11,7 +11,7 @@ use super::super::error::Error;
 use super::super::page::page;
 use super::super::wire::time;
 use super::PAGE;
-use super::filter::Filter;
+use super::filter::Listing;
 use crate::clock::Timestamp;
 use crate::model::{DiscoveryOperation, OPERATIONS_KEPT, OperationId, OperationKind};
 use crate::state::{Key, Tx};
@@ -87,17 +87,8 @@ pub(super) fn get(call: &Call, input: Input) -> Outcome {
     }}))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct List {
-    next_token: Option<String>,
-    max_results: Option<usize>,
-    #[serde(default)]
-    filters: Vec<Filter>,
-}
-
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
-    let asked: List = input.read()?;
+    let asked: Listing = input.read()?;
     let state = call.state();
     let mut found = Vec::new();
     for row in state.discovery_operations.values() {

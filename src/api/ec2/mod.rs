@@ -6,12 +6,11 @@
 
 mod filter;
 mod permission;
+mod rows;
 mod security_group;
 mod subnet;
 mod tag;
 mod vpc;
-
-use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -19,7 +18,7 @@ use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
 use super::page;
 use super::tags;
-use crate::model::{Account, Arn, Ec2Id, Ec2Resource};
+use crate::model::{Account, Arn, Ec2Id};
 use crate::state::{State, Tx};
 
 /// Members that are taken and not acted upon.
@@ -66,30 +65,9 @@ pub(crate) async fn call(call: &Call, mut input: Input) -> Outcome {
     }
 }
 
-/// The rows there are, and the defaults that have none.
-fn all(state: &State, account: &Account) -> BTreeMap<Ec2Id, Ec2Resource> {
-    let mut all = defaults(account);
-    all.extend(state.ec2.iter().map(|(id, row)| (id.clone(), (**row).clone())));
-    all
-}
-
 /// A subnet that EC2 knows: of a load balancer, say.
 pub(super) fn subnet(state: &State, account: &Account, id: &str) -> Option<crate::model::Subnet> {
-    match all(state, account).remove(&Ec2Id::from(id)) {
-        Some(Ec2Resource::Subnet(subnet)) => Some(subnet),
-        _ => None,
-    }
-}
-
-/// The default VPC's block, its subnets' blocks, and its group.
-fn defaults(account: &Account) -> BTreeMap<Ec2Id, Ec2Resource> {
-    let vpc = vpc::default();
-    let mut all = vec![
-        Ec2Resource::SecurityGroup(security_group::default(vpc.id.clone(), DEFAULT_GROUP.into())),
-        Ec2Resource::Vpc(vpc),
-    ];
-    all.extend(subnet::defaults(account).into_iter().map(Ec2Resource::Subnet));
-    all.into_iter().map(|resource| (resource.id().clone(), resource)).collect()
+    rows::get(state, account, id).as_deref().and_then(subnet::of).cloned()
 }
 
 const DEFAULT_VPC: &str = "vpc-00000000000000001";

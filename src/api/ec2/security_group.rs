@@ -1,5 +1,7 @@
 //! Security groups and their rules.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -8,7 +10,8 @@ use super::super::error::Error;
 use super::super::tags;
 use super::filter::{Filter, Subject, matches};
 use super::permission::{self, Permission, same};
-use super::{DEFAULT_GROUP, DEFAULT_VPC, TagSpecification, all, arn, done, fresh, paged};
+use super::rows::{self, Kind};
+use super::{DEFAULT_GROUP, DEFAULT_VPC, TagSpecification, arn, done, fresh, paged};
 use super::{shown_tags, tag_new, vpc};
 use crate::model::{Account, Ec2Id, Ec2Resource, RulePeer, SecurityGroup, SecurityGroupRule};
 use crate::state::{Key, State, Tx};
@@ -52,8 +55,8 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         let vpc = asked.vpc_id.unwrap_or_else(|| DEFAULT_VPC.to_owned());
         let vpc = vpc::find(tx.state(), &account, &vpc)?.id;
         let name = asked.group_name;
-        let taken = |group: SecurityGroup| group.vpc == vpc && group.name == name;
-        if all(tx.state(), &account).into_values().filter_map(of).any(taken) {
+        let taken = |group: &SecurityGroup| group.vpc == vpc && group.name == name;
+        if rows::all(tx.state(), &account).any(|row| of(&row).is_some_and(taken)) {
             let text = format!("The security group '{name}' already exists for VPC '{vpc}'");
             return Err(Error::new("InvalidGroup.Duplicate", text));
         }
@@ -76,54 +79,27 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     }))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Describe {
-    #[serde(default)]
-    group_ids: Vec<String>,
-    #[serde(default)]
-    group_names: Vec<String>,
-    #[serde(default)]
-    filters: Vec<Filter>,
-    next_token: Option<String>,
-    max_results: Option<usize>,
-}
+const KIND: Kind<SecurityGroup> = Kind {
+    member: "SecurityGroups",
+    of,
+    missing,
+    name: |group| Some(&group.name),
+    attributes,
+    shown,
+};
 
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
-    let asked: Describe = input.read()?;
-    let state = call.state();
-    let groups: Vec<_> = all(&state, call.account()).into_values().filter_map(of).collect();
-    for id in &asked.group_ids {
-        if groups.iter().all(|group| group.id.as_str() != id) {
-            return Err(missing(id));
-        }
-    }
-    for name in &asked.group_names {
-        if groups.iter().all(|group| group.name != *name) {
-            return Err(missing(name));
-        }
-    }
-    let mut found = Vec::new();
-    for group in groups {
-        let id = group.id.as_str();
-        let subject = Subject {
-            attributes: vec![
-                ("group-id", id.to_owned()),
-                ("group-name", group.name.clone()),
-                ("description", group.description.clone()),
-                ("vpc-id", group.vpc.to_string()),
-                ("owner-id", call.account().id.clone()),
-            ],
-            tags: tags::of(&state, &arn(call.account(), id)),
-        };
-        let named = asked.group_ids.is_empty() && asked.group_names.is_empty()
-            || asked.group_ids.iter().any(|own| own == id)
-            || asked.group_names.contains(&group.name);
-        if matches(&asked.filters, &subject)? && named {
-            found.push((id.to_owned(), shown(call, &state, &group)));
-        }
-    }
-    paged("SecurityGroups", found, asked.next_token.as_deref(), asked.max_results)
+    rows::list(call, &input.read()?, &KIND)
+}
+
+fn attributes(account: &Account, group: &SecurityGroup) -> Vec<(&'static str, String)> {
+    vec![
+        ("group-id", group.id.to_string()),
+        ("group-name", group.name.clone()),
+        ("description", group.description.clone()),
+        ("vpc-id", group.vpc.to_string()),
+        ("owner-id", account.id.clone()),
+    ]
 }
 
 fn shown(call: &Call, state: &State, group: &SecurityGroup) -> Value {
@@ -141,15 +117,20 @@ fn shown(call: &Call, state: &State, group: &SecurityGroup) -> Value {
     })
 }
 
-fn of(resource: Ec2Resource) -> Option<SecurityGroup> {
+fn of(resource: &Ec2Resource) -> Option<&SecurityGroup> {
     match resource {
         Ec2Resource::SecurityGroup(group) => Some(group),
         _ => None,
     }
 }
 
+/// The security groups alone.
+fn groups(state: &State, account: &Account) -> Vec<Arc<Ec2Resource>> {
+    rows::all(state, account).filter(|row| of(row).is_some()).collect()
+}
+
 fn find(state: &State, account: &Account, id: &str) -> Result<SecurityGroup, Error> {
-    all(state, account).remove(&Ec2Id::from(id)).and_then(of).ok_or_else(|| missing(id))
+    rows::find(state, account, id, of, missing)
 }
 
 fn missing(id: &str) -> Error {
@@ -172,7 +153,8 @@ pub(super) fn describe_rules(call: &Call, input: Input) -> Outcome {
     let asked: DescribeRules = input.read()?;
     let state = call.state();
     let mut found = Vec::new();
-    for group in all(&state, call.account()).into_values().filter_map(of) {
+    let groups = groups(&state, call.account());
+    for group in groups.iter().filter_map(|row| of(row)) {
         for rule in &group.rules {
             let subject = Subject {
                 attributes: vec![
@@ -183,7 +165,7 @@ pub(super) fn describe_rules(call: &Call, input: Input) -> Outcome {
             };
             let ids = &asked.security_group_rule_ids;
             if matches(&asked.filters, &subject)? && (ids.is_empty() || ids.contains(&rule.id)) {
-                found.push((rule.id.clone(), shown_rule(call, &group, rule)));
+                found.push((rule.id.clone(), shown_rule(call, group, rule)));
             }
         }
     }
@@ -325,9 +307,9 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: Delete = input.read()?;
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let everything = all(tx.state(), &account);
+        let all = groups(tx.state(), &account);
         let by_name = |name: &String| {
-            let mut groups = everything.values().filter_map(|resource| of(resource.clone()));
+            let mut groups = all.iter().filter_map(|row| of(row));
             let found = groups.find(|g| g.vpc.as_str() == DEFAULT_VPC && g.name == *name);
             found.map(|group| group.id.to_string()).ok_or_else(|| missing(name))
         };
@@ -346,13 +328,11 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
             );
             return Err(Error::new("CannotDelete", text));
         }
-        let names_it = |resource: &Ec2Resource| match resource {
-            Ec2Resource::SecurityGroup(other) if other.id != group.id => {
-                other.rules.iter().any(|rule| rule.peer == RulePeer::Group(id.clone()))
-            }
-            _ => false,
+        let names_it = |other: &SecurityGroup| {
+            other.id != group.id
+                && other.rules.iter().any(|rule| rule.peer == RulePeer::Group(id.clone()))
         };
-        if everything.values().any(names_it) {
+        if all.iter().any(|row| of(row).is_some_and(names_it)) {
             let text = format!("resource {id} has a dependent object");
             return Err(Error::new("DependencyViolation", text));
         }

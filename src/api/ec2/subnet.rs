@@ -7,10 +7,9 @@ use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
 use super::super::tags;
 use super::filter::{Filter, Subject, matches};
+use super::rows::{self, Kind};
 use super::vpc::{Flag, block};
-use super::{
-    DEFAULT_VPC, TagSpecification, all, arn, done, fresh, paged, shown_tags, tag_new, vpc,
-};
+use super::{DEFAULT_VPC, TagSpecification, arn, done, fresh, shown_tags, tag_new, vpc};
 use crate::model::{Account, Ec2Id, Ec2Resource, Subnet};
 use crate::state::{Key, State, Tx};
 
@@ -69,7 +68,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
             }
             _ => false,
         };
-        if all(tx.state(), &account).values().any(conflict) {
+        if rows::all(tx.state(), &account).any(|resource| conflict(&resource)) {
             let text = format!("The CIDR '{cidr}' conflicts with another subnet");
             return Err(Error::new("InvalidSubnet.Conflict", text));
         }
@@ -141,52 +140,28 @@ fn shown(call: &Call, state: &State, subnet: &Subnet) -> Value {
     })
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Describe {
-    #[serde(default)]
-    subnet_ids: Vec<String>,
-    #[serde(default)]
-    filters: Vec<Filter>,
-    next_token: Option<String>,
-    max_results: Option<usize>,
-}
+const KIND: Kind<Subnet> =
+    Kind { member: "Subnets", of, missing, name: |_| None, attributes, shown };
 
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
-    let asked: Describe = input.read()?;
-    let state = call.state();
-    let subnets: Vec<_> = all(&state, call.account()).into_values().filter_map(of).collect();
-    for id in &asked.subnet_ids {
-        if subnets.iter().all(|subnet| subnet.id.as_str() != id) {
-            return Err(missing(id));
-        }
-    }
-    let mut found = Vec::new();
-    for subnet in subnets {
-        let id = subnet.id.as_str();
-        let subject = Subject {
-            attributes: vec![
-                ("subnet-id", id.to_owned()),
-                ("vpc-id", subnet.vpc.to_string()),
-                ("cidr-block", subnet.cidr.clone()),
-                ("availability-zone", subnet.zone.clone()),
-                ("availability-zone-id", zone_id(call.account(), &subnet.zone)),
-                ("default-for-az", subnet.is_default.to_string()),
-                ("map-public-ip-on-launch", subnet.map_public_ip.to_string()),
-                ("owner-id", call.account().id.clone()),
-                ("state", "available".to_owned()),
-            ],
-            tags: tags::of(&state, &arn(call.account(), id)),
-        };
-        let named = asked.subnet_ids.is_empty() || asked.subnet_ids.iter().any(|own| own == id);
-        if matches(&asked.filters, &subject)? && named {
-            found.push((id.to_owned(), shown(call, &state, &subnet)));
-        }
-    }
-    paged("Subnets", found, asked.next_token.as_deref(), asked.max_results)
+    rows::list(call, &input.read()?, &KIND)
 }
 
-fn of(resource: Ec2Resource) -> Option<Subnet> {
+fn attributes(account: &Account, subnet: &Subnet) -> Vec<(&'static str, String)> {
+    vec![
+        ("subnet-id", subnet.id.to_string()),
+        ("vpc-id", subnet.vpc.to_string()),
+        ("cidr-block", subnet.cidr.clone()),
+        ("availability-zone", subnet.zone.clone()),
+        ("availability-zone-id", zone_id(account, &subnet.zone)),
+        ("default-for-az", subnet.is_default.to_string()),
+        ("map-public-ip-on-launch", subnet.map_public_ip.to_string()),
+        ("owner-id", account.id.clone()),
+        ("state", "available".to_owned()),
+    ]
+}
+
+pub(super) fn of(resource: &Ec2Resource) -> Option<&Subnet> {
     match resource {
         Ec2Resource::Subnet(subnet) => Some(subnet),
         _ => None,
@@ -194,7 +169,7 @@ fn of(resource: Ec2Resource) -> Option<Subnet> {
 }
 
 fn find(state: &State, account: &Account, id: &str) -> Result<Subnet, Error> {
-    all(state, account).remove(&Ec2Id::from(id)).and_then(of).ok_or_else(|| missing(id))
+    rows::find(state, account, id, of, missing)
 }
 
 fn missing(id: &str) -> Error {

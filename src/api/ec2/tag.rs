@@ -7,8 +7,9 @@ use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
 use super::super::tags;
 use super::filter::{Filter, Subject, matches};
-use super::{all, arn, done, paged, tag_error, vpc};
-use crate::model::{Account, Ec2Id, Ec2Resource};
+use super::rows;
+use super::{arn, done, paged, tag_error, vpc};
+use crate::model::{Account, Ec2Resource};
 use crate::state::{State, Tx};
 
 #[derive(Debug, Deserialize)]
@@ -33,12 +34,12 @@ fn few(resources: &[String]) -> Result<(), Error> {
 /// # Errors
 /// The id names nothing that there is.
 fn exists(state: &State, account: &Account, id: &str) -> Result<(), Error> {
-    let everything = all(state, account);
-    let is_rule = |resource: &Ec2Resource| match resource {
+    let has_rule = |resource: &Ec2Resource| match resource {
         Ec2Resource::SecurityGroup(group) => group.rules.iter().any(|rule| rule.id == id),
         _ => false,
     };
-    if everything.contains_key(&Ec2Id::from(id)) || everything.values().any(is_rule) {
+    let is_rule = || rows::all(state, account).any(|resource| has_rule(&resource));
+    if rows::get(state, account, id).is_some() || id.starts_with("sgr-") && is_rule() {
         return Ok(());
     }
     if id.starts_with("vpc-") {
@@ -115,8 +116,9 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let state = call.state();
     let none = std::collections::BTreeMap::new();
     let mut found = Vec::new();
-    for (id, resource) in all(&state, call.account()) {
-        let kind = match resource {
+    for resource in rows::all(&state, call.account()) {
+        let id = resource.id();
+        let kind = match &*resource {
             Ec2Resource::Vpc(_) => "vpc",
             Ec2Resource::Subnet(_) => "subnet",
             Ec2Resource::SecurityGroup(_) => "security-group",
@@ -135,5 +137,6 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
             }
         }
     }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     paged("Tags", found, asked.next_token.as_deref(), asked.max_results)
 }

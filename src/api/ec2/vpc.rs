@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
 use super::super::tags;
-use super::filter::{Filter, Subject, matches};
-use super::{DEFAULT_VPC, TagSpecification, all, arn, done, fresh, paged, security_group};
-use super::{shown_tags, tag_new};
-use crate::model::{Ec2Id, Ec2Resource, Pool, Vpc};
+use super::rows::{self, Kind};
+use super::{DEFAULT_VPC, TagSpecification, arn, done, fresh, security_group, shown_tags, tag_new};
+use crate::model::{Account, Ec2Resource, Pool, Vpc};
 use crate::state::{Key, State};
 
 /// The default VPC, with AWS's block.
@@ -82,65 +81,36 @@ fn shown(call: &Call, state: &State, vpc: &Vpc) -> Value {
     })
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Describe {
-    #[serde(default)]
-    vpc_ids: Vec<String>,
-    #[serde(default)]
-    filters: Vec<Filter>,
-    next_token: Option<String>,
-    max_results: Option<usize>,
-}
+const KIND: Kind<Vpc> = Kind { member: "Vpcs", of, missing, name: |_| None, attributes, shown };
 
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
-    let asked: Describe = input.read()?;
-    let state = call.state();
-    let vpcs = vpcs(call, &state);
-    for id in &asked.vpc_ids {
-        if vpcs.iter().all(|vpc| vpc.id.as_str() != id) {
-            return Err(missing(id));
-        }
-    }
-    let mut shown_vpcs = Vec::new();
-    for vpc in vpcs {
-        let subject = Subject {
-            attributes: vec![
-                ("vpc-id", vpc.id.to_string()),
-                ("cidr", vpc.cidr.clone()),
-                ("cidr-block-association.cidr-block", vpc.cidr.clone()),
-                ("is-default", vpc.is_default.to_string()),
-                ("isDefault", vpc.is_default.to_string()),
-                ("owner-id", call.account().id.clone()),
-                ("state", "available".to_owned()),
-                ("dhcp-options-id", "default".to_owned()),
-            ],
-            tags: tags::of(&state, &arn(call.account(), vpc.id.as_str())),
-        };
-        let named =
-            asked.vpc_ids.is_empty() || asked.vpc_ids.iter().any(|id| *id == *vpc.id.as_str());
-        if matches(&asked.filters, &subject)? && named {
-            shown_vpcs.push((vpc.id.to_string(), shown(call, &state, &vpc)));
-        }
-    }
-    paged("Vpcs", shown_vpcs, asked.next_token.as_deref(), asked.max_results)
+    rows::list(call, &input.read()?, &KIND)
 }
 
-fn vpcs(call: &Call, state: &State) -> Vec<Vpc> {
-    let vpc = |resource| match resource {
+fn attributes(account: &Account, vpc: &Vpc) -> Vec<(&'static str, String)> {
+    vec![
+        ("vpc-id", vpc.id.to_string()),
+        ("cidr", vpc.cidr.clone()),
+        ("cidr-block-association.cidr-block", vpc.cidr.clone()),
+        ("is-default", vpc.is_default.to_string()),
+        ("isDefault", vpc.is_default.to_string()),
+        ("owner-id", account.id.clone()),
+        ("state", "available".to_owned()),
+        ("dhcp-options-id", "default".to_owned()),
+    ]
+}
+
+fn of(resource: &Ec2Resource) -> Option<&Vpc> {
+    match resource {
         Ec2Resource::Vpc(vpc) => Some(vpc),
         _ => None,
-    };
-    all(state, call.account()).into_values().filter_map(vpc).collect()
+    }
 }
 
 /// # Errors
 /// `InvalidVpcID.NotFound`.
-pub(super) fn find(state: &State, account: &crate::model::Account, id: &str) -> Result<Vpc, Error> {
-    match all(state, account).remove(&Ec2Id::from(id)) {
-        Some(Ec2Resource::Vpc(vpc)) => Ok(vpc),
-        _ => Err(missing(id)),
-    }
+pub(super) fn find(state: &State, account: &Account, id: &str) -> Result<Vpc, Error> {
+    rows::find(state, account, id, of, missing)
 }
 
 fn missing(id: &str) -> Error {
@@ -211,13 +181,13 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
             Ec2Resource::SecurityGroup(group) => group.vpc == *id && group.name != "default",
             Ec2Resource::Vpc(_) => false,
         };
-        let everything = all(tx.state(), &account);
-        if vpc.is_default || everything.values().any(depends) {
+        let own: Vec<_> = rows::all(tx.state(), &account).collect();
+        if vpc.is_default || own.iter().any(|resource| depends(resource)) {
             let text = format!("The vpc '{id}' has dependencies and cannot be deleted.");
             return Err(Error::new("DependencyViolation", text));
         }
-        for resource in everything.values() {
-            if matches!(resource, Ec2Resource::SecurityGroup(group) if group.vpc == *id) {
+        for resource in &own {
+            if matches!(&**resource, Ec2Resource::SecurityGroup(group) if group.vpc == *id) {
                 tags::forget(tx, &arn(&account, resource.id().as_str()));
                 tx.remove(Key::Ec2Resource(resource.id().clone()));
             }

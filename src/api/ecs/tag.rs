@@ -1,7 +1,8 @@
 //! Tags of ECS's resources, by their ARNs.
 //!
 //! Task definitions keep theirs in their own row, since the configuration file writes them too;
-//! everything else has a row of the tags' table. **Invariant:** only what exists is tagged.
+//! everything else has a row of the tags' table. **Invariant:** only what exists, and what the
+//! file does not own, is tagged.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,18 @@ struct ListTags {
 enum Tagged {
     Definition(TaskDefinitionKey),
     Task(String),
-    Other,
+    /// A cluster or a service.
+    Other(Owner),
+}
+
+impl Tagged {
+    /// What the file made, the file tags. A definition's owner is looked at with its row.
+    fn changeable(&self, arn: &Arn) -> Result<(), Error> {
+        match self {
+            Self::Other(owner) => names::changeable(*owner, arn),
+            Self::Definition(_) | Self::Task(_) => Ok(()),
+        }
+    }
 }
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
@@ -49,6 +61,7 @@ pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
     let account = call.account().clone();
     let written = call.api.store.update(move |tx| {
         let (arn, tagged) = find(&account, tx.state(), &asked.resource_arn)?;
+        tagged.changeable(&arn)?;
         let Tagged::Definition(key) = tagged else {
             return tags::add(tx, &arn, asked.tags).map_err(bad);
         };
@@ -66,6 +79,7 @@ pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
     let account = call.account().clone();
     let written = call.api.store.update(move |tx| {
         let (arn, tagged) = find(&account, tx.state(), &asked.resource_arn)?;
+        tagged.changeable(&arn)?;
         if let Tagged::Definition(key) = tagged {
             return change(tx, &key, |all| {
                 all.retain(|name, _| !asked.tag_keys.contains(name));
@@ -91,7 +105,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
             let task = state.tasks.get(&id.as_str().into());
             task.map(|task| shown(&of_task(call.account(), &state, task))).unwrap_or_default()
         }
-        Tagged::Other => shown(tags::of(&state, &arn)),
+        Tagged::Other(_) => shown(tags::of(&state, &arn)),
     };
     Ok(json!({ "tags": all }))
 }
@@ -137,9 +151,7 @@ fn change(
 ) -> Result<(), Error> {
     let Some(definition) = tx.state().definitions.get(key) else { return Ok(()) };
     let mut definition = TaskDefinition::clone(definition);
-    if definition.owner == Owner::File {
-        names::changeable(definition.owner, format!("task definition {key}"))?;
-    }
+    names::changeable(definition.owner, format_args!("task definition {key}"))?;
     change(&mut definition.tags)?;
     tx.put(definition);
     Ok(())
@@ -155,14 +167,16 @@ fn find(account: &Account, state: &State, text: &str) -> Result<(Arn, Tagged), E
     let gone = || Error::invalid(format!("The specified {kind} is not found: {text}"));
     let within = || path.split_once('/').ok_or_else(bad);
     match kind {
-        "cluster" if state.clusters.contains_key(&path.into()) => Ok((arn, Tagged::Other)),
-        "cluster" => Err(names::no_cluster()),
+        "cluster" => match state.clusters.get(&path.into()) {
+            Some(cluster) => Ok((arn, Tagged::Other(cluster.owner))),
+            None => Err(names::no_cluster()),
+        },
         "service" => {
             let (cluster, name) = within()?;
             let key = ServiceKey { cluster: cluster.into(), name: name.into() };
-            match state.services.contains_key(&key) {
-                true => Ok((arn, Tagged::Other)),
-                false => Err(Error::new("ServiceNotFoundException", "Service not found.")),
+            match state.services.get(&key) {
+                Some(service) => Ok((arn, Tagged::Other(service.owner))),
+                None => Err(Error::new("ServiceNotFoundException", "Service not found.")),
             }
         }
         "task" => {

@@ -22,7 +22,7 @@ use crate::model::{
     Account, Action, Carrier, Listener, ListenerKey, ListenerOptions, LoadBalancer,
     LoadBalancerKind, Owner, Protocol,
 };
-use crate::net::SocketKey;
+use crate::net::{Claims, SocketKey};
 use crate::routing::RoutedListener;
 use crate::state::{Key, State, Tx};
 
@@ -54,25 +54,32 @@ struct One {
 /// Runs a change that may bind; what was bound for one that is refused is given back.
 async fn binding<R: Send + 'static>(
     call: &Call,
-    change: impl FnOnce(&mut Tx<'_>, &Api) -> Result<R, Error> + Send + 'static,
+    change: impl FnOnce(&mut Tx<'_>, &Binder) -> Result<R, Error> + Send + 'static,
 ) -> Result<R, Error> {
-    let api = Arc::clone(&call.api);
-    let outcome = find::change(call, move |tx| change(tx, &api)).await;
+    let binder = Binder { api: Arc::clone(&call.api), claims: Claims::default() };
+    let claims = binder.claims.clone();
+    let outcome = find::change(call, move |tx| change(tx, &binder)).await;
     if outcome.is_err() {
-        (call.api.forget)();
+        (call.api.give_back)(&claims);
     }
     outcome
+}
+
+/// Binds for one change.
+struct Binder {
+    api: Arc<Api>,
+    claims: Claims,
 }
 
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Create = input.read()?;
     find::tag_map(asked.tags.as_ref())?;
-    let made = binding(call, move |tx, api| make(tx, api, asked)).await?;
+    let made = binding(call, move |tx, binder| make(tx, binder, asked)).await?;
     Ok(json!({"Listeners": [shown(&call.state(), call.account(), &made)]}))
 }
 
-fn make(tx: &mut Tx<'_>, api: &Api, asked: Create) -> Result<Listener, Error> {
-    let (state, account) = (tx.state(), &api.account);
+fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Error> {
+    let (state, account) = (tx.state(), &binder.api.account);
     let lb = find::load_balancer(state, account, &asked.load_balancer_arn)?;
     let Some(protocol) = asked.protocol.as_deref() else {
         return Err(Error::invalid("A listener protocol must be specified"));
@@ -108,7 +115,7 @@ fn make(tx: &mut Tx<'_>, api: &Api, asked: Create) -> Result<Listener, Error> {
         owner: Owner::Api,
         options: ListenerOptions { order, ..ListenerOptions::default() },
     };
-    bind(api, &lb, &made)?;
+    bind(binder, &lb, &made)?;
     find::put_tags(tx, &account.listener(&lb, &made.key, &made.id), asked.tags)?;
     tx.put(made.clone());
     Ok(made)
@@ -160,10 +167,10 @@ pub(super) fn associate(
     Ok(())
 }
 
-fn bind(api: &Api, lb: &LoadBalancer, listener: &Listener) -> Result<(), Error> {
+fn bind(binder: &Binder, lb: &LoadBalancer, listener: &Listener) -> Result<(), Error> {
     let address = SocketAddr::new(lb.address, listener.key.port);
     let transport = RoutedListener::transport(listener.protocol);
-    (api.bind)(SocketKey { address, transport })
+    (binder.api.bind)(SocketKey { address, transport }, &binder.claims)
         .map_err(|error| Error::new("InvalidConfigurationRequestException", error.to_string()))
 }
 
@@ -254,12 +261,12 @@ pub(super) fn certificates(call: &Call, input: Input) -> Outcome {
 
 pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
     let asked: Modify = input.read()?;
-    let modified = binding(call, move |tx, api| change(tx, api, &asked)).await?;
+    let modified = binding(call, move |tx, binder| change(tx, binder, &asked)).await?;
     Ok(json!({"Listeners": [shown(&call.state(), call.account(), &modified)]}))
 }
 
-fn change(tx: &mut Tx<'_>, api: &Api, asked: &Modify) -> Result<Listener, Error> {
-    let (state, account) = (tx.state(), &api.account);
+fn change(tx: &mut Tx<'_>, binder: &Binder, asked: &Modify) -> Result<Listener, Error> {
+    let (state, account) = (tx.state(), &binder.api.account);
     let (lb, listener) = find::listener(state, account, &asked.listener_arn)?;
     let mut new = Listener::clone(&listener);
     if let Some(protocol) = asked.protocol.as_deref() {
@@ -280,7 +287,7 @@ fn change(tx: &mut Tx<'_>, api: &Api, asked: &Modify) -> Result<Listener, Error>
         if state.listeners.contains_key(&new.key) {
             return Err(duplicate(&lb, account));
         }
-        bind(api, &lb, &new)?;
+        bind(binder, &lb, &new)?;
         tx.remove(Key::Listener(listener.key.clone()));
     }
     tx.put(new.clone());

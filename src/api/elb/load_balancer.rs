@@ -73,7 +73,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     };
     let options = BalancerOptions {
         internal: asked.scheme.as_deref() == Some("internal"),
-        address_type: asked.ip_address_type.take().unwrap_or_default(),
+        address_type: asked.ip_address_type.take().map(kept_type).unwrap_or_default(),
         subnets: subnets(asked.subnets.take(), asked.subnet_mappings.take())?,
         security_groups: asked.security_groups.take().unwrap_or_default(),
         ..BalancerOptions::default()
@@ -232,8 +232,15 @@ fn shown(call: &Call, lb: &LoadBalancer, state: &str) -> Value {
     })
 }
 
+/// What a load balancer has unless it is told otherwise; its row then has none.
+const IPV4: &str = "ipv4";
+
+fn kept_type(kind: String) -> String {
+    if kind == IPV4 { String::new() } else { kind }
+}
+
 fn address_type(options: &BalancerOptions) -> &str {
-    if options.address_type.is_empty() { "ipv4" } else { &options.address_type }
+    if options.address_type.is_empty() { IPV4 } else { &options.address_type }
 }
 
 /// A subnet's zone; one that EC2 does not know counts as a zone of its own, in the order given.
@@ -281,7 +288,7 @@ pub(super) async fn set_subnets(call: &Call, input: Input) -> Outcome {
     let lb = edit(call, asked.load_balancer_arn, move |lb| {
         lb.options.subnets = subnets;
         if let Some(kind) = asked.ip_address_type {
-            lb.options.address_type = kind;
+            lb.options.address_type = kept_type(kind);
         }
         Ok(())
     });
@@ -314,7 +321,7 @@ pub(super) async fn set_ip_address_type(call: &Call, input: Input) -> Outcome {
     }
     let asked: Asked = input.read()?;
     let lb = edit(call, asked.load_balancer_arn, move |lb| {
-        lb.options.address_type = asked.ip_address_type;
+        lb.options.address_type = kept_type(asked.ip_address_type);
         Ok(())
     });
     Ok(json!({"IpAddressType": address_type(&lb.await?.options)}))

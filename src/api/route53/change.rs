@@ -291,10 +291,8 @@ fn apply(tx: &mut Tx<'_>, zone: &HostedZone, action: &str, row: RecordSet) -> Re
     }
     let (full, apex) = (shown(&row.key.name), shown(&zone.name));
     let kind = row.key.kind;
-    let same_name = |key: &RecordSetKey| {
-        key.zone == row.key.zone && key.name == row.key.name && *key != row.key
-    };
-    for other in tx.state().record_sets.values().filter(|other| same_name(&other.key)) {
+    let same_name = tx.state().record_sets_at(&row.key.zone, &row.key.name);
+    for other in same_name.filter(|other| other.key != row.key) {
         let cname = [kind, other.key.kind].contains(&RecordKind::Cname);
         if cname && kind != other.key.kind {
             return Err(format!(
@@ -319,16 +317,15 @@ fn apply(tx: &mut Tx<'_>, zone: &HostedZone, action: &str, row: RecordSet) -> Re
 /// Aliases whose target the batch leaves without a record set of their type.
 fn alias_problems(tx: &Tx<'_>, zone: &HostedZone, balancers: &str) -> Vec<String> {
     let state = tx.state();
-    let rows = state.record_sets.values().filter(|row| row.key.zone == zone.id);
-    let lost = |row: &&std::sync::Arc<RecordSet>| {
+    let lost = |row: &&RecordSet| {
         row.alias.as_ref().is_some_and(|alias| {
             !is_below(&alias.name, balancers)
-                && !state.record_sets.keys().any(|key| {
-                    key.zone == zone.id && key.name == alias.name && key.kind == row.key.kind
-                })
+                && !state
+                    .record_sets_at(&zone.id, &alias.name)
+                    .any(|to| to.key.kind == row.key.kind)
         })
     };
-    let problem = |row: &std::sync::Arc<RecordSet>| {
+    let problem = |row: &RecordSet| {
         let target = row.alias.as_ref().map(|alias| shown(&alias.name)).unwrap_or_default();
         format!(
             "Tried to create an alias that targets {target}, type {} in zone {}, but that target \
@@ -337,5 +334,5 @@ fn alias_problems(tx: &Tx<'_>, zone: &HostedZone, balancers: &str) -> Vec<String
             zone.id
         )
     };
-    rows.filter(lost).map(problem).collect()
+    state.record_sets_of(&zone.id).filter(lost).map(problem).collect()
 }

@@ -40,8 +40,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let limit = most(asked.max_items.as_deref(), MOST)?;
     let state = call.state();
     let zone = zone::find(&state, &asked.hosted_zone_id)?;
-    let rows = state.record_sets.values().filter(|row| row.key.zone == zone.id);
-    let mut all: Vec<Listed> = rows.map(|row| listed(row)).collect();
+    let mut all: Vec<Listed> = state.record_sets_of(&zone.id).map(listed).collect();
     for kind in [RecordType::Ns, RecordType::Soa] {
         all.extend(own(call, &zone.name, kind));
     }

@@ -116,7 +116,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
 }
 
 fn shown_zone(state: &State, row: &HostedZone) -> Value {
-    let sets = state.record_sets.keys().filter(|key| key.zone == row.id).count();
+    let sets = state.record_sets_of(&row.id).count();
     json!({
         "Id": format!("/hostedzone/{}", row.id),
         "Name": shown(&row.name),
@@ -215,7 +215,7 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
         let id = find(tx.state(), &asked.id)?.id.clone();
-        if tx.state().record_sets.keys().any(|key| key.zone == id) {
+        if tx.state().record_sets_of(&id).next().is_some() {
             let text = "The specified hosted zone contains non-required resource record sets \
                         and so cannot be deleted.";
             return Err(Error::new("HostedZoneNotEmpty", text));
