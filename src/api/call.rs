@@ -21,6 +21,9 @@ use crate::net::{BindError, Claims, SocketKey};
 use crate::routing::Reader;
 use crate::state::{State, Store};
 
+/// Binds a socket for a change, which claims it.
+pub type Bind = dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync;
+
 /// What every call shares.
 pub struct Api {
     pub store: Store,
@@ -34,7 +37,7 @@ pub struct Api {
     pub meters: Meters,
     pub audit_log: Option<AuditLog>,
     /// Binds a socket that a listener is about to ask for.
-    pub bind: Box<dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync>,
+    pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.
     pub give_back: Box<dyn Fn(&Claims) + Send + Sync>,
 }
