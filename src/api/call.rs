@@ -22,7 +22,7 @@ use crate::routing::Reader;
 use crate::state::{State, Store};
 
 /// Binds a socket for a change, which claims it.
-pub type Bind = dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync;
+pub(super) type Bind = dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync;
 
 /// What every call shares.
 pub struct Api {
