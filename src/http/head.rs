@@ -39,6 +39,14 @@ pub struct Head {
     pub ambiguous: bool,
 }
 
+/// What `Transfer-Encoding` may say: ALB takes these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    /// None at all: RFC 2616 had a name for that.
+    Identity,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scan {
     Partial,
@@ -55,7 +63,7 @@ pub struct Scanner {
     /// Where the headers begin; none before the request line.
     headers: Option<usize>,
     length: Option<u64>,
-    chunked: bool,
+    coding: Option<Coding>,
     is_http_1_1: bool,
     has_host: bool,
 }
@@ -109,13 +117,13 @@ impl Scanner {
             return Ok(None);
         }
         if line.is_empty() {
+            let chunked = self.coding == Some(Coding::Chunked);
             // A proxy of HTTP/1.0 knows no chunks: RFC 9112, section 6.1.
-            if self.is_http_1_1 && !self.has_host || !self.is_http_1_1 && self.chunked {
+            if self.is_http_1_1 && !self.has_host || !self.is_http_1_1 && chunked {
                 return Err(Cause::Malformed);
             }
-            let body =
-                if self.chunked { Body::Chunked } else { Body::Length(self.length.unwrap_or(0)) };
-            let ambiguous = self.chunked && self.length.is_some();
+            let body = if chunked { Body::Chunked } else { Body::Length(self.length.unwrap_or(0)) };
+            let ambiguous = self.coding.is_some() && self.length.is_some();
             return Ok(Some(Head { length: self.line, body, ambiguous }));
         }
         // A continued line: RFC 9112, section 5.2, and ALB refuse it.
@@ -160,12 +168,15 @@ impl Scanner {
 
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Cause> {
         for part in value.split(|byte| *byte == b',') {
-            match part.trim_ascii().to_ascii_lowercase().as_slice() {
-                // Twice chunked, or chunked and something behind it.
-                _ if self.chunked => return Err(Cause::Malformed),
-                b"chunked" => self.chunked = true,
-                _ => return Err(Cause::TransferCoding),
-            }
+            let is = |name: &[u8]| part.trim_ascii().eq_ignore_ascii_case(name);
+            let coding = match () {
+                // Twice one of them, or something behind it.
+                () if self.coding.is_some() => return Err(Cause::Malformed),
+                () if is(b"chunked") => Coding::Chunked,
+                () if is(b"identity") => Coding::Identity,
+                () => return Err(Cause::TransferCoding),
+            };
+            self.coding = Some(coding);
         }
         Ok(())
     }
@@ -213,6 +224,9 @@ mod tests {
         check("Content-Length: 12, 12\r\n", Ok((Body::Length(12), false)));
         check("Transfer-Encoding: chunked\r\n", Ok((Body::Chunked, false)));
         check("Content-Length: 5\r\nTransfer-Encoding: Chunked\r\n", Ok((Body::Chunked, true)));
+        check("Transfer-Encoding: Identity\r\n", Ok((Body::Length(0), false)));
+        let both = "Transfer-Encoding: identity\r\nContent-Length: 5\r\n";
+        check(both, Ok((Body::Length(5), true)));
     }
 
     #[test]
@@ -221,7 +235,11 @@ mod tests {
             check(&format!("Content-Length: {length}\r\n"), Err(Cause::Malformed));
         }
         check("Content-Length: 1\r\nContent-Length: 2\r\n", Err(Cause::Malformed));
-        check("Transfer-Encoding: chunked, chunked\r\n", Err(Cause::Malformed));
+        for codings in ["chunked, chunked", "identity, chunked", "chunked, identity"] {
+            check(&format!("Transfer-Encoding: {codings}\r\n"), Err(Cause::Malformed));
+        }
+        let two = "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n";
+        check(two, Err(Cause::Malformed));
         check("Transfer-Encoding: gzip, chunked\r\n", Err(Cause::TransferCoding));
         check("Transfer-Encoding: xchunked\r\n", Err(Cause::TransferCoding));
         check("A: b\r\n folded\r\n", Err(Cause::Malformed));

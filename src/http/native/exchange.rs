@@ -245,6 +245,8 @@ impl Carrier {
             (ended, _) => {
                 let cause = ended.err().unwrap_or(Cause::Internal);
                 let failure = match cause {
+                    // Its deregistration delay is over: ALB answers 502.
+                    Cause::TargetClosed if held.is_cut() => Failure::Other,
                     Cause::TargetClosed if held.reused => Failure::PooledClosed,
                     Cause::TargetClosed => Failure::Closed,
                     _ => Failure::Other,

@@ -72,12 +72,13 @@ pub(super) struct Chosen {
 }
 
 impl Exchange {
-    /// Lets go of the target: its connection rests (or ends, when the target is sent to no more),
-    /// its guard drops.
+    /// Lets go of the target: its connection rests (or ends, when the target is sent to no more or
+    /// it was a retry's), its guard drops.
     pub(super) fn release(&mut self, plane: &Plane) {
         let Some(chosen) = self.chosen.take() else { return };
         if let Some(borrowed) = chosen.borrowed {
-            let wanted = is_sent_to(&plane.thread.reader.load(), chosen.guard.endpoint().id);
+            let id = chosen.guard.endpoint().id;
+            let wanted = self.attempts == 0 && is_sent_to(&plane.thread.reader.load(), id);
             plane.pooled.give_back(borrowed, wanted);
         }
     }

@@ -33,6 +33,8 @@ use crate::rules::Facts;
 const LONG_RESPONSE: ErrorType = ErrorType::new("ResponseHeaders");
 /// The response is ours; what it is stands in the exchange.
 const OWN: ErrorType = ErrorType::new("Own");
+/// In the pool's key of a retry's connection. Registrations are counted from 1.
+const AGAIN: u64 = 1 << 63;
 
 pub(super) struct Hooks {
     plane: Arc<Plane>,
@@ -195,7 +197,9 @@ impl Hooks {
         let chosen = exchange.chosen.as_mut()?;
         let endpoint = chosen.guard.endpoint();
         let mut peer = Box::new(HttpPeer::new(endpoint.address, false, String::new()));
-        peer.group_key = endpoint.id.0;
+        // A retry never takes a pooled connection: it may be as dead as the first was. So it asks
+        // for one of a kind that never gets to the pool.
+        peer.group_key = endpoint.id.0 | if exchange.attempts > 0 { AGAIN } else { 0 };
         let (made, tracer) = self.plane.pooled.tracer();
         chosen.made = Some(made);
         let options = &mut peer.options;
@@ -463,7 +467,13 @@ impl ProxyHttp for Hooks {
         reused: bool,
     ) -> BError {
         let cause = cause(&e, session);
+        let id = exchange.chosen.as_ref().map(|chosen| chosen.guard.endpoint().id);
+        let routing = self.plane.thread.reader.load();
+        let is_gone = id.is_some_and(|id| !routing.endpoints.contains_key(&id));
+        drop(routing);
         let failure = match cause {
+            // Its deregistration delay is over: ALB answers 502.
+            Cause::TargetClosed if is_gone => Failure::Other,
             Cause::TargetClosed if reused => Failure::PooledClosed,
             Cause::TargetClosed => Failure::Closed,
             _ => Failure::Other,

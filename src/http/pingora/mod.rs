@@ -5,8 +5,8 @@
 //! pingora one exchange at a time; pingora frames, streams and pools. Its hooks ([`hooks`]) only
 //! call pure decisions. Where its defaults are none or infinite, the constants below stand instead.
 //!
-//! Known limits of pingora 0.9.1, left to another carrier: HTTP/1 trailers are dropped, and a
-//! tunnel ends when either half does. **Invariant:** nothing of pingora is visible outside this
+//! Known limits of pingora 0.9.1, left to another carrier: HTTP/1 trailers are dropped, a tunnel
+//! ends when either half does, and `Transfer-Encoding: identity` is answered 400. **Invariant:** nothing of pingora is visible outside this
 //! folder.
 
 mod client;

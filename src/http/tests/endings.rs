@@ -1,7 +1,7 @@
 //! What happens when something ends that should not, and that nothing is counted any more
 //! afterwards.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::super::head;
@@ -67,15 +67,8 @@ async fn only_idempotent_requests_are_replayed(carrier: Carrier) {
 }
 
 async fn pooled_connections_that_closed_are_no_clients_matter(carrier: Carrier) {
-    // Every connection answers once and then closes on the next request without a word.
-    let target = Target::new({
-        let count = AtomicUsize::new(0);
-        move |_| match count.fetch_add(1, Ordering::SeqCst) % 2 {
-            0 => ok("well"),
-            _ => Act::Last(String::new()),
-        }
-    })
-    .await;
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
+    let target = Target::new(|_| Act::Once(answer.into())).await;
     let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
     let mut client = world.client().await;
     for _ in 0..10 {
@@ -291,17 +284,61 @@ async fn unread_body_does_not_reset_the_answer(carrier: Carrier) {
 }
 
 async fn exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over(carrier: Carrier) {
-    let target = Target::new(|_| Act::Silence).await;
-    let world = World::new(Plan::of(carrier), &[]).await;
-    let id = world.register("a", target.address).await;
-    let mut client = world.client().await;
-    client.send("POST / HTTP/1.1\r\nHost: x.example\r\nContent-Length: 0\r\n\r\n").await;
-    until("the target has the request", || target.requests() == 1).await;
-    world.drain(id).await;
-    assert_eq!(world.in_flight(), 1, "a draining target finishes what it has");
-    world.remove(vec![Key::Target(id)]).await;
-    assert_eq!(client.response().await.status(), 502);
-    world.at_rest().await;
+    let other = Target::new(|_| ok("")).await;
+    for request in ["GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nContent-Length: 0\r\n"] {
+        let target = Target::new(|request| match request.head.starts_with("PUT") {
+            true => ok(""),
+            false => Act::Silence,
+        })
+        .await;
+        let world = World::new(Plan::of(carrier), &[]).await;
+        let id = world.register("a", target.address).await;
+        let mut client = world.client().await;
+        // Out of the pool is what would be replayed first.
+        client.send("PUT / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(client.response().await.status(), 200);
+        client.send(&format!("{request}Host: x.example\r\n\r\n")).await;
+        until("the target has the request", || target.requests() == 2).await;
+        world.register("a", other.address).await;
+        world.drain(id).await;
+        assert_eq!(world.in_flight(), 1, "a draining target finishes what it has");
+        world.remove(vec![Key::Target(id)]).await;
+        assert_eq!(client.response().await.status(), 502);
+        world.at_rest().await;
+        assert_eq!(target.connections(), 1);
+    }
+    assert_eq!(other.requests(), 0, "ALB replays nothing either");
+}
+
+async fn a_retry_goes_over_a_new_connection(carrier: Carrier) {
+    let (world, listener) = by_hand(Plan::of(carrier)).await;
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
+    let mut pairs = Vec::new();
+    for _ in 0..3 {
+        let mut client = world.client().await;
+        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+        let mut target = accept(&listener).await;
+        target.head().await.unwrap();
+        pairs.push((client, target));
+    }
+    let mut clients = Vec::new();
+    for (mut client, mut target) in pairs {
+        target.send(answer).await;
+        assert_eq!(client.response().await.body, "well");
+        clients.push(client);
+        // Dies with the next request.
+        tokio::spawn(async move { drop(target.head().await) });
+    }
+    until("all three rest", || world.plane.pooled() == 3 && world.in_flight() == 0).await;
+    // The second retry finds two dead ones, and not the connection of the first.
+    for _ in 0..2 {
+        clients[0].send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+        let mut target = accept(&listener).await;
+        target.head().await.unwrap();
+        target.send(answer).await;
+        assert_eq!(clients[0].response().await.body, "well");
+        tokio::spawn(async move { drop(target.head().await) });
+    }
 }
 
 on_both_carriers!(
@@ -323,4 +360,5 @@ on_both_carriers!(
     old_connections_are_told_to_close,
     unread_body_does_not_reset_the_answer,
     exchange_is_cut_when_the_deregistration_delay_of_its_target_is_over,
+    a_retry_goes_over_a_new_connection,
 );

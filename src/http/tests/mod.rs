@@ -22,4 +22,5 @@ macro_rules! on_both_carriers {
 mod endings;
 mod native;
 mod passing;
+mod strain;
 mod world;

@@ -228,6 +228,24 @@ async fn a_chunk_that_breaks_off_ends_both_connections() {
 }
 
 #[tokio::test]
+async fn identity_is_no_coding() {
+    let target = Target::new(|request| ok(&request.body)).await;
+    let world = World::new(plan(), &[("a", &target)]).await;
+    let mut client = world.client().await;
+    let ask = "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: identity\r\n";
+    client.send(&format!("{ask}\r\n")).await;
+    let response = client.response().await;
+    assert_eq!((response.status(), response.header("connection")), (200, Some("keep-alive")));
+    assert!(!target.head().contains("transfer-encoding"), "{}", target.head());
+    // Two words on its length: what follows is believed no more.
+    client.send(&format!("{ask}Content-Length: 2\r\n\r\nhi")).await;
+    let response = client.response().await;
+    assert_eq!((response.body.as_str(), response.header("connection")), ("hi", Some("close")));
+    assert!(client.ended().await);
+    world.at_rest().await;
+}
+
+#[tokio::test]
 async fn http_1_0_may_ask_for_another() {
     let target = Target::new(|_| ok("hi")).await;
     let world = World::new(plan(), &[("a", &target)]).await;
@@ -370,32 +388,4 @@ async fn a_resting_connection_is_small() {
     };
     let state = size_of_val(&world.plane.serve(stream, peer, world.key));
     assert!(state <= 4096, "{state} bytes");
-}
-
-#[tokio::test]
-async fn a_retry_goes_over_a_new_connection() {
-    let (world, listener) = by_hand(plan()).await;
-    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nwell";
-    let mut pairs = Vec::new();
-    for _ in 0..3 {
-        let mut client = world.client().await;
-        client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
-        let mut target = accept(&listener).await;
-        target.head().await.unwrap();
-        pairs.push((client, target));
-    }
-    let mut clients = Vec::new();
-    for (mut client, mut target) in pairs {
-        target.send(answer).await;
-        assert_eq!(client.response().await.body, "well");
-        clients.push(client);
-        // Dies with the next request.
-        tokio::spawn(async move { drop(target.head().await) });
-    }
-    until("all three rest", || world.plane.pooled() == 3).await;
-    clients[0].send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
-    let mut target = accept(&listener).await;
-    target.head().await.unwrap();
-    target.send(answer).await;
-    assert_eq!(clients[0].response().await.body, "well");
 }

@@ -259,6 +259,8 @@ pub(super) enum Act {
     Send(String),
     /// Sends this, then closes.
     Last(String),
+    /// Sends this, and closes at the next request.
+    Once(String),
     /// Says nothing until the connection ends.
     Silence,
     /// Sends this, then sends back whatever comes.
@@ -317,6 +319,11 @@ impl Target {
             match act {
                 Act::Send(text) => stream.send(&text).await,
                 Act::Last(text) => return stream.send(&text).await,
+                Act::Once(text) => {
+                    stream.send(&text).await;
+                    drop(stream.message().await);
+                    return;
+                }
                 Act::Silence => {
                     stream.ended().await;
                     return;
