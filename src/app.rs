@@ -6,6 +6,7 @@
 mod admin;
 mod data_dir;
 mod data_thread;
+mod open;
 mod sockets;
 
 use std::net::SocketAddr;
@@ -24,22 +25,21 @@ use crate::api::keys::{Keys, KeysError};
 use crate::api::status::Status;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
-use crate::config::{ApiAuth, OnExit, RuntimeKind, Settings};
+use crate::config::{OnExit, RuntimeKind, Settings};
 use crate::health::Checker;
 use crate::logs::{AccessLog, AuditLog};
 use crate::metrics::{Counter, Gauge, Metrics, names};
-use crate::model::Transport;
-use crate::net::{self, BindError, Claims, SocketKey};
-use crate::orchestrator::{self, Curve, Orchestrator, Stopper};
+use crate::net::{BindError, Claims};
+use crate::orchestrator::{self, Curve, Orchestrator, Scaling, Stopper};
 use crate::routing::{Context, DataThread, Publisher, Reader};
-use crate::runtime::docker::Docker;
-use crate::runtime::process::Process;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::secrets::Secrets;
+use crate::series::Series;
 use crate::state::{Journal, JournalError, Store};
 
 pub use data_dir::{DataDir, DataDirError};
 
+use open::{authentication, bind, bind_status, build_info, io, open_logs, open_runtime};
 use sockets::Sockets;
 
 /// The status socket's name inside the data directory.
@@ -113,6 +113,7 @@ struct Parts {
     settings: Settings,
     config: PathBuf,
     metrics: Metrics,
+    series: Series,
     store: Store,
     reader: Reader,
     sockets: Sockets,
@@ -184,6 +185,7 @@ impl App {
             audit_log,
             loads: Loads::new(&metrics),
             _build_info: build_info(&metrics),
+            series: Series::new(settings.autoscaling.profile.step()),
             metrics: metrics.clone(),
             settings,
         });
@@ -203,6 +205,7 @@ impl App {
             dns_addresses.push(parts.sockets.open_dns(*address).await?);
         }
         let stop = CancellationToken::new();
+        let scaling = parts.scaling(Arc::clone(&runtime));
         let orchestrator = parts.orchestrator(runtime);
         let app = Self {
             stopper: orchestrator.stopper(),
@@ -221,86 +224,12 @@ impl App {
             _data_dir: data_dir,
         };
         app.spawn_loops();
+        app.loops.spawn(scaling.run(app.stop.clone()));
         app.spawn_servers(metrics_listener, status_listener);
         app.spawn_api(api_listener, auth);
         failing.disarm();
         Ok(app)
     }
-}
-
-fn build_info(metrics: &Metrics) -> Gauge {
-    let info = metrics.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")]);
-    info.set(1);
-    info
-}
-
-fn io(what: &str, source: std::io::Error) -> StartError {
-    StartError::Io { what: what.to_owned(), source }
-}
-
-fn open_runtime(settings: &Settings, data_dir: &DataDir) -> Result<Arc<dyn Runtime>, StartError> {
-    Ok(match settings.runtime.kind {
-        RuntimeKind::Process => {
-            Arc::new(Process::open(&data_dir.path().join("process"), data_dir.uid())?)
-        }
-        RuntimeKind::Docker => {
-            let network = settings.runtime.docker_network.clone();
-            let endpoint = &settings.runtime.docker_endpoint;
-            let docker = Docker::connect(endpoint, data_dir.uid(), network)?;
-            Arc::new(docker.keep_logs(&data_dir.path().join("logs")))
-        }
-    })
-}
-
-fn open_logs(
-    settings: &Settings,
-    metrics: &Metrics,
-) -> Result<(Option<AccessLog>, Option<AuditLog>), StartError> {
-    let bad = |what: &str, path: &Path| {
-        let what = format!("{what} {}", path.display());
-        move |source| io(&what, source)
-    };
-    let access = settings.access_log.path.as_deref();
-    let access = access
-        .map(|path| AccessLog::open(path, metrics).map_err(bad("access log", path)))
-        .transpose()?;
-    let audit = settings.api.audit_log.as_deref();
-    let audit = audit
-        .map(|path| AuditLog::open(path, metrics).map_err(bad("audit log", path)))
-        .transpose()?;
-    Ok((access, audit))
-}
-
-/// A TCP listener of the control side, and the address that it has got.
-fn bind(address: SocketAddr, what: &str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let key = SocketKey { address, transport: Transport::Tcp };
-    let socket = net::open(key, 1)?.remove(0);
-    let listener = TcpListener::from_std(socket.into()).map_err(|source| io(what, source))?;
-    let bound = listener.local_addr().map_err(|source| io(what, source))?;
-    Ok((listener, bound))
-}
-
-fn authentication(settings: &Settings, keys: Keys) -> Auth {
-    match settings.api.auth {
-        ApiAuth::None => Auth::None,
-        ApiAuth::Sigv4 => Auth::Signatures(keys),
-    }
-}
-
-/// The directory is 0700 and locked, so a socket found there is a dead predecessor's.
-fn bind_status(data_dir: &Path) -> Result<UnixListener, StartError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = data_dir.join(STATUS_SOCKET);
-    let bind = || {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
-    };
-    bind().map_err(|source| io(&format!("status socket {}", path.display()), source))
 }
 
 impl Parts {
@@ -330,6 +259,12 @@ impl Parts {
         let (store, reader) = (self.store.clone(), self.reader.clone());
         let (rng, metrics) = (fastrand::Rng::new(), self.metrics.clone());
         Orchestrator::new(store, reader, runtime, settings, Clock::System, rng, metrics)
+    }
+
+    fn scaling(&self, runtime: Arc<dyn Runtime>) -> Scaling {
+        let (store, reader) = (self.store.clone(), self.reader.clone());
+        let (series, metrics) = (self.series.clone(), self.metrics.clone());
+        Scaling::new(store, reader, runtime, series, Clock::System, metrics)
     }
 
     /// Applies a configuration file: binds, commits, says what came of it.

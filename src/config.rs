@@ -42,6 +42,7 @@ pub struct Settings {
     pub elb: ElbSettings,
     pub runtime: RuntimeSettings,
     pub limits: Limits,
+    pub autoscaling: AutoscalingSettings,
 }
 
 /// What becomes of the tasks when this process ends in order.
@@ -244,6 +245,44 @@ impl Default for Limits {
     }
 }
 
+/// `[autoscaling]`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AutoscalingSettings {
+    pub profile: ScalingProfile,
+}
+
+/// How fast scaling follows its metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScalingProfile {
+    /// As AWS: a period is a minute.
+    #[default]
+    Faithful,
+    /// The same rules with seconds for minutes.
+    Fast,
+}
+
+impl ScalingProfile {
+    /// What stands for a minute.
+    #[must_use]
+    pub const fn period(self) -> Duration {
+        match self {
+            Self::Faithful => Duration::from_secs(60),
+            Self::Fast => Duration::from_secs(1),
+        }
+    }
+
+    /// Between two samples of our own metrics.
+    #[must_use]
+    pub const fn step(self) -> Duration {
+        match self {
+            Self::Faithful => Duration::from_secs(10),
+            Self::Fast => Duration::from_secs(1),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -261,6 +300,7 @@ impl Default for Settings {
             elb: ElbSettings::default(),
             runtime: RuntimeSettings::default(),
             limits: Limits::default(),
+            autoscaling: AutoscalingSettings::default(),
         }
     }
 }

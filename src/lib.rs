@@ -37,7 +37,7 @@
 //! | 3 | [`routing`] | State → snapshot, the pointer, the acknowledgements, the decision |
 //! | 2 | [`rules`], [`balance`], [`health`], [`zone`] | mechanisms |
 //! | 1 | [`state`], [`net`], [`logs`], [`secrets`] | the world and its journal; leaves of I/O |
-//! | 0 | [`model`], [`clock`], [`config`], [`metrics`], [`sys`] | nouns and leaves |
+//! | 0 | [`model`], [`clock`], [`config`], [`metrics`], [`series`], [`sys`] | nouns and leaves |
 //!
 //! # Where to look
 //!
@@ -49,6 +49,7 @@
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
+//! | what of us is measured over time | `orchestrator/sampler`, kept in `series` |
 //! | when a target is healthy | `health/verdict.rs`, pure |
 //! | what becomes of an API call | `api/entry.rs`, then `api/SERVICE/mod.rs` |
 //! | what an option of the file means | `api/file/meaning` |
@@ -94,6 +95,7 @@ pub mod routing;
 pub mod rules;
 pub mod runtime;
 pub mod secrets;
+pub mod series;
 pub mod state;
 pub mod sys;
 pub mod zone;

@@ -74,6 +74,7 @@ specs! {
     SERVICE_STARTS = "roadstead_service_task_starts_total" ["service"] "Tasks started.";
     PASSES = "roadstead_orchestrator_passes_total" [] "Passes of the reconciler.";
     PASS_SECONDS = "roadstead_orchestrator_pass_seconds" [] "Time of one pass of the reconciler.";
+    SERIES_REFUSED = "roadstead_series_refused_total" [] "Samples not kept over time because there are too many series.";
     RUNTIME_ERRORS = "roadstead_runtime_errors_total" ["runtime", "call"] "Calls to the container runtime that failed.";
     API_CALLS = "roadstead_api_calls_total" ["service", "operation", "code"] "Calls of the AWS APIs, by error code or OK.";
     API_SECONDS = "roadstead_api_call_seconds" ["service"] "From a call read to its answer made.";
@@ -151,6 +152,20 @@ impl Histogram {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.iter().flat_map(|shard| &shard.counts).map(|c| c.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Observations by bucket, the last one above every bound, and the sum of their times.
+    #[must_use]
+    pub fn totals(&self) -> ([u64; BUCKETS.len() + 1], Duration) {
+        let mut counts = [0; BUCKETS.len() + 1];
+        let mut micros = 0;
+        for shard in self.0.iter() {
+            for (total, count) in counts.iter_mut().zip(&shard.counts) {
+                *total += count.load(Ordering::Relaxed);
+            }
+            micros += shard.micros.load(Ordering::Relaxed);
+        }
+        (counts, Duration::from_micros(micros))
     }
 }
 

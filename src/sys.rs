@@ -250,6 +250,12 @@ pub fn page_size() -> u64 {
     system_constant(libc::_SC_PAGESIZE).unwrap_or(4096)
 }
 
+/// Bytes of memory that this machine has; 0: it does not tell.
+#[must_use]
+pub fn memory() -> u64 {
+    system_constant(libc::_SC_PHYS_PAGES).unwrap_or(0).saturating_mul(page_size())
+}
+
 /// Our effective user.
 #[must_use]
 pub fn effective_user() -> u32 {

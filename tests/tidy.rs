@@ -40,8 +40,14 @@ const FLOORS: &[(&str, u8)] = &[
 
 /// Modules of one floor that may see each other: the leaves (metrics are counted in model's words),
 /// the wiring.
-const NEIGHBOURS: &[(&str, &str)] =
-    &[("config", "model"), ("model", "clock"), ("cli", "app"), ("main", "cli")];
+const NEIGHBOURS: &[(&str, &str)] = &[
+    ("config", "model"),
+    ("model", "clock"),
+    ("series", "model"),
+    ("series", "clock"),
+    ("cli", "app"),
+    ("main", "cli"),
+];
 
 /// The runtimes see the nouns and nothing else, whatever floor they are drawn on.
 const LEAF_ONLY: &[&str] = &["runtime"];

@@ -55,6 +55,7 @@ macro_rules! names {
 }
 
 names! {
+    AlarmName;
     ClusterName;
     ServiceName;
     /// A task definition's family.

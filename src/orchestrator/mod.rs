@@ -13,12 +13,14 @@
 //! stopped because a runtime does not answer, and stopping this process stops no task.
 
 mod apply;
+mod autoscaling;
 mod drain;
 mod meters;
 mod order;
 mod orphans;
 mod plan;
 mod record;
+mod sampler;
 mod settings;
 mod shared;
 mod step;
@@ -46,6 +48,7 @@ use crate::routing::Reader;
 use crate::runtime::Runtime;
 use crate::state::{State, Store, StoreError};
 
+pub use autoscaling::Scaling;
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Acknowledged, Drain, Facts, Record, Seen, Step, next};

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::definition::WrittenDefinition;
 use crate::config::{
-    AccessLogSettings, ApiSettings, DnsSettings, ElbSettings, Limits, LogSettings, MetricsSettings,
-    OnExit, RuntimeSettings, Settings, Time,
+    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, Limits,
+    LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings, Time,
 };
 use crate::model::{Account, Carrier, LoadBalancerKind, Protocol};
 
@@ -41,6 +41,8 @@ pub(super) struct Written {
     runtime: RuntimeSettings,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    autoscaling: AutoscalingSettings,
     #[serde(default)]
     pub(super) cluster: Vec<WrittenCluster>,
     #[serde(default)]
@@ -77,6 +79,7 @@ impl Written {
             elb: self.elb,
             runtime: self.runtime.clone(),
             limits: self.limits,
+            autoscaling: self.autoscaling,
         }
     }
 }

@@ -1,0 +1,202 @@
+//! Load balancers and target groups in CloudWatch's words: `AWS/ApplicationELB`,
+//! `AWS/NetworkELB`.
+//!
+//! What a target group did counts under every load balancer that forwards to it; there is one
+//! zone, so there is no dimension `AvailabilityZone`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Deltas, Points};
+use crate::balance::{Group, GroupMetrics};
+use crate::metrics::{BUCKETS, Histogram};
+use crate::model::{LoadBalancerKind, MetricId, TargetGroupName};
+use crate::routing::{RoutedAction, RoutedListener, Routing};
+use crate::series::Point;
+use crate::state::State;
+
+const APPLICATION: &str = "AWS/ApplicationELB";
+const NETWORK: &str = "AWS/NetworkELB";
+
+/// Own responses for which no target had been chosen: CloudWatch's `RequestCount` leaves their
+/// requests out. 0: redirects, fixed responses.
+const WITHOUT_TARGET: [u16; 5] = [400, 408, 414, 503, 0];
+const ELB_4XX: [u16; 4] = [400, 408, 414, 460];
+const ELB_5XX: [(u16, &str); 3] = [
+    (502, "HTTPCode_ELB_502_Count"),
+    (503, "HTTPCode_ELB_503_Count"),
+    (504, "HTTPCode_ELB_504_Count"),
+];
+const TARGET_CLASSES: [(usize, &str); 4] = [
+    (1, "HTTPCode_Target_2XX_Count"),
+    (2, "HTTPCode_Target_3XX_Count"),
+    (3, "HTTPCode_Target_4XX_Count"),
+    (4, "HTTPCode_Target_5XX_Count"),
+];
+
+/// Bucket counts and their times' sum, as last seen.
+type Seen = ([u64; BUCKETS.len() + 1], Duration);
+
+/// What was seen of the planes' counters so far.
+#[derive(Debug, Default)]
+pub(super) struct Balancers {
+    deltas: Deltas,
+    times: BTreeMap<TargetGroupName, Seen>,
+}
+
+/// A load balancer's kind and its part of the dimensions.
+type Front = (LoadBalancerKind, String);
+
+impl Balancers {
+    /// What happened since the last call.
+    pub(super) fn points(&mut self, state: &State, routing: &Routing) -> Vec<(MetricId, Point)> {
+        let mut points = Points::default();
+        let mut fronts: BTreeMap<&TargetGroupName, BTreeSet<String>> = BTreeMap::new();
+        let mut network = BTreeSet::new();
+        for listener in routing.listeners.values() {
+            let path = listener.load_balancer.path();
+            if listener.load_balancer.kind == LoadBalancerKind::Network {
+                network.insert(path.clone());
+            }
+            for group in groups(listener) {
+                fronts.entry(&group.name).or_default().insert(path.clone());
+            }
+            self.listener(listener, &path, &mut points);
+        }
+        for (name, group) in &routing.groups {
+            let Some(row) = state.target_groups.get(name) else { continue };
+            let Some(fronts) = fronts.get(name) else { continue };
+            let kind = |path: &String| match network.contains(path) {
+                true => LoadBalancerKind::Network,
+                false => LoadBalancerKind::Application,
+            };
+            let fronts: Vec<Front> = fronts.iter().map(|path| (kind(path), path.clone())).collect();
+            let dimension = format!("targetgroup/{}/{}", row.name, row.id);
+            self.group(group, &dimension, &fronts, &mut points);
+        }
+        self.times.retain(|name, _| routing.groups.contains_key(name));
+        self.deltas.turn();
+        points.done()
+    }
+
+    fn listener(&mut self, listener: &RoutedListener, path: &str, points: &mut Points) {
+        let metrics = &listener.metrics;
+        let name = listener.listener.key.to_string();
+        let mut delta = |what: &str, total| self.deltas.of(format!("{name} {what}"), total);
+        let connections = delta("connections", metrics.connections.total());
+        let rejected = delta("rejected", metrics.rejected.total());
+        let bytes = metrics.received.total() + metrics.sent.total();
+        let bytes = delta("bytes", bytes);
+        let active = to_float(u64::try_from(metrics.active.value()).unwrap_or(0));
+        let namespace = match listener.load_balancer.kind {
+            LoadBalancerKind::Application => APPLICATION,
+            LoadBalancerKind::Network => NETWORK,
+        };
+        let id = |name: &str| MetricId::new(namespace, name, &[("LoadBalancer", path)]);
+        points.gauge(id("ProcessedBytes"), to_float(bytes));
+        if listener.load_balancer.kind == LoadBalancerKind::Network {
+            points.count(id("NewFlowCount"), connections);
+            points.count(id("RejectedFlowCount"), rejected);
+            points.gauge(id("ActiveFlowCount"), active);
+            return;
+        }
+        points.count(id("NewConnectionCount"), connections);
+        points.count(id("RejectedConnectionCount"), rejected);
+        points.gauge(id("ActiveConnectionCount"), active);
+        let all: u64 = metrics.requests.iter().map(crate::metrics::Counter::total).sum();
+        let own = |code: u16| metrics.own.of(code).total();
+        let without: u64 = WITHOUT_TARGET.iter().map(|code| own(*code)).sum();
+        let chosen = delta("requests", all.saturating_sub(without));
+        points.count(id("RequestCount"), chosen);
+        let client = delta("4xx", ELB_4XX.iter().map(|code| own(*code)).sum());
+        points.count(id("HTTPCode_ELB_4XX_Count"), client);
+        for (code, name) in ELB_5XX {
+            let count = delta(name, own(code));
+            points.count(id(name), count);
+            points.count(id("HTTPCode_ELB_5XX_Count"), count);
+        }
+    }
+
+    fn group(&mut self, group: &Group, dimension: &str, fronts: &[Front], points: &mut Points) {
+        let metrics = &*group.metrics;
+        let name = format!("group {}", group.name);
+        let requests = self.deltas.of(format!("{name} requests"), metrics.requests.total());
+        let errors = self.deltas.of(format!("{name} errors"), metrics.connection_errors.total());
+        let classes = TARGET_CLASSES.map(|(class, metric)| {
+            let total = metrics.responses[class].total();
+            (metric, self.deltas.of(format!("{name} {metric}"), total))
+        });
+        let times = self.times(&group.name, &metrics.response_seconds);
+        let per_target = per_target(requests, metrics);
+        let web = fronts.iter().any(|(kind, _)| *kind == LoadBalancerKind::Application);
+        if web {
+            let alone = |name| MetricId::new(APPLICATION, name, &[("TargetGroup", dimension)]);
+            points.count(alone("RequestCount"), requests);
+            per_target.map(|point| points.point(alone("RequestCountPerTarget"), point));
+        }
+        for (kind, path) in fronts {
+            let namespace = match kind {
+                LoadBalancerKind::Application => APPLICATION,
+                LoadBalancerKind::Network => NETWORK,
+            };
+            let both = [("LoadBalancer", path.as_str()), ("TargetGroup", dimension)];
+            let both = |name| MetricId::new(namespace, name, &both);
+            let front = |name| MetricId::new(namespace, name, &[("LoadBalancer", path)]);
+            points.gauge(both("HealthyHostCount"), hosts(&metrics.healthy));
+            points.gauge(both("UnHealthyHostCount"), hosts(&metrics.unhealthy));
+            if *kind == LoadBalancerKind::Network {
+                continue;
+            }
+            points.count(both("RequestCount"), requests);
+            per_target.map(|point| points.point(both("RequestCountPerTarget"), point));
+            for (name, count) in classes.iter().chain([&("TargetConnectionErrorCount", errors)]) {
+                points.count(both(name), *count);
+                points.count(front(name), *count);
+            }
+            if let Some(times) = times {
+                points.point(both("TargetResponseTime"), times);
+                points.point(front("TargetResponseTime"), times);
+            }
+        }
+    }
+
+    /// The response times since the last call; the least and the greatest are bounds of buckets.
+    fn times(&mut self, group: &TargetGroupName, histogram: &Histogram) -> Option<Point> {
+        let now = histogram.totals();
+        let nothing = || ([0; BUCKETS.len() + 1], Duration::ZERO);
+        let before = self.times.insert(group.clone(), now).unwrap_or_else(nothing);
+        let added = |bucket: usize| now.0[bucket].saturating_sub(before.0[bucket]);
+        let buckets = 0..=BUCKETS.len();
+        let count: u64 = buckets.clone().map(added).sum();
+        let first = buckets.clone().find(|bucket| added(*bucket) > 0)?;
+        let last = buckets.rev().find(|bucket| added(*bucket) > 0)?;
+        let sum = now.1.saturating_sub(before.1).as_secs_f64();
+        let bound = |bucket: Option<usize>| bucket.and_then(|at| BUCKETS.get(at)).copied();
+        let min = bound(first.checked_sub(1)).unwrap_or(0.0);
+        let max = bound(Some(last)).unwrap_or(sum);
+        Some(Point { count: to_float(count), sum, min, max })
+    }
+}
+
+/// None: there is nobody to share them.
+fn per_target(requests: u64, metrics: &GroupMetrics) -> Option<Point> {
+    let healthy = hosts(&metrics.healthy);
+    (healthy > 0.0).then(|| Point::one(to_float(requests) / healthy))
+}
+
+fn hosts(gauge: &crate::metrics::Gauge) -> f64 {
+    to_float(u64::try_from(gauge.value()).unwrap_or(0))
+}
+
+fn groups(listener: &RoutedListener) -> impl Iterator<Item = &Group> {
+    let forwarded = listener.actions.iter().filter_map(|action| match action {
+        RoutedAction::Forward(forwarding) => Some(forwarding),
+        RoutedAction::Fixed(_) => None,
+    });
+    forwarded.flat_map(|forwarding| &forwarding.groups).map(|(group, _)| &**group)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "CloudWatch's numbers are floats")]
+const fn to_float(count: u64) -> f64 {
+    count as f64
+}
