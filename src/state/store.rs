@@ -96,11 +96,14 @@ enum Writer {
 
 type Reply = Box<dyn FnOnce(Result<Generation, StoreError>) + Send>;
 
+/// Runs a change. None: it failed or changed nothing, and has answered already.
 type Run = Box<dyn FnOnce(&mut Tx<'_>) -> Option<Reply> + Send>;
 
-struct Job {
-    /// Runs the change. None: it failed or changed nothing, and has answered already.
-    run: Run,
+/// What the writer is asked.
+enum Job {
+    Change(Run),
+    /// Write what rides, give up the journal, tell.
+    Close(oneshot::Sender<()>),
 }
 
 impl std::fmt::Debug for Job {
@@ -246,13 +249,23 @@ impl Store {
         let run = Box::new(move |tx: &mut Tx<'_>| run(tx, change, sender));
         match &self.writer {
             Writer::Thread(queue) => {
-                queue.send(Job { run }).await.map_err(|_| StoreError::Closed)?;
+                queue.send(Job::Change(run)).await.map_err(|_| StoreError::Closed)?;
             }
-            Writer::Inline(journal) => {
-                write_group(&self.shared, &mut lock(journal), vec![Job { run }])
-            }
+            Writer::Inline(journal) => write_group(&self.shared, &mut lock(journal), vec![run]),
         }
         receiver.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    /// Gives up the journal, with every change before this one and every verdict written; later
+    /// changes are refused with [`StoreError::Closed`]. The State can still be read. A store
+    /// without a thread of its own has nothing to give up.
+    pub async fn close(&self) {
+        let Writer::Thread(queue) = &self.writer else { return };
+        let (sender, closed) = oneshot::channel();
+        if queue.send(Job::Close(sender)).await.is_ok() {
+            // It ends by being dropped when the store is closed twice.
+            let _ = closed.await;
+        }
     }
 
     /// Runs a change of riding rows (verdicts) and publishes it at once.
@@ -366,24 +379,46 @@ impl Shared {
 
 fn write_loop(shared: &Shared, mut journal: Journal, mut queue: mpsc::Receiver<Job>) {
     while let Some(first) = queue.blocking_recv() {
-        let mut jobs = vec![first];
-        while jobs.len() < GROUP
-            && let Ok(job) = queue.try_recv()
-        {
-            jobs.push(job);
+        let (mut changes, mut next, mut closing) = (Vec::new(), Some(first), None);
+        while let Some(job) = next {
+            match job {
+                Job::Change(run) => changes.push(run),
+                Job::Close(sender) => {
+                    closing = Some(sender);
+                    break;
+                }
+            }
+            next = if changes.len() < GROUP { queue.try_recv().ok() } else { None };
         }
-        write_group(shared, &mut journal, jobs);
+        write_group(shared, &mut journal, changes);
+        if let Some(sender) = closing {
+            write_riding(shared, &mut journal);
+            drop(journal);
+            let _ = sender.send(());
+            return;
+        }
+    }
+}
+
+/// Writes the verdicts that no commit has taken along.
+fn write_riding(shared: &Shared, journal: &mut Journal) {
+    let publish = lock(&shared.publish);
+    let current = shared.current.load_full();
+    let changes: Vec<Change> =
+        publish.riding.iter().map(|key| (key.clone(), current.get(key))).collect();
+    if let Err(error) = journal.write(&changes, publish.sequence.reserved) {
+        tracing::warn!(%error, "the last verdicts were not written");
     }
 }
 
 /// Runs `jobs` in order, writes what they changed once, publishes, answers.
-fn write_group(shared: &Shared, journal: &mut Journal, jobs: Vec<Job>) {
+fn write_group(shared: &Shared, journal: &mut Journal, jobs: Vec<Run>) {
     let mut state = State::clone(&shared.current.load_full());
     let mut touched = BTreeSet::new();
     let mut replies = Vec::new();
     for job in jobs {
         let mut tx = Tx { state: &mut state, before: BTreeMap::new(), shared };
-        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| (job.run)(&mut tx)));
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(&mut tx)));
         match ran {
             Ok(Some(reply)) => {
                 touched.extend(std::mem::take(&mut tx.before).into_keys());

@@ -263,3 +263,25 @@ async fn errors_of_a_change_come_back_as_they_are() {
     assert!(Arc::ptr_eq(&store.read().clusters, &store.read().clusters));
     assert!(store.read().clusters.is_empty());
 }
+
+#[tokio::test]
+async fn a_closed_store_has_written_everything_and_given_up_its_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let store = Store::open(Journal::open(&path).unwrap(), &Metrics::new(1)).unwrap();
+    let id = with_target(&store).await;
+    store.update_riding(|tx| tx.put(verdict(id, VerdictState::Healthy))).unwrap();
+    let late = store.clone();
+    store.close().await;
+    store.close().await;
+
+    let next = Store::open(Journal::open(&path).unwrap(), &Metrics::new(1)).unwrap();
+    assert_eq!(next.read().verdict_state(id), VerdictState::Healthy);
+    assert!(next.read().generation > late.read().generation);
+    let refused = late.update(|tx| {
+        tx.put(cluster("late"));
+        Ok::<_, StoreError>(())
+    });
+    assert!(matches!(refused.await, Err(StoreError::Closed)));
+    assert_eq!(late.read().verdict_state(id), VerdictState::Healthy);
+}
