@@ -17,6 +17,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::answer;
 use super::audit;
@@ -41,6 +43,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// An idle client connection is closed after it (ours; SDKs keep theirs for a minute).
 const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+/// For the last call of a connection that is being closed (ours).
+const LAST_CALLS: Duration = Duration::from_secs(30);
 /// A request's head, in bytes (ours: a presigned URL with a session token is 4 KiB).
 const HEAD: usize = 64 * 1024;
 /// A request's body, in bytes (ours: the largest document of AWS's is a trust store of 1 MiB).
@@ -55,8 +59,25 @@ pub enum Auth {
     Signatures(Keys),
 }
 
-/// Serves until dropped.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>) {
+/// Serves until `stop`, then answers what is under way.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>, stop: CancellationToken) {
+    let connections = TaskTracker::new();
+    tokio::select! {
+        () = accept(listener, (&api, &auth), &connections, &stop) => {}
+        () = stop.cancelled() => {}
+    }
+    connections.close();
+    if tokio::time::timeout(LAST_CALLS, connections.wait()).await.is_err() {
+        tracing::warn!("calls still under way are left to themselves");
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    (api, auth): (&Arc<Api>, &Arc<Auth>),
+    connections: &TaskTracker,
+    stop: &CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let calls = Arc::new(Semaphore::new(CALLS));
     loop {
@@ -70,8 +91,9 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>) {
             }
         };
         let _ = stream.set_nodelay(true);
-        let (api, auth, calls) = (Arc::clone(&api), Arc::clone(&auth), Arc::clone(&calls));
-        tokio::spawn(async move {
+        let (api, auth, calls) = (Arc::clone(api), Arc::clone(auth), Arc::clone(&calls));
+        let stop = stop.clone();
+        connections.spawn(async move {
             let service = hyper::service::service_fn(move |request| {
                 let entry = Entry {
                     api: Arc::clone(&api),
@@ -86,7 +108,19 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>) {
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(HEAD)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(CONNECTION_AGE, connection).await;
+            let mut connection = std::pin::pin!(connection);
+            let closing = async {
+                let old = tokio::time::sleep(CONNECTION_AGE);
+                tokio::select! { () = stop.cancelled() => {}, () = old => {} }
+            };
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = closing => {
+                    // The call under way is still answered.
+                    connection.as_mut().graceful_shutdown();
+                    let _ = tokio::time::timeout(LAST_CALLS, connection).await;
+                }
+            }
             drop(place);
         });
     }

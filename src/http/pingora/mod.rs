@@ -6,8 +6,8 @@
 //! call pure decisions. Where its defaults are none or infinite, the constants below stand instead.
 //!
 //! Known limits of pingora 0.9.1, left to another carrier: HTTP/1 trailers are dropped, a tunnel
-//! ends when either half does, and `Transfer-Encoding: identity` is answered 400. **Invariant:** nothing of pingora is visible outside this
-//! folder.
+//! ends when either half does, and `Transfer-Encoding: identity` is answered 400. **Invariant:**
+//! nothing of pingora is visible outside this folder.
 
 mod client;
 mod exchange;

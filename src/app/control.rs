@@ -1,0 +1,196 @@
+//! The control side: everything that holds the store, and with it the data directory.
+//!
+//! The data threads and their sockets stand beside it and outlive it. **Invariant:** when
+//! [`Control::stop`] has returned, nothing of this process reads or writes the journal or drives
+//! the runtime any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::parts::{Parts, Reload};
+use super::{DataDir, admin};
+use crate::api::file;
+use crate::api::{self, Api, Auth, Meters};
+use crate::clock::{self, Clock};
+use crate::health::Checker;
+use crate::orchestrator::Stopper;
+use crate::routing::Publisher;
+use crate::runtime::Runtime;
+
+/// A file that was refused for what may pass is tried again after this (ours: the full pass of
+/// every loop).
+const AGAIN: Duration = Duration::from_secs(10);
+/// What left the file is looked after this often while the State changes (ours).
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long `on_exit = "stop"` may take beyond the drains and stop timeouts themselves (ours).
+const STOP_TASKS: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) parts: Arc<Parts>,
+    stopper: Stopper,
+    /// Ends when every task has stopped, or with `stop`.
+    reconciling: JoinHandle<()>,
+    /// Ends the reconcilers.
+    stop: CancellationToken,
+    loops: TaskTracker,
+    reload: Arc<Notify>,
+    _data_dir: DataDir,
+}
+
+impl Control {
+    /// Starts every loop. The first snapshot is published when this returns.
+    pub(super) fn start(
+        parts: &Arc<Parts>,
+        runtime: Arc<dyn Runtime>,
+        data_dir: DataDir,
+        ready: &watch::Sender<bool>,
+        closing: &CancellationToken,
+    ) -> Self {
+        let (stop, loops) = (CancellationToken::new(), TaskTracker::new());
+        let publisher = Publisher::new(parts.store.clone(), parts.reader.clone(), parts.context());
+        publisher.publish();
+        loops.spawn(publisher.run(stop.clone()));
+        let (store, metrics) = (parts.store.clone(), parts.metrics.clone());
+        let checker = Checker::new(store, metrics, Clock::System, fastrand::Rng::new());
+        loops.spawn(checker.run(stop.clone()));
+        loops.spawn(parts.scaling(Arc::clone(&runtime)).run(stop.clone()));
+        let syncing = sync_sockets(Arc::clone(parts), ready.clone(), closing.clone());
+        loops.spawn(stop.clone().run_until_cancelled_owned(syncing));
+        let reload = Arc::<Notify>::default();
+        loops.spawn(watch_file(Arc::clone(parts), Arc::clone(&reload), stop.clone()));
+        let orchestrator = parts.orchestrator(runtime);
+        Self {
+            stopper: orchestrator.stopper(),
+            reconciling: tokio::spawn(orchestrator.run(stop.clone())),
+            parts: Arc::clone(parts),
+            stop,
+            loops,
+            reload,
+            _data_dir: data_dir,
+        }
+    }
+
+    /// SIGHUP: the configuration file is looked at again.
+    pub(super) fn reload(&self) {
+        self.reload.notify_one();
+    }
+
+    /// Stops every task in order.
+    pub(super) async fn stop_tasks(&mut self) {
+        self.stopper.stop_everything();
+        if tokio::time::timeout(STOP_TASKS, &mut self.reconciling).await.is_err() {
+            tracing::error!("tasks are left running: they did not stop in time");
+        }
+    }
+
+    /// Ends every loop and gives up the journal and the data directory.
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        if !self.reconciling.is_finished() {
+            let _ = self.reconciling.await;
+        }
+        self.loops.close();
+        self.loops.wait().await;
+        self.parts.store.close().await;
+    }
+
+    /// Serves Prometheus and `status`.
+    pub(super) fn serve(
+        &self,
+        metrics: TcpListener,
+        status: UnixListener,
+        ready: watch::Receiver<bool>,
+    ) {
+        let parts = Arc::clone(&self.parts);
+        let servers = async move {
+            tokio::join!(
+                admin::serve_metrics(metrics, parts.metrics.clone(), ready),
+                admin::serve_status(status, {
+                    let parts = Arc::clone(&parts);
+                    move || parts.status()
+                })
+            )
+        };
+        let stop = self.stop.clone();
+        self.loops.spawn(async move {
+            tokio::select! {
+                _ = servers => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Serves the AWS APIs.
+    pub(super) fn serve_api(&self, listener: TcpListener, auth: Auth) {
+        let parts = &self.parts;
+        let (binder, giver) = (Arc::clone(parts), Arc::clone(parts));
+        let api = Api {
+            store: parts.store.clone(),
+            reader: parts.reader.clone(),
+            account: parts.settings.account.clone(),
+            domain: parts.settings.domain.clone(),
+            addresses: parts.settings.elb.addresses,
+            metrics: parts.metrics.clone(),
+            meters: Meters::default(),
+            audit_log: parts.audit_log.clone(),
+            bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
+            give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
+        };
+        let stop = self.stop.clone();
+        self.loops.spawn(api::serve(listener, Arc::new(api), Arc::new(auth), stop));
+    }
+}
+
+/// Keeps the listening sockets what the newest snapshot asks for.
+async fn sync_sockets(parts: Arc<Parts>, ready: watch::Sender<bool>, closing: CancellationToken) {
+    let mut generations = parts.reader.watch();
+    loop {
+        generations.borrow_and_update();
+        let routing = Arc::clone(&parts.reader.load());
+        parts.sockets.sync(&routing).await;
+        if closing.is_cancelled() {
+            return;
+        }
+        ready.send_replace(true);
+        tokio::select! {
+            changed = generations.changed() => if changed.is_err() { return },
+            () = closing.cancelled() => return,
+        }
+    }
+}
+
+/// Applies the configuration file whenever it, or a file it names, changes on disk, and removes
+/// what earlier files left behind as soon as nothing uses it any more.
+async fn watch_file(parts: Arc<Parts>, reload: Arc<Notify>, stop: CancellationToken) {
+    let mut watch = file::Watch::new([parts.config.clone()]);
+    let mut commits = parts.store.watch();
+    loop {
+        // The first time round, for what changed since the start.
+        let Reload { paths, again } = parts.reload().await;
+        if let Some(paths) = paths {
+            watch.set_paths(paths);
+        }
+        let sweeping = async {
+            while commits.changed().await.is_ok() {
+                tokio::time::sleep(SWEEP).await;
+                if let Err(error) = file::sweep_store(&parts.store, clock::now()).await {
+                    tracing::warn!(%error, "what left the file stays for now");
+                }
+            }
+        };
+        tokio::select! {
+            () = watch.changed() => {}
+            () = reload.notified() => {}
+            () = tokio::time::sleep(AGAIN), if again => {}
+            () = sweeping => return,
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What the loops of the control side share, and what is done with the configuration file.
+//!
+//! **Invariant:** a file that is refused changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::sockets::Sockets;
+use crate::api::file::{self, ApplyError, File};
+use crate::api::status::Status;
+use crate::clock::{self, Clock};
+use crate::config::{RuntimeKind, Settings};
+use crate::logs::{AccessLog, AuditLog};
+use crate::metrics::{Counter, Gauge, Metrics, names};
+use crate::net::Claims;
+use crate::orchestrator::{self, Curve, Orchestrator, Scaling};
+use crate::routing::{Context, Reader};
+use crate::runtime::Runtime;
+use crate::secrets::Secrets;
+use crate::series::Series;
+use crate::state::Store;
+
+/// What the loops share.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) config: PathBuf,
+    pub(super) metrics: Metrics,
+    pub(super) series: Series,
+    pub(super) store: Store,
+    pub(super) reader: Reader,
+    pub(super) sockets: Sockets,
+    pub(super) access_log: Option<AccessLog>,
+    pub(super) audit_log: Option<AuditLog>,
+    pub(super) loads: Loads,
+    pub(super) _build_info: Gauge,
+}
+
+/// Handles of what becomes of configuration files.
+#[derive(Debug)]
+pub(super) struct Loads {
+    applied: Counter,
+    unchanged: Counter,
+    refused: Counter,
+    /// 1 while the file on disk is refused.
+    refused_now: Gauge,
+}
+
+/// What came of looking at the file.
+pub(super) struct Reload {
+    /// The files that it is made of; none when it is broken.
+    pub(super) paths: Option<Vec<PathBuf>>,
+    /// It was refused for what may pass: a full disk, a port that somebody has.
+    pub(super) again: bool,
+}
+
+impl Loads {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        let count = |outcome| metrics.counter(&names::CONFIG_LOADS, &[outcome]);
+        Self {
+            applied: count("applied"),
+            unchanged: count("unchanged"),
+            refused: count("refused"),
+            refused_now: metrics.gauge(&names::CONFIG_REFUSED, &[]),
+        }
+    }
+}
+
+impl Parts {
+    pub(super) fn context(&self) -> Context {
+        Context {
+            account: self.settings.account.clone(),
+            domain: self.settings.domain.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    pub(super) fn orchestrator(&self, runtime: Arc<dyn Runtime>) -> Orchestrator {
+        let (own, default) = (&self.settings.runtime, orchestrator::Settings::default());
+        let settings = orchestrator::Settings {
+            account: self.settings.account.clone(),
+            runtime: own.kind.as_str().to_owned(),
+            addresses: (own.kind == RuntimeKind::Process).then_some(own.addresses),
+            quarantine: own.quarantine,
+            secrets: Secrets::new(&self.settings.data_dir.join("secrets")),
+            backoff: Curve {
+                base: self.settings.limits.crash_backoff,
+                cap: self.settings.limits.crash_backoff_max,
+                ..default.backoff
+            },
+            ..default
+        };
+        let (store, reader) = (self.store.clone(), self.reader.clone());
+        let (rng, metrics) = (fastrand::Rng::new(), self.metrics.clone());
+        Orchestrator::new(store, reader, runtime, settings, Clock::System, rng, metrics)
+    }
+
+    pub(super) fn scaling(&self, runtime: Arc<dyn Runtime>) -> Scaling {
+        let (store, reader) = (self.store.clone(), self.reader.clone());
+        let (series, metrics) = (self.series.clone(), self.metrics.clone());
+        Scaling::new(store, reader, runtime, series, Clock::System, metrics)
+    }
+
+    /// Applies a configuration file: binds, commits, says what came of it.
+    pub(super) async fn apply(self: &Arc<Self>, file: &File) -> Result<(), ApplyError> {
+        let (binder, claims) = (Arc::clone(self), Claims::default());
+        let claiming = claims.clone();
+        let bind = move |key| binder.sockets.ensure(key, &claiming);
+        let outcome = file::apply(&self.store, file, clock::now(), bind).await;
+        let (loads, control) = (&self.loads, self.metrics.control());
+        match &outcome {
+            Ok(summary) if summary.is_empty() => loads.unchanged.add(control, 1),
+            Ok(_) => loads.applied.add(control, 1),
+            Err(_) => {
+                loads.refused.add(control, 1);
+                self.sockets.give_back(&claims);
+            }
+        }
+        let summary = outcome?;
+        if summary.is_empty() {
+            return Ok(());
+        }
+        let (created, changed, removed) = (&summary.created, &summary.changed, &summary.removed);
+        tracing::info!(?created, ?changed, ?removed, "configuration applied");
+        Ok(())
+    }
+
+    /// Loads the file again; a bad one is refused and the old configuration goes on.
+    pub(super) async fn reload(self: &Arc<Self>) -> Reload {
+        let mut paths = None;
+        let outcome = match file::load(&self.config) {
+            Ok(file) => {
+                paths = Some(file.paths().cloned().collect());
+                if file.settings != self.settings {
+                    tracing::warn!(
+                        "process settings changed in the file: they apply at the next start"
+                    );
+                }
+                self.apply(&file).await
+            }
+            Err(problem) => {
+                self.loads.refused.add(self.metrics.control(), 1);
+                Err(ApplyError::Problem(problem))
+            }
+        };
+        self.loads.refused_now.set(i64::from(outcome.is_err()));
+        let again = matches!(outcome, Err(ApplyError::Store(_) | ApplyError::Bind(_)));
+        if let Err(problem) = outcome {
+            tracing::error!(%problem, "configuration refused; the old one goes on serving");
+        }
+        Reload { paths, again }
+    }
+
+    pub(super) fn status(&self) -> String {
+        let (region, domain) = (&self.settings.account.region, &self.settings.domain);
+        let routing = self.reader.load();
+        let acknowledged = self.reader.acknowledged();
+        let status = Status::of(&self.store.read(), &routing, acknowledged, region, domain);
+        serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string())
+    }
+}
