@@ -188,6 +188,9 @@ pub struct RuntimeSettings {
     /// How long the address of a task that stopped is given to no other.
     #[serde(with = "text")]
     pub quarantine: Duration,
+    /// A task that nothing checks counts as healthy after it has run for this long.
+    #[serde(with = "text")]
+    pub healthy_after: Duration,
 }
 
 impl Default for RuntimeSettings {
@@ -198,6 +201,7 @@ impl Default for RuntimeSettings {
             docker_endpoint: "unix:///var/run/docker.sock".to_owned(),
             docker_network: None,
             quarantine: Duration::from_secs(60),
+            healthy_after: Duration::from_secs(40),
         }
     }
 }

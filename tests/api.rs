@@ -85,6 +85,13 @@ async fn ecs_services_come_and_go_as_their_waiters_expect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ecs_deployments_that_fail_go_back() {
+    let running = World::new().open_api().service(Service::http("web", 1)).start().await;
+    client(&running, "ecs_deployments.py", &[PROGRAM]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ecs_tasks_run_without_a_service() {
     let running = World::new().open_api().start().await;
     client(&running, "ecs_tasks.py", &[PROGRAM]).await;

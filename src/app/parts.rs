@@ -82,6 +82,7 @@ impl Parts {
             runtime: own.kind.as_str().to_owned(),
             addresses: (own.kind == RuntimeKind::Process).then_some(own.addresses),
             quarantine: own.quarantine,
+            healthy_after: own.healthy_after,
             secrets: Secrets::new(&self.settings.data_dir.join("secrets")),
             backoff: Curve {
                 base: self.settings.limits.crash_backoff,

@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CapacityItem, ClusterName, DeploymentId, DiscoveryKey, Family, Launch, ServiceKey,
-    TargetGroupName, TaskDefinitionKey,
+    CapacityItem, ClusterName, DeploymentId, DiscoveryKey, Failure, Family, Launch, Rollback,
+    ServiceKey, ServicePolicy, TargetGroupName, TaskDefinitionKey,
 };
 use crate::clock::Timestamp;
 
 /// ECS shows the newest hundred events of a service.
 pub const EVENTS_KEPT: usize = 100;
+/// Ended deployments kept of a service (ours: ECS shows those of the last 90 days).
+pub const DEPLOYMENTS_KEPT: usize = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
@@ -45,7 +47,8 @@ pub enum Owner {
     Api,
 }
 
-/// What was asked of a service. Written by the file and the API, never by the orchestrator.
+/// What was asked of a service. Written by the file and the API; by the orchestrator only when a
+/// deployment is rolled back, which asks for what was asked for before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     pub key: ServiceKey,
@@ -64,6 +67,8 @@ pub struct Service {
     pub created_at: Timestamp,
     #[serde(default)]
     pub options: ServiceOptions,
+    #[serde(default)]
+    pub policy: ServicePolicy,
 }
 
 /// What was asked of a service beside its tasks' number and place.
@@ -80,6 +85,8 @@ pub struct ServiceOptions {
     pub token: Option<String>,
     /// Its registry's port was given as `port`, not as a container's.
     pub registry_port: bool,
+    /// The deployment that was asked to stop, for as long as it is under way.
+    pub stopped: Option<DeploymentId>,
 }
 
 /// A deleted service whose last task is gone: ECS shows it for a while still.
@@ -118,6 +125,9 @@ pub struct Progress {
     pub service: ServiceKey,
     /// Newest first; the first is PRIMARY, the others drain.
     pub deployments: Vec<Deployment>,
+    /// Those that no task is left of, the last to end first; at most [`DEPLOYMENTS_KEPT`].
+    #[serde(default)]
+    pub ended: Vec<Deployment>,
     pub backoff: Backoff,
     /// Newest last, at most [`EVENTS_KEPT`].
     pub events: VecDeque<ServiceEvent>,
@@ -146,13 +156,101 @@ pub struct Deployment {
     pub forced: u64,
     pub rollout: Rollout,
     pub failed_tasks: u32,
+    /// What the circuit breaker has counted.
+    #[serde(default)]
+    pub failures: u32,
     pub created_at: Timestamp,
     /// When it came to its end. None: not yet.
     #[serde(default)]
     pub completed_at: Option<Timestamp>,
+    /// None: it was not ended before its time.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    #[serde(default)]
+    pub rollback: Option<Rollback>,
+    /// While it is under way once more: the deployment that it is the way back from.
+    #[serde(default)]
+    pub back_from: Option<DeploymentId>,
+}
+
+impl Progress {
+    /// Of a service of which nothing is kept yet.
+    #[must_use]
+    pub fn new(service: ServiceKey) -> Self {
+        Self {
+            service,
+            deployments: Vec::new(),
+            ended: Vec::new(),
+            backoff: Backoff::default(),
+            events: VecDeque::new(),
+            events_written: 0,
+            steady: false,
+            replacements: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// All of them, newest first.
+    pub fn all(&self) -> impl Iterator<Item = &Deployment> {
+        self.deployments.iter().chain(&self.ended)
+    }
+
+    /// Likewise, to be changed.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Deployment> {
+        self.deployments.iter_mut().chain(&mut self.ended)
+    }
 }
 
 impl Deployment {
+    /// One that begins now and brings what `service` asks for.
+    #[must_use]
+    pub fn of(service: &Service, id: DeploymentId, now: Timestamp) -> Self {
+        Self {
+            id,
+            definition: service.definition.clone(),
+            load_balancers: service.load_balancers.clone(),
+            discovery: service.discovery.clone(),
+            launch: service.options.launch.clone(),
+            forced: service.options.forced,
+            rollout: Rollout::InProgress,
+            failed_tasks: 0,
+            failures: 0,
+            created_at: now,
+            completed_at: None,
+            failure: None,
+            rollback: None,
+            back_from: None,
+        }
+    }
+
+    /// It was completed once, so one may go back to it.
+    #[must_use]
+    pub fn was_good(&self) -> bool {
+        self.completed_at.is_some() && self.failure.is_none()
+    }
+
+    /// Under way once more, as the way back from `other`.
+    #[must_use]
+    pub fn resumed(&self, other: &DeploymentId) -> Self {
+        let (rollout, back_from) = (Rollout::InProgress, Some(other.clone()));
+        Self { rollout, failures: 0, back_from, ..self.clone() }
+    }
+
+    /// `service`, asked for what this deployment brought; the opposite of [`Deployment::is_of`]
+    /// being false.
+    #[must_use]
+    pub fn restored(&self, service: &Service) -> Service {
+        let mut service = service.clone();
+        service.definition.clone_from(&self.definition);
+        service.load_balancers.clone_from(&self.load_balancers);
+        service.discovery.clone_from(&self.discovery);
+        service.options.forced = self.forced;
+        service.options.stopped = None;
+        let launch = &mut service.options.launch;
+        launch.network.clone_from(&self.launch.network);
+        launch.platform_version.clone_from(&self.launch.platform_version);
+        service
+    }
+
     /// Whether it brings what the service asks for now; if not, the next one has to begin. What
     /// chooses a place or names tags begins none (ECS: `UpdateService`).
     #[must_use]
@@ -171,6 +269,8 @@ impl Deployment {
 pub enum Rollout {
     InProgress,
     Completed,
+    /// Nothing of it is started any more.
+    Failed,
 }
 
 /// How long the next start has to wait: grows with tasks that failed to start or died young.

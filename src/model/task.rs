@@ -34,6 +34,12 @@ pub struct Task {
     pub stopping_at: Option<Timestamp>,
     pub stopped_at: Option<Timestamp>,
     pub stop: Option<Stop>,
+    /// When it was first found healthy.
+    #[serde(default)]
+    pub healthy_at: Option<Timestamp>,
+    /// Until when no scale-in and no deployment may stop it.
+    #[serde(default)]
+    pub protected_until: Option<Timestamp>,
     /// What a standalone task was asked for with; none for a service's.
     #[serde(default)]
     pub run: Option<Run>,
@@ -44,6 +50,11 @@ impl Task {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.desired == Desired::Running && self.known < TaskStatus::Stopped
+    }
+
+    #[must_use]
+    pub fn is_protected(&self, now: Timestamp) -> bool {
+        self.protected_until.is_some_and(|until| until > now)
     }
 
     #[must_use]

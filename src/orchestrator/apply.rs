@@ -5,11 +5,11 @@
 
 use super::plan::{Event, Move, Plan, Why};
 use super::settings::Settings;
-use super::words;
+use super::{rollout, words};
 use crate::clock::Timestamp;
 use crate::model::{
-    Arn, Backoff, ContainerHealth, Deployment, DeploymentId, Desired, EVENTS_KEPT, EndedService,
-    Owner, Progress, ResourceArn, Rollout, Service, ServiceEvent, ServiceKey, Stop, StopCode, Task,
+    Arn, Backoff, ContainerHealth, DeploymentId, Desired, EVENTS_KEPT, EndedService, Owner,
+    Progress, ResourceArn, Service, ServiceEvent, ServiceKey, Stop, StopCode, Task,
 };
 use crate::state::{Key, State, Tx};
 
@@ -31,7 +31,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, plan: &Plan, settings: &Settings, now: Time
 
 fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
     match step {
-        Move::Open { service, deployment } => open(tx, service, deployment),
+        Move::Open { service, deployment } => rollout::open(tx, service, deployment, now),
         Move::Start(task) => tx.put((**task).clone()),
         Move::Place { task, address } => {
             if let Some(task) = tx.state().tasks.get(task).cloned() {
@@ -43,16 +43,12 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
                 stop(tx, &task, why, settings, now);
             }
         }
-        Move::Complete { service, deployment } => change(tx, service, |progress| {
-            let found = progress.deployments.iter_mut().find(|d| &d.id == deployment);
-            if let Some(deployment) = found {
-                deployment.rollout = Rollout::Completed;
-                deployment.completed_at = Some(now);
-            }
-        }),
-        Move::Close { service, deployment } => {
-            change(tx, service, |progress| progress.deployments.retain(|d| &d.id != deployment));
+        Move::Complete { service, deployment } => rollout::complete(tx, service, deployment, now),
+        Move::Fail { service, deployment, failure, to } => {
+            rollout::fail(tx, service, (deployment, *failure), to.as_ref(), now);
         }
+        Move::Healthy(task) => rollout::healthy(tx, task, now),
+        Move::Close { service, deployment } => rollout::close(tx, service, deployment),
         Move::Calm(service) => change(tx, service, |p| p.backoff = Backoff::default()),
         Move::Steady { service, steady } => change(tx, service, |p| p.steady = *steady),
         Move::ForgetTask(id) => {
@@ -89,25 +85,6 @@ pub(super) fn tell(tx: &mut Tx<'_>, service: &ServiceKey, message: String, now: 
     });
 }
 
-fn open(tx: &mut Tx<'_>, service: &ServiceKey, deployment: &Deployment) {
-    let mut progress = tx.state().progress.get(service).map_or_else(
-        || Progress {
-            service: service.clone(),
-            deployments: Vec::new(),
-            backoff: Backoff::default(),
-            events: std::collections::VecDeque::new(),
-            events_written: 0,
-            steady: false,
-            replacements: std::collections::BTreeMap::new(),
-        },
-        |progress| Progress::clone(progress),
-    );
-    progress.deployments.insert(0, deployment.clone());
-    progress.backoff = Backoff::default();
-    progress.steady = false;
-    tx.put(progress);
-}
-
 fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Timestamp) {
     let reason = match why {
         Why::Unhealthy(Some(group)) => words::failed_checks(group),
@@ -128,9 +105,11 @@ fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Times
     if let Some(label) = replaced {
         count_replacement(tx, task, label);
     }
-    let early = task.started_at.is_some_and(|at| now < at + settings.backoff.early);
-    if matches!(why, Why::Unhealthy(_)) && early {
-        count_failure(tx, task, &reason, settings, now);
+    if matches!(why, Why::Unhealthy(_)) {
+        rollout::count(tx, task);
+        if died_young(task, settings, now) {
+            slow_down(tx, task, &reason, settings, now);
+        }
     }
     let stop = Some(Stop { code: StopCode::ServiceSchedulerInitiated, reason });
     tx.put(Task { desired: Desired::Stopped, stop, ..task.clone() });
@@ -155,9 +134,15 @@ pub(super) fn count_replacement(tx: &mut Tx<'_>, task: &Task, label: &str) {
     }
 }
 
-/// Counts a task that failed to start or died young. Tasks of one round that fail together count
-/// once; those of an older deployment slow down nobody.
-pub(super) fn count_failure(
+/// Whether a task that ends now says that the next one will: it never served, or not for long.
+pub(super) fn died_young(task: &Task, settings: &Settings, now: Timestamp) -> bool {
+    let is_early = task.started_at.is_none_or(|at| now < at + settings.backoff.early);
+    is_early || task.healthy_at.is_none()
+}
+
+/// Lets the next starts wait. Tasks of one round that fail together count once; those of an older
+/// deployment slow down nobody.
+pub(super) fn slow_down(
     tx: &mut Tx<'_>,
     task: &Task,
     reason: &str,
@@ -166,10 +151,6 @@ pub(super) fn count_failure(
 ) {
     let Some(service) = &task.service else { return };
     change(tx, service, |progress| {
-        let own = |d: &&mut Deployment| Some(&d.id) == task.deployment.as_ref();
-        if let Some(deployment) = progress.deployments.iter_mut().find(own) {
-            deployment.failed_tasks += 1;
-        }
         let primary = progress.deployments.first().map(|deployment| &deployment.id);
         let backoff = &mut progress.backoff;
         if primary != task.deployment.as_ref() {

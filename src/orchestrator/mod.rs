@@ -20,6 +20,7 @@ mod order;
 mod orphans;
 mod plan;
 mod record;
+mod rollout;
 mod sampler;
 mod settings;
 mod shared;

@@ -5,6 +5,7 @@
 //! State it leads to, it wants nothing more.
 
 mod health;
+mod rollout;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::clock::Timestamp;
 use crate::model::{
-    DefinitionStatus, Deployment, DeploymentId, ServiceKey, Target, Task, TaskDefinition,
+    DefinitionStatus, Deployment, DeploymentId, Failure, ServiceKey, Target, Task, TaskDefinition,
     TaskDefinitionKey, TaskId, TaskStatus,
 };
 use crate::state::{QuarantineKey, State, ipam};
@@ -85,6 +86,16 @@ pub enum Move {
         service: ServiceKey,
         deployment: DeploymentId,
     },
+    /// The rollout ends before it is completed; the service goes back to an earlier deployment,
+    /// if one is named.
+    Fail {
+        service: ServiceKey,
+        deployment: DeploymentId,
+        failure: Failure,
+        to: Option<DeploymentId>,
+    },
+    /// A task is healthy for the first time.
+    Healthy(TaskId),
     /// The last task of a replaced deployment is gone.
     Close {
         service: ServiceKey,
@@ -135,6 +146,11 @@ impl fmt::Display for Move {
             Self::Place { task, address } => write!(f, "place {task} {address}"),
             Self::Stop { task, why } => write!(f, "stop {task}: {why}"),
             Self::Complete { service, .. } => write!(f, "complete {}", service.name),
+            Self::Fail { service, deployment, failure, to } => {
+                write!(f, "fail {} {deployment} {failure:?}", service.name)?;
+                to.as_ref().map_or(Ok(()), |to| write!(f, " back to {to}"))
+            }
+            Self::Healthy(task) => write!(f, "healthy {task}"),
             Self::Close { service, deployment } => write!(f, "close {} {deployment}", service.name),
             Self::Calm(service) => write!(f, "calm {}", service.name),
             Self::Steady { service, steady: true } => write!(f, "steady {}", service.name),
@@ -362,6 +378,8 @@ fn new_task(
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        healthy_at: None,
+        protected_until: None,
         run: None,
     })
 }

@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::apply;
 use super::settings::Settings;
 use super::step::{self, Record, Seen};
 use super::words;
+use super::{apply, rollout};
 use crate::clock::Timestamp;
 use crate::model::{
     Container, ContainerHealth, ContainerStatus, Desired, DiscoveryInstance, InstanceId,
@@ -186,9 +186,9 @@ fn deregister(tx: &mut Tx<'_>, task: &mut Task, now: Timestamp) {
 }
 
 fn die(tx: &mut Tx<'_>, task: &mut Task, stop: &Stop, settings: &Settings, now: Timestamp) {
-    let early = task.started_at.is_none_or(|at| now < at + settings.backoff.early);
-    if early {
-        apply::count_failure(tx, task, &stop.reason, settings, now);
+    if apply::died_young(task, settings, now) {
+        rollout::count(tx, task);
+        apply::slow_down(tx, task, &stop.reason, settings, now);
     }
     let label = match stop.code {
         StopCode::TaskFailedToStart => apply::FAILED_TO_START,

@@ -19,6 +19,9 @@ pub struct Settings {
     /// How long an address rests after its task; a discovery service's longer TTL wins.
     pub quarantine: Duration,
     pub backoff: Curve,
+    /// A task without registrations and container checks counts as healthy after it has run for
+    /// this long (ECS: 40 s).
+    pub healthy_after: Duration,
     /// Where containers' secrets come from.
     pub secrets: Secrets,
     /// A pass and a look at the runtime come at least this often.
@@ -59,6 +62,7 @@ impl Default for Settings {
             addresses: None,
             quarantine: Duration::from_secs(60),
             backoff: Curve::default(),
+            healthy_after: Duration::from_secs(40),
             secrets: Secrets::default(),
             full_pass: Duration::from_secs(10),
             orphan_grace: Duration::from_secs(120),

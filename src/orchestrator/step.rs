@@ -40,6 +40,8 @@ impl Seen<'_> {
 pub struct Facts {
     /// Whether the task has to be reachable by an address: its service registers it somewhere.
     pub registers: bool,
+    /// How long its containers have run before it is registered.
+    pub registration_delay: std::time::Duration,
     /// While DEACTIVATING.
     pub drain: Drain,
     /// A container that cannot be made or started, and what the runtime said of it.
@@ -187,6 +189,17 @@ fn bring_up(
             true => Step::Wait(until),
             false => Step::Record(Record::Containers),
         };
+    }
+    if !facts.registration_delay.is_zero() {
+        if containers != task.containers {
+            // Its time runs from a start that is on record.
+            return Step::Record(Record::Containers);
+        }
+        let began = containers.iter().filter_map(|container| container.started_at).max();
+        let until = began.map(|began| began + facts.registration_delay);
+        if until.is_some_and(|until| now < until) {
+            return Step::Wait(until);
+        }
     }
     if facts.registers && shown.iter().all(|container| container.address.is_none()) {
         // It runs, and the runtime has not said where.

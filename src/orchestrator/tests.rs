@@ -55,6 +55,7 @@ fn furnish(tx: &mut Tx<'_>, count: u32) {
         owner: Owner::File,
         created_at: Timestamp(0),
         options: crate::model::ServiceOptions::default(),
+        policy: crate::model::ServicePolicy::default(),
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** people and scripts match on these texts, so each is written once, here.
 
-use crate::model::{DeploymentId, ServiceKey, TaskId};
+use crate::model::{DeploymentId, Failure, ServiceKey, TaskId};
 
 pub(super) const EXITED: &str = "Essential container in task exited";
 pub(super) const FAILED_TO_START: &str = "Task failed to start";
@@ -50,6 +50,32 @@ pub(super) fn draining(service: &ServiceKey, count: usize) -> String {
 
 pub(super) fn completed(service: &ServiceKey, deployment: &DeploymentId) -> String {
     format!("(service {}) (deployment {deployment}) deployment completed.", service.name)
+}
+
+pub(super) fn deployment_failed(
+    service: &ServiceKey,
+    deployment: &DeploymentId,
+    failure: Failure,
+) -> String {
+    let why = match failure {
+        Failure::TasksFailed => "deployment failed: tasks failed to start.",
+        // Ours.
+        Failure::Stopped => "deployment stopped: it was asked to.",
+    };
+    format!("(service {}) (deployment {deployment}) {why}", service.name)
+}
+
+pub(super) fn rolling_back(service: &ServiceKey, to: &DeploymentId) -> String {
+    format!("(service {}) rolling back to (deployment {to}).", service.name)
+}
+
+pub(super) fn too_many_protected(service: &ServiceKey, deployment: &DeploymentId) -> String {
+    format!(
+        "(service {}, taskSet {deployment}) was unable to reach steady state because task set \
+         ({deployment}) was unable to scale in. Reason: The number of protected tasks are more \
+         than the desired count of tasks.",
+        service.name
+    )
 }
 
 pub(super) fn steady(service: &ServiceKey) -> String {

@@ -126,11 +126,14 @@ impl Worker {
         if task.known == TaskStatus::Deactivating && self.draining.is_none() {
             self.draining = Some(Draining::of_task(&state, &task, self.shared.clock.now()));
         }
-        let registers = record::service(&state, &task)
-            .is_some_and(|s| !s.load_balancers.is_empty() || s.discovery.is_some());
+        let service = record::service(&state, &task)
+            .filter(|s| !s.load_balancers.is_empty() || s.discovery.is_some());
+        let registers = service.is_some();
+        let registration_delay = service.map(|s| s.policy.registration_delay).unwrap_or_default();
         let drain = self.draining.as_ref().map(|draining| draining.facts(&self.shared));
         let failure = self.evidence.failure.clone();
-        Some((task, definition, Facts { registers, drain: drain.unwrap_or_default(), failure }))
+        let drain = drain.unwrap_or_default();
+        Some((task, definition, Facts { registers, registration_delay, drain, failure }))
     }
 
     async fn perform(&mut self, step: Step, task: &Arc<Task>, definition: &TaskDefinition) {

@@ -1,4 +1,5 @@
 """ECS services: from a definition to stable tasks, a new revision, scale, force, delete. Arguments: the program."""
+import datetime
 import sys
 
 from common import client, equal, eventually, refused, without
@@ -31,10 +32,11 @@ refused("InvalidParameterException", ecs.create_service, serviceName="api", task
 refused("InvalidParameterException", ecs.create_service, serviceName="api", taskDefinition="api", desiredCount=5001)
 refused("ClusterNotFoundException", ecs.create_service, cluster="gone", serviceName="api", taskDefinition="api", desiredCount=1)
 for members, code in [
-    ({"schedulingStrategy": "DAEMON"}, "UnsupportedFeatureException"),
+    ({"schedulingStrategy": "DAEMON"}, "InvalidParameterException"),
+    ({"deploymentConfiguration": {"alarms": {"enable": True, "rollback": True, "alarmNames": ["a"]}}}, "UnsupportedFeatureException"),
+    ({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": True, "rollback": True, "thresholdConfiguration": {"type": "COUNT", "value": 0}}}}, "InvalidParameterException"),
     ({"deploymentController": {"type": "EXTERNAL"}}, "UnsupportedFeatureException"),
     ({"serviceConnectConfiguration": {"enabled": True}}, "UnsupportedFeatureException"),
-    ({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}}, "UnsupportedFeatureException"),
     ({"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, "UnsupportedFeatureException"),
     ({"loadBalancers": [{"loadBalancerName": "classic", "containerName": "app", "containerPort": 8080}]}, "UnsupportedFeatureException"),
     ({"deploymentConfiguration": {"minimumHealthyPercent": 101}}, "InvalidParameterException"),
@@ -112,7 +114,8 @@ equal((service["runningCount"], service["deployments"][0]["id"]), (3, forced))
 
 # Service deployments and revisions are the same facts.
 deployments = ecs.list_service_deployments(service="api")["serviceDeployments"]
-equal([d["serviceDeploymentArn"] for d in deployments], [service["currentServiceDeployment"]])
+equal(len(deployments), 3)
+equal(deployments[0]["serviceDeploymentArn"], service["currentServiceDeployment"])
 eventually(
     lambda: ecs.list_service_deployments(service="api", status=["SUCCESSFUL"])["serviceDeployments"], "the deployment to be successful"
 )
@@ -121,15 +124,58 @@ equal(shown["serviceDeployments"][0]["targetServiceRevision"]["requestedTaskCoun
 equal(shown["failures"][0]["reason"], "MISSING")
 revision = ecs.describe_service_revisions(serviceRevisionArns=[service["currentServiceRevisions"][0]["arn"]])["serviceRevisions"][0]
 equal((revision["taskDefinition"], revision["loadBalancers"]), (two, service["loadBalancers"]))
-refused("UnsupportedFeatureException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"])
+refused("ConflictException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], says="SUCCESSFUL")
+refused("UnsupportedFeatureException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], stopType="ABORT")
+refused("ServiceDeploymentNotFoundException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"] + "9")
 refused("UnsupportedFeatureException", ecs.continue_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], hookId="h", action="CONTINUE")
 refused("InvalidParameterException", ecs.describe_service_deployments, serviceDeploymentArns=["x"])
 refused("ServiceNotFoundException", ecs.list_service_deployments, service="gone")
 
-# Protection.
-task = ecs.list_tasks(serviceName="api")["taskArns"][0]
-equal(ecs.get_task_protection(cluster="default", tasks=[task])["protectedTasks"][0]["protectionEnabled"], False)
-refused("UnsupportedFeatureException", ecs.update_task_protection, cluster="default", tasks=[task], protectionEnabled=True)
+# Protection: a scale-in leaves the protected task, whichever it is.
+tasks = sorted(ecs.list_tasks(serviceName="api")["taskArns"])
+equal(ecs.get_task_protection(cluster="default", tasks=tasks[:1])["protectedTasks"], [{"taskArn": tasks[0], "protectionEnabled": False}])
+for minutes in (0, 2881):
+    refused("InvalidParameterException", ecs.update_task_protection, cluster="default", tasks=tasks[:1], protectionEnabled=True, expiresInMinutes=minutes)
+refused("InvalidParameterException", ecs.update_task_protection, cluster="default", tasks=[], protectionEnabled=True)
+shown = ecs.update_task_protection(cluster="default", tasks=tasks[:1], protectionEnabled=True)["protectedTasks"][0]
+left = (shown["expirationDate"] - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+assert shown["protectionEnabled"] and 7100 < left <= 7200, shown
+ecs.update_task_protection(cluster="default", tasks=tasks[1:2], protectionEnabled=True, expiresInMinutes=1)
+equal(sorted(p["taskArn"] for p in ecs.get_task_protection(cluster="default")["protectedTasks"]), tasks[:2])
+ecs.update_task_protection(cluster="default", tasks=tasks[1:2], protectionEnabled=False)
+failures = ecs.update_task_protection(cluster="default", tasks=["0" * 32], protectionEnabled=True)["failures"]
+equal(failures, [{"arn": BASE + "task/default/" + "0" * 32, "reason": "MISSING"}])
+ecs.update_service(service="api", desiredCount=1)
+stable("api")
+equal(ecs.list_tasks(serviceName="api")["taskArns"], tasks[:1])
+equal(ecs.get_task_protection(cluster="default", tasks=tasks[2:])["failures"][0]["reason"], "TASK_NOT_VALID")
+# It outlives a scale-in to nothing and goes when its protection ends.
+ecs.update_service(service="api", desiredCount=0)
+eventually(lambda: "number of protected tasks" in ecs.describe_services(services=["api"])["services"][0]["events"][0]["message"], "the event")
+equal(ecs.list_tasks(serviceName="api")["taskArns"], tasks[:1])
+ecs.update_task_protection(cluster="default", tasks=tasks[:1], protectionEnabled=False)
+equal(stable("api")["runningCount"], 0)
+ecs.update_service(service="api", desiredCount=3)
+stable("api")
+
+# DAEMON: one task, and nobody counts.
+refused(
+    "InvalidParameterException", ecs.create_service, serviceName="daemon", taskDefinition="api", schedulingStrategy="DAEMON",
+    placementStrategy=[{"type": "random"}],
+)
+daemon = ecs.create_service(serviceName="daemon", taskDefinition="api", schedulingStrategy="DAEMON")["service"]
+equal((daemon["schedulingStrategy"], daemon["desiredCount"]), ("DAEMON", 1))
+equal((daemon["deploymentConfiguration"]["minimumHealthyPercent"], daemon["deploymentConfiguration"]["maximumPercent"]), (0, 100))
+equal(daemon["availabilityZoneRebalancing"], "DISABLED")
+equal(stable("daemon")["runningCount"], 1)
+refused("InvalidParameterException", ecs.update_service, service="daemon", desiredCount=2, says="daemon scheduling strategy")
+before = ecs.list_tasks(serviceName="daemon")["taskArns"]
+ecs.update_service(service="daemon", forceNewDeployment=True)
+equal(stable("daemon")["runningCount"], 1)
+assert ecs.list_tasks(serviceName="daemon")["taskArns"] != before
+equal(ecs.list_services(schedulingStrategy="DAEMON")["serviceArns"], [BASE + "service/default/daemon"])
+ecs.delete_service(service="daemon")
+ecs.get_waiter("services_inactive").wait(services=["daemon"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 
 refused("ServiceNotFoundException", ecs.update_service, service="gone", desiredCount=1, says="Service not found.")
 refused("InvalidParameterException", ecs.update_service, service=BASE + "service/other/api", desiredCount=1)

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use roadstead::clock::Timestamp;
 use roadstead::model::{
-    Desired, ObservedState, Registration, Service, ServiceKey, ServiceStatus, StopCode, Task,
-    TaskId, TaskStatus, VerdictState,
+    Desired, ObservedState, Registration, Rollout, Service, ServiceKey, ServiceStatus, StopCode,
+    Task, TaskId, TaskStatus, VerdictState,
 };
 use roadstead::runtime::sim::{EffectKind, Sim};
 use roadstead::state::State;
@@ -33,6 +33,8 @@ pub(crate) struct Watcher {
     effects: usize,
     pub(crate) trace: Vec<String>,
     pub(crate) wrong: Vec<String>,
+    /// How often what is rare has happened.
+    pub(crate) seen: BTreeMap<&'static str, usize>,
 }
 
 fn percent(service: &Service) -> (usize, usize) {
@@ -44,8 +46,18 @@ fn percent(service: &Service) -> (usize, usize) {
 fn is_healthy(state: &State, task: &Task) -> bool {
     task.is_live()
         && task.known == TaskStatus::Running
+        && (task.healthy_at.is_some() || state.targets_of_task(&task.id).next().is_some())
         && state.targets_of_task(&task.id).all(|target| {
             target.is_active() && state.verdict_state(target.id) == VerdictState::Healthy
+        })
+}
+
+/// Whether the scheduler stops it to have fewer tasks, or others.
+fn is_scaled_in(task: &Task) -> bool {
+    task.desired == Desired::Stopped
+        && task.stop.as_ref().is_some_and(|stop| {
+            stop.code == StopCode::ServiceSchedulerInitiated
+                && stop.reason.starts_with("Scaling activity")
         })
 }
 
@@ -57,6 +69,7 @@ impl Watcher {
         self.addresses(state, now);
         for service in state.services.values() {
             self.percentages(state, service);
+            self.decisions(state, service, now);
         }
         self.effects(state, house, now);
         self.before = Arc::clone(state);
@@ -129,6 +142,49 @@ impl Watcher {
         }
     }
 
+    /// No protected task goes for a scale-in or a deployment, and a failed deployment starts none.
+    fn decisions(&mut self, state: &State, service: &Service, now: Timestamp) {
+        let before = Arc::clone(&self.before);
+        let was = before.services.get(&service.key);
+        if service.status != ServiceStatus::Active || was.is_none() {
+            return;
+        }
+        let progress = before.progress.get(&service.key);
+        let now_first = state.progress.get(&service.key).and_then(|p| p.deployments.first());
+        if let Some(first) = progress.and_then(|progress| progress.deployments.first())
+            && let Some(now_first) = now_first
+            && first.rollout == Rollout::InProgress
+        {
+            let went_back = now_first.back_from.as_ref() == Some(&first.id);
+            let failed = now_first.id == first.id && now_first.rollout == Rollout::Failed;
+            let completed = now_first.id == first.id && now_first.rollout == Rollout::Completed;
+            let returned = completed && first.back_from.is_some();
+            let all = [("went back", went_back), ("failed", failed), ("returned", returned)];
+            for (what, _) in all.into_iter().filter(|(_, happened)| *happened) {
+                *self.seen.entry(what).or_default() += 1;
+            }
+        }
+        let is_over = |task: &Task| {
+            let mut all = progress.into_iter().flat_map(|progress| &progress.deployments);
+            let own = all.find(|deployment| Some(&deployment.id) == task.deployment.as_ref());
+            own.is_some_and(|own| own.rollout == Rollout::Failed)
+        };
+        for task in state.tasks_of(&service.key) {
+            match before.tasks.get(&task.id) {
+                Some(old) if old.is_live() && old.is_protected(now) && is_scaled_in(task) => {
+                    self.wrong(format!("I13 {} was stopped in spite of its protection", task.id));
+                }
+                Some(old) if old.is_live() && !task.is_live() && old.is_protected(now) => {
+                    *self.seen.entry("protected, and stopped for another reason").or_default() += 1;
+                }
+                None if is_over(task) => {
+                    self.wrong(format!("{} was started for a failed deployment", task.id));
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Only decisions are judged: not what an API call made of the numbers.
     fn percentages(&mut self, state: &State, service: &Arc<Service>) {
         let before = Arc::clone(&self.before);
@@ -142,11 +198,7 @@ impl Watcher {
             self.wrong(format!("I13 {} has {is} tasks, at most {upper}", service.key));
         }
         let scheduler = |task: &Task| {
-            task.desired == Desired::Stopped
-                && task.stop.as_ref().is_some_and(|stop| {
-                    stop.code == StopCode::ServiceSchedulerInitiated
-                        && stop.reason.starts_with("Scaling activity")
-                })
+            is_scaled_in(task)
                 // Its verdict may have changed just before the decision.
                 && state.targets_of_task(&task.id).all(|target| {
                     state.verdict_state(target.id) != VerdictState::Unhealthy

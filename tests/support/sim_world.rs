@@ -70,6 +70,7 @@ pub(crate) fn settings() -> Settings {
             early: Duration::from_secs(5),
             reset: Duration::from_secs(60),
         },
+        healthy_after: Duration::from_secs(2),
         orphan_grace: ORPHAN_GRACE,
         stopped_kept: 40,
         stopped_kept_for: Duration::from_secs(600),

@@ -203,7 +203,11 @@ impl World {
              [dns]\naddresses = [\"{own}:5533\"]\n"
         );
         if !self.settings.contains("[runtime]") {
-            let _ = write!(text, "[runtime]\naddresses = \"{}\"\n", self.pool());
+            let _ = write!(
+                text,
+                "[runtime]\nhealthy_after = \"0s\"\naddresses = \"{}\"\n",
+                self.pool()
+            );
         }
         if !self.settings.contains("[elb]") {
             let (first, second) = self.octets;

@@ -1,4 +1,4 @@
-//! Account settings, capacity providers and task protection: what is fixed here, shown as it is.
+//! Account settings and capacity providers: what is fixed here, shown as it is.
 //!
 //! **Invariant:** what cannot be had is refused; asking for what already is succeeds.
 
@@ -47,21 +47,6 @@ struct DescribeProviders {
     include: Option<Vec<String>>,
     next_token: Option<String>,
     max_results: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct GetProtection {
-    cluster: String,
-    #[serde(default)]
-    tasks: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UpdateProtection {
-    cluster: String,
-    tasks: Vec<String>,
-    protection_enabled: bool,
 }
 
 fn setting(call: &Call, name: &str, value: &str) -> Value {
@@ -131,40 +116,4 @@ pub(super) fn describe_providers(call: &Call, input: Input) -> Outcome {
         "failures": unknown.map(|text| names::failure(text, "MISSING")).collect::<Vec<_>>(),
         "nextToken": next,
     }))
-}
-
-/// No task is protected from scale-in.
-pub(super) fn get_protection(call: &Call, input: Input) -> Outcome {
-    let asked: GetProtection = input.read()?;
-    protection(call, &asked.cluster, &asked.tasks)
-}
-
-pub(super) fn update_protection(call: &Call, input: Input) -> Outcome {
-    let asked: UpdateProtection = input.read()?;
-    if asked.protection_enabled {
-        let message = "tasks cannot be protected from scale-in and deployments here";
-        return Err(Error::unsupported(message));
-    }
-    if asked.tasks.is_empty() || asked.tasks.len() > 10 {
-        return Err(Error::invalid("1 to 10 tasks can be named at once"));
-    }
-    protection(call, &asked.cluster, &asked.tasks)
-}
-
-fn protection(call: &Call, cluster: &str, tasks: &[String]) -> Outcome {
-    let cluster = names::known_cluster(call, Some(cluster))?;
-    let state = call.state();
-    let (mut shown, mut failures) = (Vec::new(), Vec::new());
-    for text in tasks {
-        let id = names::task(call, &cluster, text)?;
-        let arn = call.account().task(&cluster, &id).to_string();
-        match state.tasks.get(&id).filter(|task| task.cluster == cluster) {
-            Some(task) if task.service.is_some() => {
-                shown.push(json!({ "taskArn": arn, "protectionEnabled": false }));
-            }
-            Some(_) => failures.push(names::failure(arn, "TASK_NOT_VALID")),
-            None => failures.push(names::failure(arn, "MISSING")),
-        }
-    }
-    Ok(json!({ "protectedTasks": shown, "failures": failures }))
 }

@@ -1,7 +1,7 @@
 //! Service deployments and service revisions: what the orchestrator keeps of each deployment.
 //!
-//! A deployment is kept while a task of it is there, so these are the newest and those being
-//! replaced. **Invariant:** a status says what the record says.
+//! These are the newest, those being replaced, and the last that have ended. **Invariant:** a
+//! status says what the record says.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::wire::time::seconds;
 use crate::model::{
-    Account, Arn, ContainerDefinition, Deployment, Progress, Rollout, Service, ServiceKey,
+    Account, Arn, ContainerDefinition, Deployment, Failure, Progress, Service, ServiceKey,
 };
 use crate::state::State;
 
@@ -45,25 +45,62 @@ struct Period {
     after: Option<f64>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Stop {
+    service_deployment_arn: String,
+    stop_type: Option<String>,
+}
+
 /// A deployment, and where it stands among its service's.
 struct Found<'a> {
     service: &'a Service,
     progress: &'a Progress,
+    deployment: &'a Deployment,
     place: usize,
 }
 
-impl<'a> Found<'a> {
-    fn deployment(&self) -> &'a Deployment {
-        &self.progress.deployments[self.place]
+impl Found<'_> {
+    fn status(&self) -> &'static str {
+        let deployment = self.deployment;
+        match (&deployment.rollback, deployment.failure) {
+            (Some(back), _) if back.ended_at.is_none() => "ROLLBACK_IN_PROGRESS",
+            (Some(back), _) if back.successful => "ROLLBACK_SUCCESSFUL",
+            (Some(_), _) => "ROLLBACK_FAILED",
+            (None, Some(_)) => "STOPPED",
+            (None, None) if deployment.completed_at.is_some() => "SUCCESSFUL",
+            // A newer one took its place before it was done.
+            (None, None) if self.place > 0 => "STOPPED",
+            (None, None) if self.is_asked_to_stop() => "ROLLBACK_REQUESTED",
+            (None, None) => "IN_PROGRESS",
+        }
     }
 
-    fn status(&self) -> &'static str {
-        match (self.deployment().rollout, self.place) {
-            (Rollout::Completed, _) => "SUCCESSFUL",
-            (Rollout::InProgress, 0) => "IN_PROGRESS",
-            // A newer one took its place before it was done.
-            (Rollout::InProgress, _) => "STOPPED",
+    fn is_asked_to_stop(&self) -> bool {
+        self.service.options.stopped.as_ref() == Some(&self.deployment.id)
+    }
+
+    /// ECS's words where it has them.
+    fn reason(&self) -> Option<&'static str> {
+        match self.deployment.failure? {
+            Failure::TasksFailed => Some("ECS deployment circuit breaker: tasks failed to start."),
+            Failure::Stopped => Some("Service deployment stopped by request."),
         }
+    }
+
+    fn breaker(&self) -> Value {
+        let breaker = &self.service.policy.breaker;
+        let status = match (breaker.enabled, self.deployment.failure) {
+            (_, Some(Failure::TasksFailed)) => "TRIGGERED",
+            (false, _) => "DISABLED",
+            (true, None) if self.status() == "IN_PROGRESS" => "MONITORING",
+            (true, _) => "MONITORING_COMPLETE",
+        };
+        json!({
+            "status": status,
+            "failureCount": self.deployment.failures,
+            "threshold": breaker.threshold(self.service.desired_count),
+        })
     }
 }
 
@@ -100,27 +137,59 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let state = call.state();
     let service = state.services.get(&key).ok_or_else(super::service::missing)?;
     let progress = state.progress.get(&key);
-    let count = progress.map_or(0, |progress| progress.deployments.len());
-    let found = |place| progress.map(|progress| Found { service, progress, place });
+    let found = progress.into_iter().flat_map(|progress| {
+        let all = progress.all().enumerate();
+        all.map(|(place, deployment)| Found { service, progress, deployment, place })
+    });
     let wanted = |found: &Found<'_>| {
         let statuses = asked.status.as_deref().unwrap_or_default();
-        let at = seconds(found.deployment().created_at).as_f64().unwrap_or_default();
+        let at = seconds(found.deployment.created_at).as_f64().unwrap_or_default();
         let after = asked.created_at.as_ref().and_then(|period| period.after);
         let before = asked.created_at.as_ref().and_then(|period| period.before);
         (statuses.is_empty() || statuses.iter().any(|status| status == found.status()))
             && after.is_none_or(|after| at >= after)
             && before.is_none_or(|before| at <= before)
     };
-    let all = (0..count).filter_map(found).filter(wanted);
+    let all = found.filter(wanted);
     // Newest first, so the key falls with the time.
     let order = |found: &Found<'_>| {
-        let deployment = found.deployment();
-        format!("{:020} {}", u64::MAX - deployment.created_at.0, deployment.id)
+        let Deployment { created_at, id, .. } = found.deployment;
+        format!("{:020} {id}", u64::MAX - created_at.0)
     };
     let token = asked.next_token.as_deref();
     let (page, next) = names::page(all, order, token, asked.max_results, 100)?;
     let brief: Vec<_> = page.iter().map(|found| brief(call.account(), found)).collect();
     Ok(json!({ "serviceDeployments": brief, "nextToken": next }))
+}
+
+/// Asks the orchestrator to go back to the deployment before, which it does in its next pass.
+pub(super) async fn stop(call: &Call, input: Input) -> Outcome {
+    let asked: Stop = input.read()?;
+    if asked.stop_type.is_some_and(|kind| kind != "ROLLBACK") {
+        return Err(Error::unsupported("stopType ABORT is not supported here"));
+    }
+    let (account, arn) = (call.account().clone(), asked.service_deployment_arn);
+    let (text, message) = (arn.clone(), "The service deployment was not found.");
+    let written = call.api.store.update(move |tx| {
+        let found = find(&account, tx.state(), "service-deployment", &text)?;
+        let missing = || Error::new("ServiceDeploymentNotFoundException", message);
+        let found = found.ok_or_else(missing)?;
+        names::changeable(found.service.owner, format!("service {}", found.service.key))?;
+        if found.status() != "IN_PROGRESS" {
+            let message = format!("The service deployment is {} already.", found.status());
+            return Err(Error::new("ConflictException", message));
+        }
+        if !found.progress.all().skip(1).any(Deployment::was_good) {
+            let message = "There is no earlier deployment to roll back to.";
+            return Err(Error::invalid(message));
+        }
+        let mut service = found.service.clone();
+        service.options.stopped = Some(found.deployment.id.clone());
+        tx.put(service);
+        Ok(())
+    });
+    written.await?;
+    Ok(json!({ "serviceDeploymentArn": arn }))
 }
 
 fn find<'a>(
@@ -142,12 +211,12 @@ fn find<'a>(
         return Ok(None);
     };
     let id = format!("ecs-svc/{number}");
-    let place = progress.deployments.iter().position(|d| d.id.as_str() == id);
-    Ok(place.map(|place| Found { service, progress, place }))
+    let place = progress.all().enumerate().find(|(_, d)| d.id.as_str() == id);
+    Ok(place.map(|(place, deployment)| Found { service, progress, deployment, place }))
 }
 
 fn brief(account: &Account, found: &Found<'_>) -> Value {
-    let deployment = found.deployment();
+    let deployment = found.deployment;
     let (arn, revision) = names::of_deployment(account, &found.service.key, &deployment.id);
     json!({
         "serviceDeploymentArn": arn,
@@ -158,11 +227,12 @@ fn brief(account: &Account, found: &Found<'_>) -> Value {
         "finishedAt": deployment.completed_at.map(seconds),
         "targetServiceRevisionArn": revision,
         "status": found.status(),
+        "statusReason": found.reason(),
     })
 }
 
 fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
-    let deployment = found.deployment();
+    let deployment = found.deployment;
     let key = &found.service.key;
     let (arn, _) = names::of_deployment(account, key, &deployment.id);
     let summary = |deployment: &Deployment| {
@@ -180,6 +250,14 @@ fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
         })
     });
     let (revision, counts) = summary(deployment);
+    let rollback = deployment.rollback.as_ref().map(|rollback| {
+        let (_, revision) = names::of_deployment(account, key, &rollback.to);
+        json!({
+            "reason": found.reason(),
+            "startedAt": seconds(rollback.started_at),
+            "serviceRevisionArn": revision,
+        })
+    });
     let requested = match (found.place, usize::try_from(found.service.desired_count)) {
         (0, Ok(desired)) => desired,
         _ => counts.wanted,
@@ -200,13 +278,17 @@ fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
             "pendingTaskCount": counts.pending,
         },
         "status": found.status(),
+        "statusReason": found.reason(),
+        "stoppedAt": deployment.failure.and(deployment.completed_at).map(seconds),
+        "rollback": rollback,
+        "deploymentCircuitBreaker": found.breaker(),
         "deploymentConfiguration": configuration(found.service),
     })
 }
 
 /// What the deployment was begun with.
 fn revision(account: &Account, state: &State, found: &Found<'_>) -> Value {
-    let deployment = found.deployment();
+    let deployment = found.deployment;
     let key = &found.service.key;
     let (_, arn) = names::of_deployment(account, key, &deployment.id);
     let then = Service {

@@ -10,6 +10,7 @@ mod deployment;
 mod instance;
 mod launch;
 mod names;
+mod protection;
 mod service;
 mod tag;
 mod task;
@@ -51,7 +52,6 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 /// Operations that are told why they are not served.
 const REFUSED: &[(&str, &str)] = &[
     ("ContinueServiceDeployment", "there are no lifecycle hooks that would wait for an answer"),
-    ("StopServiceDeployment", "a deployment is ended by the next; update the service"),
     ("RegisterContainerInstance", ONLY),
     ("DeregisterContainerInstance", ONLY),
     ("PutAttributes", ONLY),
@@ -98,6 +98,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "StopTask" => task::stop(call, input).await,
         "ListTasks" => task::list(call, input),
         "DescribeServiceDeployments" => deployment::describe(call, input),
+        "StopServiceDeployment" => deployment::stop(call, input).await,
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),
         "ListServiceDeployments" => deployment::list(call, input),
         "DescribeContainerInstances" => instance::describe(call, input),
@@ -110,8 +111,8 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "PutAccountSetting" | "PutAccountSettingDefault" => account::put_setting(call, input),
         "ListAccountSettings" => account::list_settings(call, input),
         "DescribeCapacityProviders" => account::describe_providers(call, input),
-        "GetTaskProtection" => account::get_protection(call, input),
-        "UpdateTaskProtection" => account::update_protection(call, input),
+        "GetTaskProtection" => protection::get(call, input),
+        "UpdateTaskProtection" => protection::update(call, input).await,
         name => match REFUSED.iter().find(|(operation, _)| *operation == name) {
             Some((_, why)) => {
                 Err(Error::unsupported(format!("{name} is not supported here: {why}")))

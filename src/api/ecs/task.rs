@@ -356,6 +356,8 @@ fn put(
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        healthy_at: None,
+        protected_until: None,
         run: Some(run.clone()),
     };
     tags::add(tx, &account.task(cluster, &task.id), tags.to_vec()).map_err(tag::bad)?;

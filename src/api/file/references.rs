@@ -5,7 +5,7 @@
 //! the State lets go.
 
 use super::kind::Kind;
-use crate::model::{Action, DiscoveryInstance, Listener, Owner, Service};
+use crate::model::{Action, DiscoveryInstance, Listener, Owner, Rollout, Service};
 use crate::state::State;
 
 /// Something of the API that refers to the resource, in words.
@@ -80,7 +80,10 @@ fn revision(state: &State, name: &str) -> Vec<(Option<Owner>, String)> {
     let services = state.services.values().filter(|row| is(&row.definition));
     let tasks = state.tasks.values().filter(|task| is(&task.definition));
     let deployed = state.progress.values().filter(|progress| {
-        progress.deployments.iter().any(|deployment| is(&deployment.definition))
+        // While a rollout is under way, its service may have to go back.
+        let rolls = progress.deployments.first().is_some_and(|d| d.rollout == Rollout::InProgress);
+        let back = progress.ended.iter().find(|ended| rolls && ended.was_good());
+        progress.deployments.iter().chain(back).any(|deployment| is(&deployment.definition))
     });
     services
         .map(|row| (Some(row.owner), Kind::Service.label(&row.key)))

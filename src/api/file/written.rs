@@ -229,6 +229,35 @@ pub(super) struct WrittenService {
     pub(super) minimum_healthy_percent: Option<u32>,
     pub(super) maximum_percent: Option<u32>,
     pub(super) health_check_grace_period: Option<Time>,
+    pub(super) scheduling_strategy: Option<SchedulingStrategy>,
+    pub(super) circuit_breaker: Option<WrittenBreaker>,
+    pub(super) registration_delay: Option<Time>,
+    pub(super) replace_unready: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum SchedulingStrategy {
+    #[default]
+    Replica,
+    Daemon,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenBreaker {
+    pub(super) enable: bool,
+    pub(super) rollback: Option<bool>,
+    pub(super) reset_on_healthy_task: Option<bool>,
+    pub(super) threshold: Option<WrittenThreshold>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenThreshold {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) value: u32,
 }
 
 #[derive(Debug, Deserialize)]

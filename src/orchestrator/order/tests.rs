@@ -83,6 +83,8 @@ fn task(definition: &TaskDefinition, known: TaskStatus, text: &str) -> Task {
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        healthy_at: None,
+        protected_until: None,
         run: None,
     }
 }

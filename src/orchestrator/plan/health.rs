@@ -1,12 +1,12 @@
 //! Whether a task counts as healthy, the way ECS's scheduler counts.
 //!
 //! A task is healthy when every one of its registrations is and the checks of its essential
-//! containers pass; one that has neither counts from RUNNING on (ECS waits 40 s more; nothing here
-//! would use them). **Invariant:** only a RUNNING task is ever healthy or unhealthy.
+//! containers pass; one that has neither, when it has run for a while (ECS: 40 s).
+//! **Invariant:** only a RUNNING task is ever healthy or unhealthy.
 
+use super::View;
 use crate::clock::Timestamp;
 use crate::model::{ContainerHealth, Deployment, Service, Target, Task, TaskStatus, VerdictState};
-use crate::state::State;
 
 /// In the order in which a scale-in picks its victims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub(super) enum Health {
     Unhealthy,
     /// Its checks fail, but its grace period lasts.
     Spared,
-    /// RUNNING, and no verdict yet.
+    /// RUNNING, and no verdict yet; or one that its service does not replace it for.
     Waiting,
     Healthy,
 }
@@ -28,12 +28,16 @@ pub(super) struct Member<'a> {
     pub health: Health,
     /// Of the newest deployment.
     pub primary: bool,
+    /// Not to be stopped by a scale-in or a deployment.
+    pub protected: bool,
     /// The registration that makes it unhealthy.
     pub failing: Option<&'a Target>,
+    /// When any of this changes though nothing is written.
+    pub changes_at: Option<Timestamp>,
 }
 
 pub(super) fn member<'a>(
-    state: &State,
+    view: &View<'_>,
     service: &Service,
     primary: &Deployment,
     task: &'a Task,
@@ -41,12 +45,35 @@ pub(super) fn member<'a>(
     now: Timestamp,
 ) -> Member<'a> {
     let is_primary = task.deployment.as_ref() == Some(&primary.id);
-    let member = |health, failing| Member { task, health, primary: is_primary, failing };
-    if task.known != TaskStatus::Running {
-        return member(Health::Starting, None);
+    let (health, failing, until) = health(view, service, (is_primary, primary), task, targets, now);
+    let protected = task.protected_until.filter(|until| *until > now);
+    Member {
+        task,
+        health,
+        primary: is_primary,
+        protected: protected.is_some(),
+        failing,
+        changes_at: [until, protected].into_iter().flatten().min(),
     }
+}
+
+/// A task's health, the registration that is to blame, and until when that holds.
+fn health<'a>(
+    view: &View<'_>,
+    service: &Service,
+    (is_primary, primary): (bool, &Deployment),
+    task: &Task,
+    targets: &[&'a Target],
+    now: Timestamp,
+) -> (Health, Option<&'a Target>, Option<Timestamp>) {
+    if task.known != TaskStatus::Running {
+        return (Health::Starting, None, None);
+    }
+    let state = view.state;
+    let verdict = |target: &Target| state.verdict_state(target.id);
+    let counts = service.policy.replaces_unready;
     let bad = |target: &&&Target| {
-        !target.is_active() || state.verdict_state(target.id) == VerdictState::Unhealthy
+        !target.is_active() || (counts && verdict(target) == VerdictState::Unhealthy)
     };
     let failing = targets.iter().find(bad).copied();
     // Somebody took a registration away behind our back: it can never become healthy again.
@@ -54,17 +81,24 @@ pub(super) fn member<'a>(
     let definition = state.definitions.get(&task.definition);
     let own = definition.and_then(|definition| task.checked_health(definition));
     if failing.is_some() || short || own == Some(ContainerHealth::Unhealthy) {
-        let health =
-            if now < grace_ends(service, task) { Health::Spared } else { Health::Unhealthy };
-        return member(health, failing);
+        let ends = began(task) + service.health_check_grace_period;
+        return match now < ends {
+            true => (Health::Spared, failing, Some(ends)),
+            false => (Health::Unhealthy, failing, None),
+        };
     }
-    let healthy = |target: &&Target| state.verdict_state(target.id) == VerdictState::Healthy;
+    if own.is_none() && targets.is_empty() {
+        let settles = began(task) + view.settings.healthy_after;
+        return match now < settles {
+            true => (Health::Waiting, None, Some(settles)),
+            false => (Health::Healthy, None, None),
+        };
+    }
     let is_well = own.is_none_or(|own| own == ContainerHealth::Healthy);
-    let is_healthy = is_well && targets.iter().all(healthy);
-    member(if is_healthy { Health::Healthy } else { Health::Waiting }, None)
+    let is_healthy = is_well && targets.iter().all(|t| verdict(t) == VerdictState::Healthy);
+    (if is_healthy { Health::Healthy } else { Health::Waiting }, None, None)
 }
 
-/// The moment at which a spared task's grace period ends.
-pub(super) fn grace_ends(service: &Service, task: &Task) -> Timestamp {
-    task.started_at.unwrap_or(task.created_at) + service.health_check_grace_period
+fn began(task: &Task) -> Timestamp {
+    task.started_at.unwrap_or(task.created_at)
 }

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::health::{self, Health, Member};
+use super::rollout::{self, Course};
 use super::{Draft, Move, Why, new_task};
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, Deployment, Progress, Rollout, Service, ServiceStatus, Target, Task, TaskId,
-    TaskStatus,
+    Backoff, Deployment, Rollout, Service, ServiceStatus, Target, Task, TaskId, TaskStatus,
 };
 use crate::orchestrator::words;
 
@@ -41,59 +41,34 @@ pub(super) fn plan(
         return delete(draft, service, tasks, targets);
     }
     let progress = draft.view.state.progress.get(&service.key).cloned();
-    let (primary, opened) = primary(draft, service, progress.as_deref());
-    let now = draft.now;
-    let state = draft.view.state;
+    let Course { service, primary, is_new } = rollout::course(draft, service, progress.as_deref());
     let mut live = Vec::with_capacity(tasks.len());
     for task in tasks.iter().copied().filter(|task| task.is_live()) {
         let own = targets.get(&task.id).map_or(&[][..], Vec::as_slice);
-        live.push(health::member(state, service, &primary, task, own, now));
+        live.push(health::member(&draft.view, &service, &primary, task, own, draft.now));
     }
-    let mut crew = Crew { service, primary: &primary, live, stops: Vec::new(), starts: Vec::new() };
-    let backoff = if opened { None } else { progress.as_deref().map(|p| &p.backoff) };
-    crew.scale_in();
-    crew.stop_replaced();
-    crew.retire_old();
-    let waiting = crew.start(draft, backoff);
-    crew.make_room(draft, waiting);
-    crew.grace(draft);
+    let (stops, starts) = (Vec::new(), Vec::new());
+    let mut crew = Crew { service: &service, primary: &primary, live, stops, starts };
+    let backoff = if is_new { None } else { progress.as_deref().map(|p| &p.backoff) };
+    if primary.rollout == Rollout::Failed {
+        crew.shrink();
+    } else {
+        crew.scale_in();
+        crew.stop_replaced();
+        crew.retire_old();
+        let waiting = crew.start(draft, backoff);
+        crew.make_room(draft, waiting);
+    }
+    crew.watch(draft);
     crew.finish(draft, targets);
     if let Some(backoff) = backoff.filter(|backoff| is_over(backoff, &crew, draft)) {
         debug_assert!(backoff.failures > 0);
         draft.plan.moves.push(Move::Calm(service.key.clone()));
     }
-    if !opened && let Some(progress) = progress.as_deref() {
-        close_old(draft, progress, tasks);
-        settle(draft, &crew, progress);
+    if !is_new && let Some(progress) = progress.as_deref() {
+        rollout::close_old(draft, progress, tasks);
+        rollout::settle(draft, &crew, progress);
     }
-}
-
-/// The newest deployment, and whether it begins with this plan.
-fn primary(
-    draft: &mut Draft<'_, '_>,
-    service: &Service,
-    progress: Option<&Progress>,
-) -> (Deployment, bool) {
-    if let Some(current) = progress.and_then(|progress| progress.deployments.first())
-        && current.is_of(service)
-    {
-        return (current.clone(), false);
-    }
-    let deployment = Deployment {
-        id: draft.deployment_id(),
-        definition: service.definition.clone(),
-        load_balancers: service.load_balancers.clone(),
-        discovery: service.discovery.clone(),
-        launch: service.options.launch.clone(),
-        forced: service.options.forced,
-        rollout: Rollout::InProgress,
-        failed_tasks: 0,
-        created_at: draft.now,
-        completed_at: None,
-    };
-    let opened = Box::new(deployment.clone());
-    draft.plan.moves.push(Move::Open { service: service.key.clone(), deployment: opened });
-    (deployment, true)
 }
 
 /// A deleted service: everything stops; when nothing is left, it vanishes.
@@ -115,9 +90,9 @@ fn delete(
 }
 
 /// The live tasks of one service, and what is decided of them so far.
-struct Crew<'a> {
-    service: &'a Service,
-    primary: &'a Deployment,
+pub(super) struct Crew<'a> {
+    pub service: &'a Service,
+    pub primary: &'a Deployment,
     /// In the order they were created; those decided to stop are taken out.
     live: Vec<Member<'a>>,
     stops: Vec<(&'a Task, Why)>,
@@ -148,6 +123,21 @@ impl<'a> Crew<'a> {
         }
     }
 
+    /// The newest deployment has failed and nothing is started any more: what serves stays, and of
+    /// more tasks than desired those that serve badly go first, then those of that deployment.
+    fn shrink(&mut self) {
+        let surplus = self.live.len().saturating_sub(self.desired());
+        let free = self.live.iter().rev().filter(|member| !member.protected);
+        let mut victims: Vec<Member<'a>> = free.copied().collect();
+        victims.sort_by_key(|member| (member.health, !member.primary));
+        for member in victims.into_iter().take(surplus) {
+            match member.health {
+                Health::Unhealthy => self.stop_unhealthy(member.task, member.failing),
+                _ => self.stop(&member.task.id, Why::Deployment),
+            }
+        }
+    }
+
     /// More good tasks than desired: those not running go first, then the newest.
     fn scale_in(&mut self) {
         let surplus = self.good().saturating_sub(self.desired());
@@ -156,6 +146,7 @@ impl<'a> Crew<'a> {
             .iter()
             .rev()
             .filter(|member| member.primary && member.health != Health::Unhealthy)
+            .filter(|member| !member.protected)
             .map(|member| (member.health, member.task))
             .collect();
         victims.sort_by_key(|(health, _)| *health);
@@ -191,7 +182,7 @@ impl<'a> Crew<'a> {
     /// Tasks of older deployments, as far as enough others serve.
     fn retire_old(&mut self) {
         let lower = lower(self.service);
-        let old = |member: &&Member<'a>| !member.primary;
+        let old = |member: &&Member<'a>| !member.primary && !member.protected;
         let mut victims: Vec<_> =
             self.live.iter().filter(old).map(|member| (member.health, member.task)).collect();
         victims.sort_by_key(|(health, _)| *health);
@@ -280,10 +271,20 @@ impl<'a> Crew<'a> {
         self.stop_unhealthy(task, failing);
     }
 
-    /// Looks again when a grace period ends.
-    fn grace(&self, draft: &mut Draft<'_, '_>) {
-        for member in self.live.iter().filter(|member| member.health == Health::Spared) {
-            draft.plan.revisit_at(health::grace_ends(self.service, member.task));
+    /// Marks who has become healthy, says when protection holds up a scale-in, and looks again
+    /// when a task's situation changes by itself.
+    fn watch(&self, draft: &mut Draft<'_, '_>) {
+        let fresh = |member: &&Member<'_>| {
+            member.health == Health::Healthy && member.task.healthy_at.is_none()
+        };
+        let healthy = self.live.iter().filter(fresh).map(|m| Move::Healthy(m.task.id.clone()));
+        draft.plan.moves.extend(healthy);
+        for at in self.live.iter().filter_map(|member| member.changes_at) {
+            draft.plan.revisit_at(at);
+        }
+        if self.count(|member| member.protected) > self.desired() {
+            let (key, deployment) = (&self.service.key, &self.primary.id);
+            draft.event_once(key, words::too_many_protected(key, deployment));
         }
     }
 
@@ -341,8 +342,9 @@ impl<'a> Crew<'a> {
         }
     }
 
-    fn is_steady(&self) -> bool {
+    pub(super) fn is_steady(&self) -> bool {
         self.live.len() == self.desired()
+            && self.primary.rollout != Rollout::Failed
             && self.live.iter().all(|m| m.primary && m.health == Health::Healthy)
     }
 }
@@ -386,35 +388,4 @@ fn is_over(backoff: &Backoff, crew: &Crew<'_>, draft: &Draft<'_, '_>) -> bool {
             .live
             .iter()
             .any(|m| m.primary && m.task.known == TaskStatus::Running && lasted(m.task.started_at))
-}
-
-/// Deployments that were replaced and have no task left.
-fn close_old(draft: &mut Draft<'_, '_>, progress: &Progress, tasks: &[&Task]) {
-    for old in progress.deployments.iter().skip(1) {
-        if !tasks.iter().any(|task| task.deployment.as_ref() == Some(&old.id)) {
-            let (service, deployment) = (progress.service.clone(), old.id.clone());
-            draft.plan.moves.push(Move::Close { service, deployment });
-        }
-    }
-}
-
-/// Announces the end of a rollout and the steady state, each once.
-fn settle(draft: &mut Draft<'_, '_>, crew: &Crew<'_>, progress: &Progress) {
-    let key = &crew.service.key;
-    let moved = draft.plan.moves.iter().any(|step| match step {
-        Move::Start(task) => task.service.as_ref() == Some(key),
-        _ => false,
-    });
-    let steady = crew.is_steady() && !moved;
-    if steady && crew.primary.rollout == Rollout::InProgress {
-        let deployment = crew.primary.id.clone();
-        draft.event(key, words::completed(key, &deployment));
-        draft.plan.moves.push(Move::Complete { service: key.clone(), deployment });
-    }
-    if steady != progress.steady {
-        draft.plan.moves.push(Move::Steady { service: key.clone(), steady });
-        if steady {
-            draft.event(key, words::steady(key));
-        }
-    }
 }

@@ -1,8 +1,10 @@
 //! Situations in, moves out.
 //!
-//! One line per thing. `service web 3 100/200 [lb] [grace=S] [draining] [rev=N] [fails=N until=S]`,
-//! `deployment N rev [done]` (the first one named is PRIMARY), `task ID dN STATUS [HEALTH] [for=ID]
-//! [age=S] [stopping]`. Times are seconds; it is second 10,000.
+//! One line per thing. `service web 3 100/200 [lb] [grace=S] [draining] [rev=N] [fails=N until=S]
+//! [breaker] [rollback] [stopped=N] [keep]`, `deployment N rev [done] [failed] [failures=N]
+//! [back=N]` (the first one named is PRIMARY; `ended` ones have no task), `task ID dN STATUS
+//! [HEALTH] [for=ID] [age=S] [stopping] [fresh] [protected=S]`. Times are seconds; it is second
+//! 10,000.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,8 @@ fn at(second: u64) -> Timestamp {
     Timestamp::from_millis(second * 1000)
 }
 
+mod addresses;
+mod rollout;
 mod standalone;
 
 fn field<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
@@ -58,22 +62,53 @@ fn service(words: &[&str], rows: &mut Vec<Row>) -> Progress {
         created_at: at(0),
         options: ServiceOptions {
             forced: seconds(words, "forced=", 0),
+            stopped: field(words, "stopped=").map(Into::into),
             ..ServiceOptions::default()
+        },
+        policy: ServicePolicy {
+            breaker: Breaker {
+                enabled: words.contains(&"breaker"),
+                rollback: words.contains(&"rollback"),
+                ..Breaker::default()
+            },
+            replaces_unready: !words.contains(&"keep"),
+            ..ServicePolicy::default()
         },
     }));
     Progress {
-        service: web(),
-        deployments: Vec::new(),
         backoff: Backoff {
             failures: u32::try_from(seconds(words, "fails=", 0)).unwrap(),
             failed_at: None,
             until: field(words, "until=").map(|text| at(text.parse().unwrap())),
             reason: None,
         },
-        events: std::collections::VecDeque::new(),
-        events_written: 0,
         steady: words.contains(&"steady"),
-        replacements: BTreeMap::new(),
+        ..Progress::new(web())
+    }
+}
+
+fn deployment(words: &[&str], lb: bool) -> Deployment {
+    let is_failed = words.contains(&"failed");
+    let rollout = match (words.contains(&"done"), is_failed) {
+        (true, _) => Rollout::Completed,
+        (_, true) => Rollout::Failed,
+        _ => Rollout::InProgress,
+    };
+    Deployment {
+        id: words[1].into(),
+        definition: revision(words[2].parse().unwrap()),
+        load_balancers: groups(lb),
+        discovery: None,
+        rollout,
+        launch: Launch::default(),
+        forced: 0,
+        failed_tasks: 0,
+        failures: u32::try_from(seconds(words, "failures=", 0)).unwrap(),
+        created_at: at(0),
+        completed_at: (rollout != Rollout::InProgress).then_some(at(0)),
+        failure: is_failed.then_some(Failure::TasksFailed),
+        rollback: None,
+        back_from: field(words, "back=").map(Into::into),
     }
 }
 
@@ -103,6 +138,9 @@ fn task(words: &[&str], lb: bool, number: u64, rows: &mut Vec<Row>) {
         stopping_at: None,
         stopped_at: (known == TaskStatus::Stopped).then_some(since),
         stop: None,
+        healthy_at: (!words.contains(&"fresh")).then_some(since),
+        protected_until: field(words, "protected=")
+            .map(|text| at(NOW + text.parse::<u64>().unwrap())),
         run: None,
     }));
     if known != TaskStatus::Running || !lb || words.contains(&"unregistered") {
@@ -148,6 +186,9 @@ fn situation(text: &str) -> State {
             options: Default::default(),
         }),
     ];
+    for number in 1..=3 {
+        rows.push(Row::from(TaskDefinition::new("web".into(), number, Vec::new())));
+    }
     let (mut progress, mut lb) = (None, false);
     for (number, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -156,22 +197,14 @@ fn situation(text: &str) -> State {
                 lb = words.contains(&"lb");
                 progress = Some(service(&words, &mut rows));
             }
-            "deployment" => progress.as_mut().unwrap().deployments.push(Deployment {
-                id: words[1].into(),
-                definition: revision(words[2].parse().unwrap()),
-                load_balancers: groups(lb),
-                discovery: None,
-                rollout: if words.contains(&"done") {
-                    Rollout::Completed
+            "deployment" => {
+                let (progress, new) = (progress.as_mut().unwrap(), deployment(&words, lb));
+                if words.contains(&"ended") {
+                    progress.ended.push(new);
                 } else {
-                    Rollout::InProgress
-                },
-                launch: Launch::default(),
-                forced: 0,
-                failed_tasks: 0,
-                created_at: at(0),
-                completed_at: None,
-            }),
+                    progress.deployments.push(new);
+                }
+            }
             "task" => task(&words, lb, number as u64, &mut rows),
             "quarantine" => rows.push(Row::from(Quarantine {
                 address: words[1].parse().unwrap(),
@@ -203,6 +236,9 @@ fn put(state: &mut State, row: Row) {
         }
         Row::Target(row) => drop(Arc::make_mut(&mut state.targets).insert(row.id, row)),
         Row::Verdict(row) => drop(Arc::make_mut(&mut state.verdicts).insert(row.target, row)),
+        Row::TaskDefinition(row) => {
+            drop(Arc::make_mut(&mut state.definitions).insert(row.key(), row));
+        }
         Row::Quarantine(row) => drop(Arc::make_mut(&mut state.quarantine).insert(row.address, row)),
         other => panic!("{other:?}"),
     }
@@ -517,40 +553,11 @@ fn stopped_tasks_are_kept_for_their_time_and_number() {
     check(&format!("{service}\n task a 1 STOPPED age=3600"), "forget task a");
 }
 
-#[test]
-fn rested_addresses_are_released() {
-    check("quarantine 127.64.0.1 10000\n quarantine 127.64.0.2 10001", "release 127.64.0.1");
-}
-
-#[test]
-fn tasks_get_the_lowest_free_addresses_and_the_service_says_when_there_are_none() {
-    let state = situation("service web 3 100/200\n quarantine 127.64.0.1 10001");
-    let settings =
-        Settings { addresses: Some("127.64.0.0/29".parse().unwrap()), ..Settings::default() };
-    let avoid =
-        BTreeSet::from(["127.64.0.2", "127.64.0.3", "127.64.0.4"].map(|a| a.parse().unwrap()));
-    let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
-    let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
-    let given: Vec<_> = plan
-        .moves
-        .iter()
-        .filter_map(|step| match step {
-            Move::Start(task) => task.address,
-            _ => None,
-        })
-        .map(|address| address.to_string())
-        .collect();
-    assert_eq!(given, ["127.64.0.5", "127.64.0.6"]);
-    assert!(plan.events[0].message.contains("was unable to place a task"), "{plan:?}");
-}
-
 #[tokio::test(start_paused = true)]
 async fn plan_applied_wants_nothing_more() {
     let store = Store::memory(&Default::default()).unwrap();
     let rows: Vec<Row> = situation("service web 3 100/200 lb").rows().collect();
-    let definition = TaskDefinition::new("web".into(), 1, Vec::new());
     let put = move |tx: &mut crate::state::Tx<'_>| {
-        tx.put(definition);
         for row in rows {
             tx.put(row);
         }

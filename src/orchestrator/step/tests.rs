@@ -52,6 +52,8 @@ fn task(text: &str) -> Task {
         stopping_at: None,
         stopped_at: None,
         stop: None,
+        healthy_at: None,
+        protected_until: None,
         run: None,
     }
 }
@@ -277,4 +279,30 @@ fn restart_on_record_is_made_whatever_was_cut_off() {
     restarts("- 60", 0, task, "app=created log=running", "restart(\"app\")");
     restarts("- 60", 0, task, "app=running log=running", "containers");
     restarts("- 60", 0, task, "log=running", "die EssentialContainerExited");
+}
+
+#[test]
+fn task_is_registered_once_it_has_run_for_its_service_s_delay() {
+    let facts = |seconds| Facts {
+        registers: false,
+        registration_delay: std::time::Duration::from_secs(seconds),
+        ..Facts::default()
+    };
+    // Its time runs from a start that is on record.
+    with("PENDING", "app=running log=running", &facts(5), "containers");
+    with("PENDING", "app=running log=running", &facts(0), "activate");
+    let shown = shown("app=running log=running").unwrap();
+    let mut task = task("PENDING");
+    task.containers = containers(&task, Seen::Known(&shown), Timestamp::from_millis(98_000));
+    for (seconds, expected) in [(5, "wait 3000 ms"), (2, "activate")] {
+        let step = next(&task, &definition(), Seen::Known(&shown), &facts(seconds), NOW);
+        assert_eq!(print(&step), expected);
+    }
+    // It is looked after meanwhile.
+    let dead = [Observed {
+        state: ObservedState::Exited { code: Some(1), out_of_memory: false },
+        ..shown[0].clone()
+    }];
+    let step = next(&task, &definition(), Seen::Known(&dead), &facts(5), NOW);
+    assert!(print(&step).starts_with("die TaskFailedToStart"), "{step:?}");
 }

@@ -18,7 +18,9 @@ use super::{cluster, names, tag};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::tags;
-use crate::model::{Owner, Service, ServiceKey, ServiceOptions, ServiceStatus, TaskDefinitionKey};
+use crate::model::{
+    Owner, Service, ServiceKey, ServiceOptions, ServicePolicy, ServiceStatus, TaskDefinitionKey,
+};
 use crate::state::{Key, State};
 
 /// The orchestrator opens a deployment within its next pass, which comes at once (ours).
@@ -73,7 +75,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         .map_err(|why| Error::invalid(format!("serviceName {why}")))?;
     let family = asked.task_definition.clone().filter(|text| !text.is_empty());
     let family = family.ok_or_else(|| Error::invalid("TaskDefinition can not be blank."))?;
-    if asked.desired_count.is_none() {
+    if asked.desired_count.is_none() && !asked.is_daemon() {
         return Err(Error::invalid("desiredCount is required for REPLICA services."));
     }
     let (account, now, wanted) = (call.account().clone(), call.now, key.clone());
@@ -157,7 +159,8 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         let found = tx.state().services.get(&key).ok_or_else(missing)?;
         let mut service = Service::clone(found);
         names::changeable(service.owner, format!("service {key}"))?;
-        if service.desired_count > 0 && !asked.force.unwrap_or_default() {
+        let is_scaled = service.desired_count > 0 && !service.policy.daemon;
+        if is_scaled && !asked.force.unwrap_or_default() {
             let message = "The service cannot be stopped while it is scaled above 0.";
             return Err(Error::invalid(message));
         }
@@ -175,9 +178,10 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let state = call.state();
     let wanted = |service: &&std::sync::Arc<Service>| {
         let kind = service.options.launch.launch_type().as_str();
+        let strategy = asked.scheduling_strategy.as_deref();
         service.key.cluster == cluster
             && asked.launch_type.as_deref().is_none_or(|wanted| wanted == kind)
-            && asked.scheduling_strategy.as_deref().is_none_or(|wanted| wanted == "REPLICA")
+            && strategy.is_none_or(|wanted| wanted == shown::strategy(service))
     };
     let found = state.services.values().filter(wanted);
     let token = asked.next_token.as_deref();
@@ -214,6 +218,7 @@ fn blank(key: ServiceKey, now: crate::clock::Timestamp) -> Service {
         owner: Owner::Api,
         created_at: now,
         options: ServiceOptions::default(),
+        policy: ServicePolicy::default(),
     }
 }
 
@@ -228,7 +233,7 @@ fn idempotent(there: &Service, asked: &Asked) -> Result<(), Error> {
     Err(Error::invalid("Creation of service was not idempotent."))
 }
 
-fn active(state: &State, key: &ServiceKey) -> Result<Service, Error> {
+pub(super) fn active(state: &State, key: &ServiceKey) -> Result<Service, Error> {
     match state.services.get(key) {
         Some(service) if service.status == ServiceStatus::Active => Ok(Service::clone(service)),
         Some(_) => Err(inactive()),

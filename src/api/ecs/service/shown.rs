@@ -9,7 +9,8 @@ use crate::api::ecs::{launch, names, tag, task_definition};
 use crate::api::tags;
 use crate::api::wire::time::seconds;
 use crate::model::{
-    Account, Deployment, Progress, Rollout, Service, ServiceStatus, TagSource, TaskStatus,
+    Account, Breaker, Deployment, Failure, Progress, Rollout, Service, ServiceStatus, TagSource,
+    TaskStatus, Threshold,
 };
 use crate::state::State;
 
@@ -78,7 +79,7 @@ pub(super) fn service(
     if !service.load_balancers.is_empty() {
         put("healthCheckGracePeriodSeconds", service.health_check_grace_period.as_secs().into());
     }
-    put("schedulingStrategy", "REPLICA".into());
+    put("schedulingStrategy", strategy(service).into());
     put("deploymentController", json!({ "type": "ECS" }));
     put("enableECSManagedTags", launch.managed_tags.into());
     put("propagateTags", launch.propagated_tags.map_or("NONE", TagSource::as_str).into());
@@ -113,9 +114,29 @@ pub(super) const fn status(service: &Service) -> &'static str {
     }
 }
 
+pub(super) const fn strategy(service: &Service) -> &'static str {
+    if service.policy.daemon { "DAEMON" } else { "REPLICA" }
+}
+
+/// What was not given is not shown.
+fn breaker(breaker: &Breaker) -> Value {
+    let mut all = Map::from_iter([
+        ("enable".to_owned(), breaker.enabled.into()),
+        ("rollback".to_owned(), breaker.rollback.into()),
+    ]);
+    if let Some(resets) = breaker.resets {
+        all.insert("resetOnHealthyTask".to_owned(), resets.into());
+    }
+    if let Some((kind, value)) = breaker.threshold.map(Threshold::parts) {
+        let threshold = json!({ "type": kind, "value": value });
+        all.insert("thresholdConfiguration".to_owned(), threshold);
+    }
+    Value::Object(all)
+}
+
 pub(in crate::api::ecs) fn configuration(service: &Service) -> Value {
     json!({
-        "deploymentCircuitBreaker": { "enable": false, "rollback": false },
+        "deploymentCircuitBreaker": breaker(&service.policy.breaker),
         "maximumPercent": service.maximum_percent,
         "minimumHealthyPercent": service.minimum_healthy_percent,
         "strategy": "ROLLING",
@@ -201,13 +222,10 @@ fn deployment(
 ) -> Value {
     let counts = Counts::of(state, service, Some(deployment));
     let desired = match usize::try_from(service.desired_count) {
-        Ok(desired) if is_primary => desired,
+        Ok(desired) if is_primary && deployment.rollout != Rollout::Failed => desired,
         _ => counts.wanted,
     };
-    let (rollout, reason) = match deployment.rollout {
-        Rollout::InProgress => ("IN_PROGRESS", "in progress"),
-        Rollout::Completed => ("COMPLETED", "completed"),
-    };
+    let (rollout, reason) = rollout(deployment);
     let mut all = Map::from_iter([
         ("id".to_owned(), deployment.id.as_str().into()),
         ("status".to_owned(), if is_primary { "PRIMARY" } else { "ACTIVE" }.into()),
@@ -219,13 +237,29 @@ fn deployment(
         ("createdAt".to_owned(), seconds(deployment.created_at)),
         ("updatedAt".to_owned(), seconds(deployment.completed_at.unwrap_or(deployment.created_at))),
         ("rolloutState".to_owned(), rollout.into()),
-        (
-            "rolloutStateReason".to_owned(),
-            format!("ECS deployment {} {reason}.", deployment.id).into(),
-        ),
+        ("rolloutStateReason".to_owned(), reason.into()),
     ]);
     launch::shown(&deployment.launch, &mut all);
     Value::Object(all)
+}
+
+/// ECS's `rolloutState` and its reason.
+fn rollout(deployment: &Deployment) -> (&'static str, String) {
+    let id = &deployment.id;
+    match (deployment.rollout, deployment.failure) {
+        (Rollout::InProgress, _) if deployment.back_from.is_some() => {
+            let why = "ECS deployment circuit breaker: rolling back to deploymentId";
+            ("IN_PROGRESS", format!("{why} {id}."))
+        }
+        (Rollout::InProgress, _) => ("IN_PROGRESS", format!("ECS deployment {id} in progress.")),
+        (Rollout::Completed, _) => ("COMPLETED", format!("ECS deployment {id} completed.")),
+        (Rollout::Failed, Some(Failure::Stopped)) => {
+            ("FAILED", format!("ECS deployment {id} stopped."))
+        }
+        (Rollout::Failed, _) => {
+            ("FAILED", "ECS deployment circuit breaker: tasks failed to start.".to_owned())
+        }
+    }
 }
 
 /// Newest first.

@@ -12,7 +12,8 @@ use crate::api::ecs::names;
 use crate::api::error::Error;
 use crate::api::tags::Tag;
 use crate::model::{
-    Account, Cluster, Service, ServiceDiscovery, ServiceTargetGroup, TaskDefinition, Transport,
+    Account, Breaker, Cluster, LaunchType, Service, ServiceDiscovery, ServiceTargetGroup,
+    TaskDefinition, Threshold, Transport,
 };
 use crate::state::State;
 
@@ -62,7 +63,7 @@ pub(super) struct Asked {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DeploymentConfiguration {
-    deployment_circuit_breaker: Option<Breaker>,
+    deployment_circuit_breaker: Option<WrittenBreaker>,
     maximum_percent: Option<u32>,
     minimum_healthy_percent: Option<u32>,
     alarms: Option<Alarms>,
@@ -70,14 +71,23 @@ struct DeploymentConfiguration {
     bake_time_in_minutes: Option<u32>,
 }
 
-/// A circuit breaker or alarms that are off say nothing more.
 #[derive(Debug, Deserialize)]
-struct Breaker {
+#[serde(rename_all = "camelCase")]
+struct WrittenBreaker {
     enable: bool,
-    #[serde(rename = "rollback")]
-    _rollback: Option<bool>,
+    rollback: bool,
+    reset_on_healthy_task: Option<bool>,
+    threshold_configuration: Option<WrittenThreshold>,
 }
 
+#[derive(Debug, Deserialize)]
+struct WrittenThreshold {
+    #[serde(rename = "type")]
+    kind: String,
+    value: i64,
+}
+
+/// Alarms that are off say nothing more.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Alarms {
@@ -139,13 +149,14 @@ impl Asked {
         !given.contains(&true)
     }
 
+    pub(super) fn is_daemon(&self) -> bool {
+        self.scheduling_strategy.as_deref() == Some("DAEMON")
+    }
+
     /// Refuses what the orchestrator does not do.
     pub(super) fn refuse(&self) -> Result<(), Error> {
         let is = |text: &Option<String>, only: &str| text.as_deref().is_none_or(|t| t == only);
         let refused = |what: &str| Err(Error::unsupported(format!("{what} is not supported here")));
-        if !is(&self.scheduling_strategy, "REPLICA") {
-            return refused("schedulingStrategy DAEMON");
-        }
         if let Some(controller) = self.deployment_controller.as_ref().filter(|c| c.kind != "ECS") {
             return refused(&format!("deploymentController {}", controller.kind));
         }
@@ -153,9 +164,6 @@ impl Asked {
             return refused("serviceConnectConfiguration");
         }
         let Some(configuration) = &self.deployment_configuration else { return Ok(()) };
-        if configuration.deployment_circuit_breaker.as_ref().is_some_and(|b| b.enable) {
-            return refused("deploymentConfiguration.deploymentCircuitBreaker");
-        }
         if configuration.alarms.as_ref().is_some_and(|alarms| alarms.enable) {
             return refused("deploymentConfiguration.alarms");
         }
@@ -170,22 +178,32 @@ impl Asked {
 
     /// Writes what was given into `service`, whose cluster and definition are these.
     pub(super) fn write(
-        self,
+        mut self,
         service: &mut Service,
         is_new: bool,
         (account, state, cluster, definition): (&Account, &State, &Cluster, &TaskDefinition),
     ) -> Result<(), Error> {
         service.definition = definition.key();
+        if is_new && self.is_daemon() {
+            service.policy.daemon = true;
+            service.desired_count = 1;
+            (service.minimum_healthy_percent, service.maximum_percent) = (0, 100);
+        }
         if let Some(count) = self.desired_count {
+            if service.policy.daemon {
+                let message = "The daemon scheduling strategy does not support a desired count for \
+                               services. Remove the desired count value and try again";
+                return Err(Error::invalid(message));
+            }
             service.desired_count = count_of(count)?;
         }
         if let Some(written) = &self.deployment_configuration {
             written.write(service)?;
         }
-        if let Some(written) = self.load_balancers {
+        if let Some(written) = self.load_balancers.take() {
             service.load_balancers = groups(written, account, state, definition)?;
         }
-        if let Some(written) = self.service_registries {
+        if let Some(written) = self.service_registries.take() {
             registry(written, service, (account, state), definition)?;
         }
         mapped(service, definition)?;
@@ -197,6 +215,17 @@ impl Asked {
             }
             service.health_check_grace_period = Duration::from_secs(seconds);
         }
+        self.write_options(service, is_new, cluster, definition)
+    }
+
+    /// What does not change which tasks there should be, but how and where they run.
+    fn write_options(
+        self,
+        service: &mut Service,
+        is_new: bool,
+        cluster: &Cluster,
+        definition: &TaskDefinition,
+    ) -> Result<(), Error> {
         let options = &mut service.options;
         let launch = &mut options.launch;
         if is_new || self.capacity_provider_strategy.is_some() {
@@ -216,6 +245,15 @@ impl Asked {
         }
         if let Some(written) = self.placement_strategy {
             launch.strategies = launch::strategies(written)?;
+        }
+        if service.policy.daemon && !launch.strategies.is_empty() {
+            let message = "The daemon scheduling strategy does not support placement strategies.";
+            return Err(Error::invalid(message));
+        }
+        if service.policy.daemon && launch.launch_type() == LaunchType::Fargate {
+            let message = "Tasks using the Fargate launch type do not support the DAEMON \
+                           scheduling strategy.";
+            return Err(Error::invalid(message));
         }
         if let Some(written) = self.propagate_tags {
             launch.propagated_tags = launch::tag_source(Some(&written));
@@ -246,7 +284,29 @@ impl DeploymentConfiguration {
             return Err(Error::invalid("maximumPercent must be between 100 and 1000"));
         }
         (service.minimum_healthy_percent, service.maximum_percent) = (minimum, maximum);
+        if let Some(written) = &self.deployment_circuit_breaker {
+            service.policy.breaker = written.meaning()?;
+        }
         Ok(())
+    }
+}
+
+impl WrittenBreaker {
+    fn meaning(&self) -> Result<Breaker, Error> {
+        let threshold = |written: &WrittenThreshold| {
+            let value = u32::try_from(written.value).unwrap_or_default();
+            Threshold::new(&written.kind, value).ok_or_else(|| {
+                let message = "Invalid thresholdConfiguration: a BOUNDED_PERCENT is 1 to 100, an \
+                               UNBOUNDED_PERCENT and a COUNT at least 1";
+                Error::invalid(message)
+            })
+        };
+        Ok(Breaker {
+            enabled: self.enable,
+            rollback: self.rollback,
+            threshold: self.threshold_configuration.as_ref().map(threshold).transpose()?,
+            resets: self.reset_on_healthy_task,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::model::{Action, Listener, Progress, TargetGroup};
+use crate::model::{Action, Deployment, Listener, Progress, TargetGroup};
 use crate::state::MemoryJournal;
 
 const WEB: &str = r#"
@@ -170,26 +170,9 @@ async fn weights_set_elsewhere_survive_other_edits() {
 async fn changed_definition_is_a_new_revision_and_the_old_one_goes_when_unused() {
     let mut world = World::new();
     world.apply(WEB).await.unwrap();
-    let progress = Progress {
-        service: world.service().key,
-        deployments: vec![crate::model::Deployment {
-            id: "ecs-svc/1".into(),
-            definition: world.service().definition,
-            load_balancers: Vec::new(),
-            discovery: None,
-            rollout: crate::model::Rollout::InProgress,
-            launch: crate::model::Launch::default(),
-            forced: 0,
-            failed_tasks: 0,
-            created_at: Timestamp(0),
-            completed_at: None,
-        }],
-        backoff: crate::model::Backoff::default(),
-        events: std::collections::VecDeque::new(),
-        events_written: 0,
-        steady: false,
-        replacements: BTreeMap::new(),
-    };
+    let mut progress = Progress::new(world.service().key);
+    let first = Deployment::of(&world.service(), "ecs-svc/1".into(), Timestamp(0));
+    progress.deployments.push(first);
     world.write(|tx| tx.put(progress)).await;
     let edited = WEB.replace("\"v1\"", "\"v2\"");
     let summary = world.apply(&edited).await.unwrap();

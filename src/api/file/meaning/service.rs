@@ -4,13 +4,13 @@ use super::super::kind::Kind;
 use super::super::names;
 use super::super::place::Place;
 use super::super::source::Bad;
-use super::super::written::{WrittenService, WrittenServiceGroup};
+use super::super::written::{SchedulingStrategy, WrittenService, WrittenServiceGroup};
 use super::{DEFAULT_CLUSTER, Resources};
 use crate::clock::Timestamp;
 use crate::model::{
-    DiscoveryKey, DiscoveryService, Owner, RECORD_TTL, Service, ServiceDiscovery, ServiceKey,
-    ServiceOptions, ServiceStatus, ServiceTargetGroup, TaskDefinition, TaskDefinitionKey,
-    Transport,
+    Breaker, DiscoveryKey, DiscoveryService, Owner, RECORD_TTL, Service, ServiceDiscovery,
+    ServiceKey, ServiceOptions, ServicePolicy, ServiceStatus, ServiceTargetGroup, TaskDefinition,
+    TaskDefinitionKey, Threshold, Transport,
 };
 
 /// ECS: tasks of one service.
@@ -45,11 +45,14 @@ impl Resources {
         if desired_count > MOST_TASKS {
             return Err(Bad::new(&at.key("desired_count"), "must be at most 5000"));
         }
-        let minimum = written.minimum_healthy_percent.unwrap_or(100);
+        let policy = policy(written, at)?;
+        // ECS: of the two numbers that each strategy has of its own.
+        let (minimum, maximum) = if policy.daemon { (0, 100) } else { (100, 200) };
+        let minimum = written.minimum_healthy_percent.unwrap_or(minimum);
         if minimum > 100 {
             return Err(Bad::new(&at.key("minimum_healthy_percent"), "must be 0 to 100"));
         }
-        let maximum = written.maximum_percent.unwrap_or(200);
+        let maximum = written.maximum_percent.unwrap_or(maximum);
         if !(100..=MOST_PERCENT).contains(&maximum) {
             return Err(Bad::new(&at.key("maximum_percent"), "must be 100 to 1000"));
         }
@@ -70,6 +73,7 @@ impl Resources {
             owner: Owner::File,
             created_at: Timestamp::default(),
             options: ServiceOptions::default(),
+            policy,
         };
         self.services.push(service);
         Ok(())
@@ -134,6 +138,34 @@ impl Resources {
         self.discovery_services.push(service);
         Ok(Some(ServiceDiscovery { service: key, container_port: written.discovery_port }))
     }
+}
+
+fn policy(written: &WrittenService, at: &Place) -> Result<ServicePolicy, Bad> {
+    let daemon = written.scheduling_strategy == Some(SchedulingStrategy::Daemon);
+    if daemon && written.desired_count.is_some() {
+        let reason = "is not for DAEMON, which runs one task on this machine";
+        return Err(Bad::new(&at.key("desired_count"), reason));
+    }
+    let mut policy = ServicePolicy { daemon, ..ServicePolicy::default() };
+    policy.registration_delay = written.registration_delay.unwrap_or_default().0;
+    policy.replaces_unready = written.replace_unready.unwrap_or(policy.replaces_unready);
+    if let Some(breaker) = &written.circuit_breaker {
+        let at = at.key("circuit_breaker").key("threshold");
+        let threshold = breaker.threshold.as_ref().map(|threshold| {
+            Threshold::new(&threshold.kind, threshold.value).ok_or_else(|| {
+                let reason = "must be a type of BOUNDED_PERCENT (1 to 100), UNBOUNDED_PERCENT or \
+                              COUNT with a value of at least 1";
+                Bad::new(&at, reason)
+            })
+        });
+        policy.breaker = Breaker {
+            enabled: breaker.enable,
+            rollback: breaker.rollback.unwrap_or_default(),
+            threshold: threshold.transpose()?,
+            resets: breaker.reset_on_healthy_task,
+        };
+    }
+    Ok(policy)
 }
 
 fn container_port(definition: &TaskDefinition, port: u16, at: &Place) -> Result<(), Bad> {

@@ -24,6 +24,8 @@ fn standalone(text: &str) -> State {
             stopping_at: None,
             stopped_at: None,
             stop: None,
+            healthy_at: None,
+            protected_until: None,
             run: Some(Run::default()),
         };
         put(&mut state, Row::from(task));
