@@ -9,9 +9,11 @@ mod api;
 mod config;
 /// What is covered of the AWS APIs.
 mod coverage;
+/// No request reaches a target whose drain has ended.
+/// Every way in which a task is replaced or stopped, under load.
+mod deployments;
 /// The journeys on a real Docker Engine.
 mod docker;
-/// No request reaches a target whose drain has ended.
 mod drain;
 /// What was acknowledged survives kills and full disks.
 mod journal;

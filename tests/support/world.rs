@@ -51,6 +51,8 @@ pub(crate) struct Service {
     pub(crate) stop_timeout: u32,
     pub(crate) deregistration_delay: &'static str,
     pub(crate) maximum_percent: u32,
+    /// Further lines of the service.
+    pub(crate) more: &'static str,
 }
 
 impl Service {
@@ -68,6 +70,7 @@ impl Service {
             stop_timeout: 20,
             deregistration_delay: "20s",
             maximum_percent: 200,
+            more: "",
         }
     }
 
@@ -123,7 +126,9 @@ desired_count = {desired}
 maximum_percent = {maximum}
 namespace = "demo.internal"
 load_balancers = [{{ target_group = "{name}", container_port = {port} }}]
+{more}
 "#,
+            more = self.more,
             delay = self.deregistration_delay,
             interval = self.interval,
             threshold = self.unhealthy_threshold,
