@@ -185,3 +185,40 @@ async fn killed_roadstead_adopts_its_tasks_and_serves_without_new_probes() {
     support::note(&format!("{kills} kills of roadstead, the same three tasks throughout"));
     drop(serve);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_before_and_after_every_effect_its_processes_are_those_on_record() {
+    for effect in ["create", "start", "register", "deregister", "stop", "remove"] {
+        for when in ["before", "after"] {
+            let mut world = World::new().service(Service::http("web", 2));
+            let place = format!("{when}-{effect}");
+            let mut serve = world.spawn_until(&world.toml(), &place);
+            let revision = if matches!(effect, "create" | "start" | "register") { 1 } else { 2 };
+            if revision == 2 {
+                support::until("two healthy tasks", || {
+                    serve.status().is_some_and(|s| healthy_tasks(&s, "web").len() == 2)
+                })
+                .await;
+                world.services[0].arguments = vec!["--udp".to_owned()];
+                world.write();
+            }
+            assert_eq!(serve.ended().await, None, "{place}: it was to end by a signal");
+            // Others may have been under way when it ended.
+            let serve = world.spawn();
+            support::until(&format!("only two healthy tasks after {place}"), || {
+                let Some(status) = serve.status() else { return false };
+                let mut alive = status.tasks.iter().filter(|task| task.last_status != "STOPPED");
+                let family = format!("web:{revision}");
+                healthy_tasks(&status, "web").len() == 2
+                    && alive.clone().count() == 2
+                    && alive.all(|task| task.task_definition == family)
+            })
+            .await;
+            let status = serve.status().unwrap();
+            let alive = status.tasks.iter().filter(|task| task.last_status != "STOPPED");
+            let recorded = alive.map(|task| pid(task.containers[0].runtime_id.as_deref().unwrap()));
+            assert_eq!(world.processes(), recorded.collect(), "{place}");
+            drop(serve);
+        }
+    }
+}

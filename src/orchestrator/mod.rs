@@ -15,6 +15,7 @@
 mod apply;
 mod autoscaling;
 mod drain;
+mod failpoint;
 mod meters;
 mod order;
 mod orphans;

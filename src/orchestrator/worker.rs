@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::drain::Draining;
+use super::failpoint;
 use super::record::{self, Evidence};
 use super::shared::Shared;
 use super::step::{self, Facts, Record, Seen, Step};
@@ -146,7 +147,9 @@ impl Worker {
             Step::Record(record) => self.commit(task, record).await,
             Step::Create(name) => self.create(task, definition, &name).await,
             Step::Start(name) => {
+                failpoint::reach("before", "start");
                 let started = self.shared.runtime.start(&self.id, &name).await;
+                failpoint::reach("after", "start");
                 let errors = self.shared.meters.start_errors.clone();
                 self.made(&name, started, &errors);
             }
@@ -193,10 +196,18 @@ impl Worker {
         let drained = record == Record::To(TaskStatus::Stopping);
         let (before, evidence) = (Arc::clone(task), self.evidence.clone());
         let settings = Arc::clone(&self.shared.settings);
+        let effect = match &record {
+            Record::Activate => "register",
+            Record::Deregister | Record::Die(_) => "deregister",
+            _ => "record",
+        };
+        failpoint::reach("before", effect);
         let written = self.shared.store.update(move |tx| {
             Ok::<_, StoreError>(record::write(tx, &before, &record, &evidence, &settings, now))
         });
-        match written.await {
+        let written = written.await;
+        failpoint::reach("after", effect);
+        match written {
             Ok(committed) => {
                 self.succeeded();
                 if drained
@@ -219,10 +230,12 @@ impl Worker {
         else {
             return;
         };
+        failpoint::reach("before", "create");
         let created = match variables::fill(spec, &self.shared.settings.secrets).await {
             Ok(spec) => self.shared.runtime.create(&spec).await,
             Err(error) => Err(error),
         };
+        failpoint::reach("after", "create");
         let errors = self.shared.meters.create_errors.clone();
         self.made(name, created, &errors);
     }
@@ -269,7 +282,9 @@ impl Worker {
             let grace = grace.unwrap_or_else(|| definition.stop_timeout());
             self.shared.runtime.stop(&self.id, name, grace)
         });
+        failpoint::reach("before", "stop");
         let answers = join_all(stops).await;
+        failpoint::reach("after", "stop");
         self.trust = self.shared.sight.tick();
         // Its exit code is still to be seen.
         self.evidence.shown = None;
@@ -278,7 +293,9 @@ impl Worker {
 
     async fn remove(&mut self, names: &[String]) {
         let removals = names.iter().map(|name| self.shared.runtime.remove(&self.id, name));
+        failpoint::reach("before", "remove");
         let answers = join_all(removals).await;
+        failpoint::reach("after", "remove");
         self.trust = self.shared.sight.tick();
         if answers.iter().all(Result::is_ok) {
             self.evidence.shown = Some(Vec::new());

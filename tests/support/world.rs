@@ -1,5 +1,6 @@
 //! A whole Roadstead in a test, on addresses of its own: in this process, or as the built program.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -256,6 +257,11 @@ impl World {
     }
 
     pub(crate) fn spawn_text(&self, text: &str) -> Serve {
+        self.spawn_until(text, "")
+    }
+
+    /// Runs the built program until it comes to a failpoint.
+    pub(crate) fn spawn_until(&self, text: &str, failpoint: &str) -> Serve {
         std::fs::write(self.config(), text).unwrap();
         let log = std::fs::File::options()
             .create(true)
@@ -265,6 +271,7 @@ impl World {
         let child = Command::new(PROGRAM)
             .args(["serve", "--config"])
             .arg(self.config())
+            .env("ROADSTEAD_FAILPOINT", failpoint)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -273,21 +280,29 @@ impl World {
         Serve { child, data_dir: self.data_dir() }
     }
 
-    /// Ends what `spawn` and `start` left running: every process whose environment names our data
-    /// directory.
+    /// Ends what `spawn` and `start` left running.
     pub(crate) fn sweep(&self) {
+        for pid in self.processes() {
+            kill(pid, "KILL");
+        }
+    }
+
+    /// Tasks' processes: those whose environment names our data directory.
+    pub(crate) fn processes(&self) -> BTreeSet<i32> {
+        let mut found = BTreeSet::new();
         let uid = std::fs::read_to_string(self.data_dir().join("uid")).unwrap_or_default();
         if uid.is_empty() {
-            return;
+            return found;
         }
         let mark = format!("ROADSTEAD_CONTAINER={uid}/");
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
             let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
             if environment.split(|b| *b == 0).any(|line| line.starts_with(mark.as_bytes())) {
-                kill(pid, "KILL");
+                found.insert(pid);
             }
         }
+        found
     }
 }
 
