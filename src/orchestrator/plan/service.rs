@@ -130,7 +130,7 @@ impl<'a> Crew<'a> {
         let free = self.live.iter().rev().filter(|member| !member.protected);
         let mut victims: Vec<Member<'a>> = free.copied().collect();
         victims.sort_by_key(|member| (member.health, !member.primary));
-        for member in victims.into_iter().take(surplus) {
+        for member in self.spared(victims, surplus) {
             match member.health {
                 Health::Unhealthy => self.stop_unhealthy(member.task, member.failing),
                 _ => self.stop(&member.task.id, Why::Deployment),
@@ -138,20 +138,29 @@ impl<'a> Crew<'a> {
         }
     }
 
+    /// The first of `victims`, as many as may go; of those that serve no more than the minimum
+    /// spares, for protection may have left only them to choose from.
+    fn spared(&self, victims: Vec<Member<'a>>, most: usize) -> Vec<Member<'a>> {
+        let serves = |member: &Member<'a>| member.health == Health::Healthy;
+        let mut spare = self.healthy().saturating_sub(lower(self.service));
+        let mut chosen = victims;
+        chosen.truncate(most);
+        chosen.retain(|member| {
+            let goes = !serves(member) || spare > 0;
+            spare -= usize::from(goes && serves(member));
+            goes
+        });
+        chosen
+    }
+
     /// More good tasks than desired: those not running go first, then the newest.
     fn scale_in(&mut self) {
         let surplus = self.good().saturating_sub(self.desired());
-        let mut victims: Vec<_> = self
-            .live
-            .iter()
-            .rev()
-            .filter(|member| member.primary && member.health != Health::Unhealthy)
-            .filter(|member| !member.protected)
-            .map(|member| (member.health, member.task))
-            .collect();
-        victims.sort_by_key(|(health, _)| *health);
-        for (_, task) in victims.into_iter().take(surplus) {
-            self.stop(&task.id, Why::ScaleIn);
+        let good = |m: &&Member<'a>| m.primary && m.health != Health::Unhealthy && !m.protected;
+        let mut victims: Vec<Member<'a>> = self.live.iter().rev().filter(good).copied().collect();
+        victims.sort_by_key(|member| member.health);
+        for member in self.spared(victims, surplus) {
+            self.stop(&member.task.id, Why::ScaleIn);
         }
     }
 

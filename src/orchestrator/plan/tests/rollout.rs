@@ -145,6 +145,12 @@ fn protected_tasks_are_stopped_by_no_scale_in_and_no_deployment() {
         ),
         "stop a: deployment",
     );
+    // What serves is not stopped for what is protected and does not serve yet.
+    check(
+        "service web 1 100/200 lb\n deployment 1 1 done\n task a 1 RUNNING healthy
+         task b 1 RUNNING initial protected=30",
+        "",
+    );
     // Its time is over.
     check(
         "service web 0 100/200 lb steady\n deployment 1 1 done
