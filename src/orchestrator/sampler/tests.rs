@@ -202,6 +202,7 @@ async fn running(sim: &Sim, cpu: Option<u32>, memory: Option<u32>) -> Store {
             owner: Owner::File,
             created_at: Timestamp(0),
             options: Default::default(),
+            policy: Default::default(),
         });
         tx.put(Task {
             id: "t1".into(),
@@ -220,6 +221,8 @@ async fn running(sim: &Sim, cpu: Option<u32>, memory: Option<u32>) -> Store {
             stopped_at: None,
             stop: None,
             run: None,
+            healthy_at: None,
+            protected_until: None,
         });
         Ok::<_, StoreError>(())
     };
