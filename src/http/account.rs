@@ -39,6 +39,7 @@ pub(super) fn count_response(listener: &RoutedListener, thread: usize, status: u
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoExchange<'a> {
     pub(super) cause: Cause,
+    pub(super) kind: Kind,
     pub(super) listener: &'a RoutedListener,
     pub(super) peer: SocketAddr,
     pub(super) socket: SocketKey,
@@ -57,7 +58,7 @@ impl NoExchange<'_> {
         let Some(log) = log else { return };
         let now = clock::now();
         let record = Record {
-            kind: Kind::Http,
+            kind: self.kind,
             time: now,
             elb: &self.listener.elb,
             client: self.peer,

@@ -3,7 +3,7 @@
 //! Decisions are pure and know no carrier: [`head`] (limits and framing of what a client sent),
 //! [`headers`] (what is added and taken away), [`errors`] (what happened → what is answered),
 //! [`retry`] (what may be replayed). Two carriers move the bytes and call them alike: `native`, and
-//! `pingora` for HTTP/2 and for listeners that ask for it. Not here: accepting, rules and picks
+//! `pingora` for listeners that ask for it. Not here: accepting, rules and picks
 //! (`routing::decide`). **Invariant:** an exchange is counted on its endpoint from the pick until
 //! the last byte moved, whatever ends it.
 

@@ -57,13 +57,13 @@ impl HttpPlane {
     pub async fn serve(&self, stream: TcpStream, peer: SocketAddr, socket: SocketKey) {
         let Some(listener) = account::listener(&self.thread, socket) else { return };
         let at = (peer, socket);
-        let left = match listener.listener.carrier {
-            Carrier::Native => self.native.serve(stream, at, Arc::clone(&listener)).await,
-            Carrier::Pingora => Some((stream, BytesMut::new())),
-        };
-        if let Some(left) = left {
+        match listener.listener.carrier {
+            Carrier::Native => self.native.serve(stream, at, listener).await,
             // Boxed: its state is large, and most connections never have it.
-            Box::pin(self.pingora.serve(left, at, listener)).await;
+            Carrier::Pingora => {
+                let connection = (stream, BytesMut::new());
+                Box::pin(self.pingora.serve(connection, at, listener)).await;
+            }
         }
     }
 

@@ -22,8 +22,8 @@ pub(super) enum Body {
     Chunked(Chunks),
     /// It ends with its connection.
     UntilEnd,
-    /// The connection has ended.
-    Ended,
+    /// What carried it has ended, with these trailers.
+    Ended(Vec<u8>),
 }
 
 /// How far bytes were looked at.
@@ -49,7 +49,7 @@ impl Body {
             Self::Length(left) => *left == 0,
             Self::Chunked(chunks) => matches!(chunks.state, State::Done),
             Self::UntilEnd => false,
-            Self::Ended => true,
+            Self::Ended(_) => true,
         }
     }
 
@@ -57,7 +57,8 @@ impl Body {
     pub(super) fn trailers(&self) -> &[u8] {
         match self {
             Self::Chunked(chunks) => &chunks.trailers,
-            Self::Length(_) | Self::UntilEnd | Self::Ended => &[],
+            Self::Ended(trailers) => trailers,
+            Self::Length(_) | Self::UntilEnd => &[],
         }
     }
 
@@ -75,7 +76,7 @@ impl Body {
             }
             Self::Chunked(chunks) => chunks.look(bytes),
             Self::UntilEnd => Ok(Looked { content: bytes.len(), behind: 0 }),
-            Self::Ended => Ok(Looked { content: 0, behind: bytes.len() }),
+            Self::Ended(_) => Ok(Looked { content: 0, behind: bytes.len() }),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A client's connection: its socket, both directions' bytes, and the one timer it has.
+//! A client's connection, or one stream of it: both directions' bytes, and the one timer it has.
 //!
 //! Reads heads, under one deadline for the whole head; while it waits for one it holds no buffer.
 //! Not here: what becomes of a request. **Invariant:** no byte of a later request is seen by the
@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -19,10 +19,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::super::errors::Cause;
 use super::super::head::{Head, PREFACE, Scan, Scanner};
 use super::super::limits::{LINGER, PARTING};
+use super::h2::Stream;
 use super::lane::Lane;
 use super::request::Origin;
+use super::response::{self, Asked, Out, Response};
 use super::window::{Buffers, LARGE, SMALL};
 use crate::clock::{self, Instant};
+use crate::model::FixedResponse;
 use crate::routing::{RoutedListener, SocketKey};
 
 /// What a client's connection brings next.
@@ -45,7 +48,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    fn new(at: Instant) -> Self {
+    pub(super) fn new(at: Instant) -> Self {
         Self { sleep: Box::pin(tokio::time::sleep_until(at)), at }
     }
 
@@ -67,9 +70,18 @@ impl Timer {
     }
 }
 
+/// What carries a client's side of its exchanges.
+#[derive(Debug)]
+pub(super) enum Front {
+    /// Its connection, HTTP/1.
+    Connection(TcpStream),
+    /// A stream of its HTTP/2 connection: one exchange.
+    Stream(Box<Stream>),
+}
+
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) front: Front,
     pub(super) peer: SocketAddr,
     pub(super) socket: SocketKey,
     /// As of the last exchange.
@@ -87,22 +99,23 @@ pub(super) struct Client {
     received: u64,
     pub(super) exchanges: u64,
     trace_id: u128,
-    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// None where somebody else watches.
+    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// `closing` has been seen.
     is_parting: bool,
 }
 
 impl Client {
     pub(super) fn new(
-        stream: TcpStream,
+        front: Front,
         (peer, socket): (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
-        closing: CancellationToken,
+        closing: Option<CancellationToken>,
     ) -> Self {
         let now = clock::instant();
         let client = super::super::headers::client_text(peer.ip());
         Self {
-            stream,
+            front,
             peer,
             socket,
             origin: Origin { client, listener: socket.address },
@@ -115,7 +128,7 @@ impl Client {
             received: 0,
             exchanges: 0,
             trace_id: fastrand::u128(..),
-            closing: Box::pin(closing.cancelled_owned()),
+            closing: closing.map(|closing| Box::pin(closing.cancelled_owned())),
             is_parting: false,
         }
     }
@@ -168,7 +181,10 @@ impl Client {
     /// Once the process is closing, a connection without a request is kept for a moment only: what
     /// the client is sending right now is still answered.
     fn watch_closing(&mut self, cx: &mut Context<'_>, waits: bool) {
-        if waits && !self.is_parting && self.closing.as_mut().poll(cx).is_ready() {
+        let Some(closing) = self.closing.as_mut().filter(|_| waits && !self.is_parting) else {
+            return;
+        };
+        if closing.as_mut().poll(cx).is_ready() {
             self.is_parting = true;
             self.timer.set(clock::instant() + PARTING);
         }
@@ -194,18 +210,97 @@ impl Client {
         }
     }
 
-    /// Reads once. Ready: 0 at the end of the stream. The caller has seen to room.
+    /// Reads once. Ready: 0 at the end of what the client sends. The caller has seen to room.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buffers: &Buffers,
         size: usize,
     ) -> Poll<io::Result<usize>> {
-        let polled = self.up.window.poll_fill(cx, &mut self.stream, (buffers, size));
+        let polled = match &mut self.front {
+            Front::Connection(stream) => self.up.window.poll_fill(cx, stream, (buffers, size)),
+            Front::Stream(stream) => stream.poll_read(cx, &mut self.up, (buffers, size)),
+        };
         if let Poll::Ready(Ok(count)) = polled {
             self.received += count as u64;
         }
         polled
+    }
+
+    /// Writes what is staged of `down`. Ready when all of it is written.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.front {
+            Front::Connection(stream) => self.down.poll_write(cx, stream),
+            Front::Stream(stream) => stream.poll_send(cx, &mut self.down),
+        }
+    }
+
+    /// Closes our half of a tunnel, behind all that was sent.
+    pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.front {
+            Front::Connection(stream) => Pin::new(stream).poll_shutdown(cx),
+            // Its end went with its last bytes.
+            Front::Stream(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Whether the client gave its exchange up; only a stream can tell before its body is read.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.front {
+            Front::Connection(_) => Poll::Pending,
+            Front::Stream(stream) => stream.poll_gone(cx),
+        }
+    }
+
+    /// The request's head that the exchange was decided by, as long as it lasts.
+    pub(super) fn head(&self) -> &[u8] {
+        match &self.front {
+            Front::Connection(_) => self.up.window.all(),
+            Front::Stream(stream) => stream.head(),
+        }
+    }
+
+    /// The trailer section of a request that ended with one.
+    pub(super) fn take_trailers(&mut self) -> Vec<u8> {
+        match &mut self.front {
+            Front::Connection(_) => Vec::new(),
+            Front::Stream(stream) => stream.take_trailers(),
+        }
+    }
+
+    /// Stages what the client gets of the response's head at the beginning of `down`'s window.
+    ///
+    /// # Errors
+    /// It is no response, or too long.
+    pub(super) fn stage_head(&mut self, asked: Asked) -> Result<Response, Cause> {
+        let bytes = self.down.window.all();
+        match &mut self.front {
+            Front::Connection(_) => {
+                let mut out = Out::Text(&mut self.down.lead);
+                response::translate(bytes, asked, &mut out)
+            }
+            Front::Stream(stream) => stream.stage_head(bytes, asked),
+        }
+    }
+
+    /// Stages a whole response of our own.
+    pub(super) fn stage_own(&mut self, own: &FixedResponse, is_head: bool, keep_alive: bool) {
+        match &mut self.front {
+            Front::Connection(_) => {
+                response::write_own(own, is_head, keep_alive, &mut self.down.lead);
+            }
+            Front::Stream(stream) => stream.stage_own(own, is_head, &mut self.down),
+        }
+    }
+
+    /// Stages what a client waits for before it sends its body.
+    pub(super) fn stage_continue(&mut self) {
+        match &mut self.front {
+            Front::Connection(_) => {
+                self.down.lead.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            Front::Stream(stream) => stream.send_continue(),
+        }
     }
 
     /// Writes all of `down` that is staged.
@@ -213,7 +308,7 @@ impl Client {
     /// # Errors
     /// The client is gone, or takes nothing until the timer's deadline.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
-        poll_fn(|cx| match self.down.poll_write(cx, &mut self.stream) {
+        poll_fn(|cx| match self.poll_send(cx) {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => {
                 ready!(self.timer.poll(cx));
@@ -228,17 +323,20 @@ impl Client {
         (std::mem::take(&mut self.received), self.down.take_written())
     }
 
-    /// The connection will end with a reset.
-    pub(super) fn abort(&self) {
-        // Without it the end is only a plain one.
-        let _ = self.stream.set_zero_linger();
+    /// The connection, or the stream, ends with a reset.
+    pub(super) fn abort(&mut self) {
+        match &mut self.front {
+            // Without it the end is only a plain one.
+            Front::Connection(stream) => _ = stream.set_zero_linger(),
+            Front::Stream(stream) => stream.reset(),
+        }
     }
 
     /// Closes our half; then reads what the client still sends, for a moment, so that closing the
     /// socket does not reset what it has not read yet.
     pub(super) async fn linger(&mut self, buffers: &Buffers) {
         let ended = async {
-            self.stream.shutdown().await?;
+            poll_fn(|cx| self.poll_shut(cx)).await?;
             loop {
                 self.up.window.clear(buffers);
                 let read = poll_fn(|cx| self.poll_read(cx, buffers, SMALL)).await?;

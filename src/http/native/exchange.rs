@@ -3,6 +3,7 @@
 //! Every question is asked of the pure decisions. **Invariant:** a decision is made on a fresh
 //! snapshot with nothing awaited between it and its guard, which lives until the last byte moved.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -13,13 +14,14 @@ use super::super::head::{self, Head};
 use super::super::headers;
 use super::super::limits::CONNECT_TIMEOUT;
 use super::super::retry::{self, Attempt, Failure, Verdict};
+use super::Carrier;
 use super::body::Body;
-use super::client::Client;
+use super::client::{Client, Front};
 use super::pool::Held;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
-use super::response::{self, Asked};
-use super::{Carrier, request};
+use super::request::{self, Request};
+use super::response::Asked;
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant};
 use crate::model::{FixedResponse, Generation, Protocol};
@@ -31,6 +33,8 @@ pub(super) enum After {
     Another,
     /// It ends, behind what the client still sends.
     Close,
+    /// The same, for all that came over it: its listener is gone.
+    Leave,
     /// It ends at once: the client shall see that something is missing.
     Abort,
 }
@@ -61,27 +65,19 @@ impl Carrier {
         let bytes = client.up.window.all();
         let out = &mut client.up.lead;
         let (request, trace_id) = request::translate(bytes, head, &client.origin, trace_id, out)?;
-        let mut exchange = Exchange {
-            listener: Arc::clone(&client.listener),
-            generation: Generation::default(),
-            request,
-            trace_id,
-            created: self.access_log.as_ref().map(|_| clock::now()).unwrap_or_default(),
-            priority: None,
-            action: None,
-            group: None,
-            target: None,
-            tried: Vec::new(),
-            attempts: 0,
-            sent_at: None,
-            answered_at: None,
-            target_status: None,
-            cause: None,
-            status: None,
-            own: false,
-        };
+        Ok(self.run(client, request, trace_id).await)
+    }
+
+    /// Runs an exchange whose head is written to the client's lane.
+    pub(super) async fn run(&self, client: &mut Client, request: Request, id: String) -> After {
+        let created = self.access_log.as_ref().map(|_| clock::now()).unwrap_or_default();
+        let listener = Arc::clone(&client.listener);
+        let mut exchange = Exchange::new(listener, request, id, created);
+        let head = &exchange.request.head;
         let body = match head.body {
             head::Body::Length(length) => Body::Length(length),
+            // HTTP/2 frames it by itself.
+            head::Body::Chunked if exchange.request.is_http_2 => Body::UntilEnd,
             head::Body::Chunked => Body::chunked(),
         };
         client.up.frame(body, head.body == head::Body::Chunked);
@@ -92,7 +88,10 @@ impl Carrier {
         exchange.report(client, self.thread.index, self.access_log.as_ref());
         // A listener that is gone still has to answer what has arrived.
         client.listener = exchange.listener;
-        Ok(after)
+        match exchange.cause {
+            Some(Cause::NoListener) if after == After::Close => After::Leave,
+            _ => after,
+        }
     }
 
     async fn serve_exchange(&self, client: &mut Client, exchange: &mut Exchange) -> After {
@@ -105,7 +104,7 @@ impl Carrier {
             // Waiting for the client's socket: what was decided before is void.
             drop(choice);
             client.down.begin();
-            client.down.lead.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            client.stage_continue();
             if client.flush().await.is_err() {
                 exchange.cause = Some(Cause::ShortBody);
                 return After::Abort;
@@ -140,7 +139,7 @@ impl Carrier {
             }
             let verdict = retry::after(&Attempt {
                 failure,
-                method: exchange.request.method(client.up.window.all()),
+                method: exchange.request.method(client.head()),
                 body_kept: kept,
                 response_begun: exchange.status.is_some(),
                 made: exchange.attempts,
@@ -165,7 +164,7 @@ impl Carrier {
         let Some(listener) = found.filter(|found| found.protocol == Protocol::Http) else {
             return Choice::Own(Cause::NoListener);
         };
-        let facts = exchange.request.facts(client.up.window.all());
+        let facts = exchange.request.facts(client.head());
         let mut rng = fastrand::Rng::new();
         let thread = self.thread.index;
         let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
@@ -205,12 +204,15 @@ impl Carrier {
         let pooled = (exchange.attempts == 0).then(|| self.pool.take(endpoint.id)).flatten();
         let mut held = match pooled {
             Some(held) => held,
-            None => match self.connect(guard).await {
+            None => match self.connect(client, guard).await {
                 // It left the State meanwhile: nobody would cut what is sent to it now.
                 Ok(_) if !self.thread.reader.load().endpoints.contains_key(&endpoint.id) => {
                     return Attempted::Failed(Failure::Connect, Cause::Connect, true);
                 }
                 Ok(held) => held,
+                Err((failure, Cause::ClientGone)) => {
+                    return Attempted::Failed(failure, Cause::ClientGone, true);
+                }
                 Err((failure, cause)) => {
                     group.metrics.connection_errors.add(thread, 1);
                     return Attempted::Failed(failure, cause, true);
@@ -256,10 +258,21 @@ impl Carrier {
         }
     }
 
-    async fn connect(&self, guard: &InFlight) -> Result<Held, (Failure, Cause)> {
+    async fn connect(
+        &self,
+        client: &mut Client,
+        guard: &InFlight,
+    ) -> Result<Held, (Failure, Cause)> {
         let endpoint = guard.endpoint();
         let connecting = TcpStream::connect(endpoint.address);
-        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        let connected = tokio::select! {
+            biased;
+            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => connected,
+            () = poll_fn(|cx| client.poll_gone(cx)) => {
+                return Err((Failure::Other, Cause::ClientGone));
+            }
+        };
+        match connected {
             Ok(Ok(stream)) => {
                 // Only latency is lost when it cannot be set.
                 let _ = stream.set_nodelay(true);
@@ -309,12 +322,19 @@ impl Carrier {
         client.down.begin();
         client.down.window.clear(&self.buffers);
         client.up.rewind();
-        let trace_id = |_: Option<&str>| exchange.trace_id.clone();
-        let bytes = client.up.window.all();
-        let out = &mut client.up.lead;
-        let head = exchange.request.head;
-        request::translate(bytes, head, &client.origin, trace_id, out).is_ok()
-            && client.up.stage().is_ok()
+        let Client { front, up, origin, .. } = client;
+        let is_written = match front {
+            Front::Stream(stream) => {
+                up.lead.extend_from_slice(stream.head());
+                true
+            }
+            Front::Connection(_) => {
+                let trace_id = |_: Option<&str>| exchange.trace_id.clone();
+                let (bytes, head) = (up.window.all(), exchange.request.head);
+                request::translate(bytes, head, origin, trace_id, &mut up.lead).is_ok()
+            }
+        };
+        is_written && up.stage().is_ok()
     }
 
     async fn give_up(&self, client: &mut Client, exchange: &mut Exchange, cause: Cause) -> After {
@@ -354,7 +374,7 @@ impl Carrier {
         exchange.status = Some(own.status);
         client.down.begin();
         client.down.window.clear(&self.buffers);
-        response::write_own(own, exchange.request.is_head, keep_alive, &mut client.down.lead);
+        client.stage_own(own, exchange.request.is_head, keep_alive);
         client.timer.set(now + exchange.listener.idle_timeout);
         match client.flush().await {
             Ok(()) if keep_alive => After::Another,

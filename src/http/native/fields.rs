@@ -149,6 +149,14 @@ pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
 /// # Errors
 /// It does not consist of fields.
 pub(super) fn write_trailers(section: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    each_trailer(section, |field| write(field, out))
+}
+
+/// Calls `each` with the fields of a trailer section that may stand in one.
+///
+/// # Errors
+/// It does not consist of fields.
+pub(super) fn each_trailer(section: &[u8], each: impl FnMut(&Header<'_>)) -> Result<(), Malformed> {
     if section.is_empty() {
         return Ok(());
     }
@@ -160,9 +168,7 @@ pub(super) fn write_trailers(section: &[u8], out: &mut Vec<u8>) -> Result<(), Ma
     else {
         return Err(Malformed);
     };
-    for field in fields.iter().filter(|field| may_trail(field.name)) {
-        write(field, out);
-    }
+    fields.iter().filter(|field| may_trail(field.name)).for_each(each);
     Ok(())
 }
 

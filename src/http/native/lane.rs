@@ -147,6 +147,9 @@ impl Lane {
             self.tail.extend_from_slice(b"0\r\n");
             fields::write_trailers(self.body.trailers(), &mut self.tail)?;
             self.tail.extend_from_slice(b"\r\n");
+        } else if ends {
+            // Sent on in another way; they have to be fields all the same.
+            fields::each_trailer(self.body.trailers(), |_| ())?;
         }
         self.end_staged |= ends;
         Ok(true)
@@ -159,15 +162,8 @@ impl Lane {
         stream: &mut TcpStream,
     ) -> Poll<io::Result<()>> {
         loop {
-            let sent = self.window.unsent().start;
-            let content = sent..self.staged.max(sent);
-            let pieces = [
-                &self.lead[self.lead_at..],
-                self.window.slice(content),
-                &self.tail[self.tail_at..],
-            ];
-            let mut lengths = pieces.map(<[u8]>::len);
-            let total: usize = lengths.iter().sum();
+            let pieces = self.pieces();
+            let total: usize = pieces.iter().map(|piece| piece.len()).sum();
             if total == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -185,19 +181,37 @@ impl Lane {
             } else {
                 stream.poll_write_vectored(cx, &pieces.map(IoSlice::new))
             };
-            let mut count = ready!(polled)?;
+            let count = ready!(polled)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written += count as u64;
-            for length in &mut lengths {
-                *length = count.min(*length);
-                count -= *length;
-            }
-            self.lead_at += lengths[0];
-            self.window.count_sent(lengths[1]);
-            self.tail_at += lengths[2];
+            self.wrote(count);
         }
+    }
+
+    /// What is staged and not written yet: lead, content, tail.
+    pub(super) fn pieces(&self) -> [&[u8]; 3] {
+        let sent = self.window.unsent().start;
+        let content = sent..self.staged.max(sent);
+        [&self.lead[self.lead_at..], self.window.slice(content), &self.tail[self.tail_at..]]
+    }
+
+    /// The first `count` bytes of all pieces are written.
+    pub(super) fn wrote(&mut self, mut count: usize) {
+        self.written += count as u64;
+        let mut lengths = self.pieces().map(<[u8]>::len);
+        for length in &mut lengths {
+            *length = count.min(*length);
+            count -= *length;
+        }
+        self.lead_at += lengths[0];
+        self.window.count_sent(lengths[1]);
+        self.tail_at += lengths[2];
+    }
+
+    /// Whether the message's end was staged.
+    pub(super) const fn ends(&self) -> bool {
+        self.end_staged
     }
 
     /// Begins the same message again, for another target: the head is to be written to `lead`, the

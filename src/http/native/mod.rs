@@ -1,15 +1,15 @@
-//! The native carrier: clients' HTTP/1.0 and HTTP/1.1 to HTTP/1.1 targets.
+//! The native carrier: clients' HTTP/1.0, HTTP/1.1 and HTTP/2 to HTTP/1.1 targets.
 //!
 //! One task per client connection, one poll per exchange, raw bytes in hand: a head is scanned,
 //! parsed and written anew, bodies pass through bounded windows. Not here: deciding (the pure files
-//! beside this folder and `routing`), HTTP/2 (a connection that begins with its preface is handed
-//! back). **Invariant:** what reaches either side was parsed and framed anew; nothing is passed on
-//! that two parsers could read differently.
+//! beside this folder and `routing`). **Invariant:** what reaches either side was parsed and framed
+//! anew; nothing is passed on that two parsers could read differently.
 
 mod body;
 mod client;
 mod exchange;
 mod fields;
+mod h2;
 mod lane;
 mod pool;
 mod relay;
@@ -18,8 +18,9 @@ mod request;
 mod response;
 mod window;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -30,10 +31,10 @@ use super::Settings;
 use super::account::NoExchange;
 use super::errors::{self, Cause};
 use crate::clock;
-use crate::logs::AccessLog;
+use crate::logs::{AccessLog, Kind};
 use crate::metrics::Metrics;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
-use client::{Client, Next};
+use client::{Client, Front, Next};
 use exchange::After;
 use pool::Pool;
 use window::Buffers;
@@ -47,6 +48,9 @@ pub(super) struct Carrier {
     thread: DataThread,
     /// Of this thread alone, so that asking it waits for no other.
     closing: CancellationToken,
+    /// Cancelled with `closing`, and when the listener of a socket is gone. Never waited for: all
+    /// connections of a data thread run on it.
+    doors: Mutex<HashMap<SocketKey, CancellationToken>>,
     access_log: Option<AccessLog>,
     pool: Arc<Pool>,
     buffers: Buffers,
@@ -61,6 +65,7 @@ impl Carrier {
     ) -> Self {
         Self {
             closing: thread.closing.child_token(),
+            doors: Mutex::default(),
             thread,
             access_log,
             pool: Pool::new(settings.idle_connections / metrics.threads()),
@@ -69,19 +74,34 @@ impl Carrier {
     }
 
     /// Runs one accepted connection to its end; soon after the process began to close, at the
-    /// latest. A connection that begins with HTTP/2's preface comes back, with what was read.
+    /// latest. Which protocol it speaks is told by its first bytes: HTTP/2's preface, by prior
+    /// knowledge. Where something else has told before, this is the place to choose.
     pub(super) async fn serve(
         &self,
         stream: TcpStream,
-        (peer, socket): (SocketAddr, SocketKey),
+        at: (SocketAddr, SocketKey),
+        listener: Arc<RoutedListener>,
+    ) {
+        if let Err(error) = stream.set_nodelay(true) {
+            let peer = at.0;
+            return tracing::debug!(%peer, %error, "a client's connection ended before it began");
+        }
+        if let Some(h2) = self.serve_h1(stream, at, Arc::clone(&listener)).await {
+            // Boxed: its state is large, and most connections never have it.
+            Box::pin(self.serve_h2(h2, at, listener)).await;
+        }
+    }
+
+    /// Runs a connection that speaks HTTP/1 to its end. One that begins with HTTP/2's preface comes
+    /// back, with what was read.
+    async fn serve_h1(
+        &self,
+        stream: TcpStream,
+        at: (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
     ) -> Option<(TcpStream, BytesMut)> {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "a client's connection ended before it began");
-            return None;
-        }
-        let closing = self.closing.clone();
-        let mut client = Client::new(stream, (peer, socket), listener, closing);
+        let closing = Some(self.closing.clone());
+        let mut client = Client::new(Front::Connection(stream), at, listener, closing);
         loop {
             let next = client.next(&self.buffers).await;
             let after = match next {
@@ -89,7 +109,8 @@ impl Carrier {
                 Next::Refused(cause) => Err(cause),
                 Next::H2 => {
                     let read = BytesMut::from(client.up.window.all());
-                    return Some((client.stream, read));
+                    let Front::Connection(stream) = client.front else { return None };
+                    return Some((stream, read));
                 }
                 Next::End => return None,
             };
@@ -98,7 +119,7 @@ impl Carrier {
                     client.up.window.finish();
                     client.up.window.release(&self.buffers);
                 }
-                Ok(After::Close) => {
+                Ok(After::Close | After::Leave) => {
                     if !client.up.body.is_done() || client.up.window.has_fresh() {
                         client.linger(&self.buffers).await;
                     }
@@ -128,6 +149,7 @@ impl Carrier {
         let (received, sent) = client.take_bytes();
         let refused = NoExchange {
             cause,
+            kind: Kind::Http,
             listener: &client.listener,
             peer: client.peer,
             socket: client.socket,
@@ -140,8 +162,23 @@ impl Carrier {
 
     /// Closes idle connections to targets that `routing` does not send to any more, and cuts what
     /// is left of exchanges with those whose deregistration delay is over (ALB: 502).
+    /// Clients' HTTP/2 connections to listeners that are gone get a GOAWAY.
     pub(super) fn forget(&self, routing: &Routing) {
         self.pool.forget(routing);
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.retain(|socket, door| {
+            let stays = routing.listeners.contains_key(socket);
+            if !stays {
+                door.cancel();
+            }
+            stays
+        });
+    }
+
+    /// What is cancelled when connections to this socket shall end behind what they have.
+    fn door(&self, socket: SocketKey) -> CancellationToken {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.entry(socket).or_insert_with(|| self.closing.child_token()).clone()
     }
 
     /// Closes connections to targets that rested for too long, for ever.

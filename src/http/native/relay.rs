@@ -180,8 +180,9 @@ impl<'a> Relay<'a> {
         while self.client.up.window.has_room() {
             return match self.client.poll_read(cx, self.buffers, SMALL) {
                 Poll::Pending => Ok(false),
-                Poll::Ready(Ok(0)) if self.stage == Stage::Tunnel => {
-                    self.client.up.body = Body::Ended;
+                // A tunnel, or a stream whose request tells no length.
+                Poll::Ready(Ok(0)) if matches!(self.client.up.body, Body::UntilEnd) => {
+                    self.client.up.body = Body::Ended(self.client.take_trailers());
                     Ok(true)
                 }
                 Poll::Ready(Ok(0) | Err(_)) if is_done => Err(Cause::ClientGone),
@@ -201,9 +202,9 @@ impl<'a> Relay<'a> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
         let mut moved = false;
         loop {
-            let down = &mut self.client.down;
-            match down.poll_write(cx, &mut self.client.stream) {
+            match self.client.poll_send(cx) {
                 Poll::Ready(Ok(())) if self.stage != Stage::Head => {
+                    let down = &mut self.client.down;
                     down.drop_sent();
                     if down.stage().map_err(|_| Cause::BadResponse)? {
                         moved = true;
@@ -232,7 +233,7 @@ impl<'a> Relay<'a> {
         let shuts = self.stage == Stage::Tunnel
             && !self.shut.1
             && self.client.down.is_over()
-            && Pin::new(&mut self.client.stream).poll_shutdown(cx).is_ready();
+            && self.client.poll_shut(cx).is_ready();
         self.shut.1 |= shuts;
         shuts
     }
@@ -264,11 +265,11 @@ impl<'a> Relay<'a> {
                 if !is_end || self.target.is_cut() {
                     return Err(Cause::TargetClosed);
                 }
-                self.client.down.body = Body::Ended;
+                self.client.down.body = Body::Ended(Vec::new());
                 Ok(true)
             }
             Poll::Ready(Err(_)) if self.stage == Stage::Tunnel && !self.target.is_cut() => {
-                self.client.down.body = Body::Ended;
+                self.client.down.body = Body::Ended(Vec::new());
                 Ok(true)
             }
             Poll::Ready(Ok(0) | Err(_)) => Err(Cause::TargetClosed),
@@ -293,10 +294,8 @@ impl<'a> Relay<'a> {
             }
             // Known only now: much can happen while a target thinks.
             self.asked.keep_alive &= !self.closing.is_cancelled();
-            let mut lead = std::mem::take(&mut down.lead);
-            let translated = response::translate(down.window.all(), self.asked, &mut lead);
-            down.lead = lead;
-            let mut response = translated?;
+            let mut response = self.client.stage_head(self.asked)?;
+            let down = &mut self.client.down;
             down.window.consume(response.length);
             self.searched = 0;
             if response.status < 200 && response.status != 101 {

@@ -44,10 +44,42 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    pub(super) fn new(
+        listener: Arc<RoutedListener>,
+        request: Request,
+        trace_id: String,
+        created: Timestamp,
+    ) -> Self {
+        Self {
+            listener,
+            generation: Generation::default(),
+            request,
+            trace_id,
+            created,
+            priority: None,
+            action: None,
+            group: None,
+            target: None,
+            tried: Vec::new(),
+            attempts: 0,
+            sent_at: None,
+            answered_at: None,
+            target_status: None,
+            cause: None,
+            status: None,
+            own: false,
+        }
+    }
+
     /// Counts the exchange, and logs it where there is a log.
     pub(super) fn report(&self, client: &mut Client, thread: usize, log: Option<&AccessLog>) {
         let (received, sent) = client.take_bytes();
-        let status = self.status.unwrap_or_else(|| self.cause.unwrap_or(Cause::Internal).status());
+        let status = match self.status {
+            // HTTP/2 has no 101: RFC 8441, section 5.
+            Some(101) if self.request.is_http_2 => 200,
+            Some(status) => status,
+            None => self.cause.unwrap_or(Cause::Internal).status(),
+        };
         let own = self.own || self.target_status.is_none();
         count_response(&self.listener, thread, status, own);
         let metrics = &self.listener.metrics;
@@ -67,7 +99,7 @@ impl Exchange {
         now: Instant,
         (status, received, sent): (u16, u64, u64),
     ) {
-        let bytes = client.up.window.all();
+        let bytes = client.head();
         let request = &self.request;
         let user_agent = request.user_agent(bytes).map(String::from_utf8_lossy);
         let host = request.host(bytes);
@@ -76,7 +108,11 @@ impl Exchange {
         // A time is -1 from where the exchange did not get to.
         let answered = self.answered_at.filter(|_| self.sent_at.is_some());
         let record = Record {
-            kind: if self.status == Some(101) { Kind::Ws } else { Kind::Http },
+            kind: match (request.is_http_2, self.status) {
+                (true, _) => Kind::H2,
+                (false, Some(101)) => Kind::Ws,
+                (false, _) => Kind::Http,
+            },
             time: clock::now(),
             elb: &self.listener.elb,
             client: client.peer,

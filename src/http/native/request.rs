@@ -25,18 +25,20 @@ pub(super) struct Origin {
     pub(super) listener: SocketAddr,
 }
 
-/// A parsed request. Ranges lie in the bytes of its head.
+/// A parsed request. Ranges lie in the bytes of its head: as it was sent, or (HTTP/2) as it is
+/// written for the target.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) head: Head,
-    method: Range<usize>,
+    pub(super) method: Range<usize>,
     /// Path and query.
-    target: Range<usize>,
+    pub(super) target: Range<usize>,
     /// In place of `target`, where that was not to be sent on as it was.
-    escaped: Option<String>,
-    host: Range<usize>,
-    user_agent: Option<Range<usize>>,
+    pub(super) escaped: Option<String>,
+    pub(super) host: Range<usize>,
+    pub(super) user_agent: Option<Range<usize>>,
     pub(super) is_http_1_0: bool,
+    pub(super) is_http_2: bool,
     pub(super) is_head: bool,
     /// The client means to send another one.
     pub(super) keep_alive: bool,
@@ -67,7 +69,11 @@ impl Request {
     }
 
     pub(super) const fn version(&self) -> &'static str {
-        if self.is_http_1_0 { "HTTP/1.0" } else { "HTTP/1.1" }
+        match (self.is_http_2, self.is_http_1_0) {
+            (true, _) => "HTTP/2.0",
+            (false, true) => "HTTP/1.0",
+            (false, false) => "HTTP/1.1",
+        }
     }
 
     pub(super) fn facts<'a>(&'a self, bytes: &'a [u8]) -> Facts<'a> {
@@ -106,9 +112,10 @@ pub(super) fn translate(
         method: range(bytes, method.as_bytes()),
         target: range(bytes, target.as_bytes()),
         escaped,
-        host: range(bytes, authority.unwrap_or_default().as_bytes()),
+        host: 0..0,
         user_agent: None,
         is_http_1_0: minor == 0,
+        is_http_2: false,
         is_head: method == "HEAD",
         keep_alive: !fields.close && (minor == 1 || fields.keep_alive),
         expects: false,
@@ -122,8 +129,10 @@ pub(super) fn translate(
     out.push(b' ');
     out.extend_from_slice(request.target(bytes).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_host(bytes, &fields, &mut request, (authority, origin.listener), out)?;
-    let sent_trace_id = pass(bytes, &fields, &mut request, out);
+    let host = write_host(&fields, (authority, origin.listener), out)?;
+    request.host = range(bytes, host.as_bytes());
+    let sent_trace_id = pass(&fields, &mut request, out);
+    request.user_agent = fields.values(Field::UserAgent).last().map(|value| range(bytes, value));
     let trace_id = trace_id(sent_trace_id);
     write_ours(&fields, &mut request, origin, &trace_id, out);
     Ok((request, trace_id))
@@ -131,7 +140,7 @@ pub(super) fn translate(
 
 /// Path and query of a request target (RFC 9112, section 3.2), and its authority. What is not
 /// ASCII is escaped.
-fn origin_form(target: &str) -> Result<(&str, Option<String>, Option<&str>), Cause> {
+pub(super) fn origin_form(target: &str) -> Result<(&str, Option<String>, Option<&str>), Cause> {
     let whole = target.split_once('#').map_or(target, |(target, _)| target);
     let (path, authority) = if whole.starts_with('/') || whole == "*" {
         (whole, None)
@@ -161,14 +170,13 @@ fn origin_form(target: &str) -> Result<(&str, Option<String>, Option<&str>), Cau
     Ok((path, Some(escaped), authority))
 }
 
-/// `Host`: of the absolute form, else as sent, else (HTTP/1.0) the address that it was sent to.
-fn write_host(
-    bytes: &[u8],
-    fields: &Fields<'_, '_>,
-    request: &mut Request,
-    (authority, listener): (Option<&str>, SocketAddr),
+/// `Host`: of the authority, else as sent, else (HTTP/1.0) the address that it was sent to. Returns
+/// what was asked for.
+pub(super) fn write_host<'a>(
+    fields: &Fields<'_, 'a>,
+    (authority, listener): (Option<&'a str>, SocketAddr),
     out: &mut Vec<u8>,
-) -> Result<(), Cause> {
+) -> Result<&'a str, Cause> {
     let sent = fields.values(Field::Host).next().map(<[u8]>::trim_ascii);
     let differs =
         |authority: &str| sent.is_some_and(|sent| !sent.eq_ignore_ascii_case(authority.as_bytes()));
@@ -178,10 +186,7 @@ fn write_host(
     {
         return Err(Cause::Malformed);
     }
-    if let (None, Some(sent)) = (authority, sent) {
-        request.host = range(bytes, sent);
-    }
-    let host = request.host(bytes);
+    let host = authority.unwrap_or_else(|| text(sent.unwrap_or_default()));
     match headers::host(host, listener.port()) {
         Some(changed) => fields::write_line(b"Host", changed.as_bytes(), out),
         None if host.is_empty() => {
@@ -189,7 +194,7 @@ fn write_host(
         }
         None => fields::write_line(b"Host", host.as_bytes(), out),
     }
-    Ok(())
+    Ok(host)
 }
 
 /// What may stand in an authority that nobody reads in another way: no user information, no
@@ -199,8 +204,7 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// Passes on what is the client's to say. Returns the trace id it sent.
-fn pass<'a>(
-    bytes: &[u8],
+pub(super) fn pass<'a>(
     fields: &Fields<'_, 'a>,
     request: &mut Request,
     out: &mut Vec<u8>,
@@ -209,11 +213,7 @@ fn pass<'a>(
     for (kind, field) in fields.iter() {
         match kind {
             Field::Other | Field::UserAgent if fields.nominates(field.name) => {}
-            Field::Other => fields::write(field, out),
-            Field::UserAgent => {
-                request.user_agent = Some(range(bytes, field.value));
-                fields::write(field, out);
-            }
+            Field::Other | Field::UserAgent => fields::write(field, out),
             // Answered by us: RFC 9110, section 10.1.1, and ALB.
             Field::Expect => {
                 request.expects = !request.is_http_1_0
@@ -237,7 +237,7 @@ fn pass<'a>(
 }
 
 /// What is ours to say: who asked, and how the body is framed.
-fn write_ours(
+pub(super) fn write_ours(
     fields: &Fields<'_, '_>,
     request: &mut Request,
     origin: &Origin,

@@ -10,6 +10,7 @@ use super::super::errors::{self, Cause};
 use super::super::head::RESPONSE_HEADERS;
 use super::body::Body;
 use super::fields::{self, Field, Fields, MOST};
+use super::h2::Made;
 use crate::model::FixedResponse;
 
 /// What the client's side of an exchange asks of its response.
@@ -37,6 +38,51 @@ pub(super) struct Response {
     pub(super) reusable: bool,
 }
 
+/// Where a head goes, as the client's protocol has it.
+#[derive(Debug)]
+pub(super) enum Out<'a> {
+    /// HTTP/1: lines.
+    Text(&'a mut Vec<u8>),
+    /// HTTP/2: fields.
+    Fields(&'a mut Made),
+}
+
+impl Out<'_> {
+    fn begin(&mut self, status: u16, reason: Option<&str>) -> Result<(), Cause> {
+        match self {
+            Self::Text(out) => write_line(status, reason, out),
+            Self::Fields(made) => made.status(status)?,
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, field: &httparse::Header<'_>) -> Result<(), Cause> {
+        match self {
+            Self::Text(out) => fields::write(field, out),
+            Self::Fields(made) => made.field(field)?,
+        }
+        Ok(())
+    }
+
+    /// HTTP/2 frames every body itself.
+    fn chunked(&mut self) {
+        if let Self::Text(out) = self {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+    }
+
+    fn length(&mut self, length: u64) {
+        match self {
+            Self::Text(out) => {
+                out.extend_from_slice(b"Content-Length: ");
+                fields::write_number(length, out);
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::Fields(made) => made.length(length),
+        }
+    }
+}
+
 /// Whether `bytes` hold the end of a head, where nothing before `searched` does. Moves `searched`.
 pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
     let from = searched.saturating_sub(2);
@@ -56,7 +102,7 @@ pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
 ///
 /// # Errors
 /// It is no response, or too long.
-pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Vec<u8>) -> Result<Response, Cause> {
+pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Out<'_>) -> Result<Response, Cause> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -73,6 +119,9 @@ pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Vec<u8>) -> Result
         return Err(Cause::ResponseHeaders);
     }
     let fields = Fields::read(parsed.headers);
+    if let Out::Fields(made) = out {
+        made.begin(&bytes[..length]);
+    }
     if status < 200 {
         return interim(status, length, asked, (parsed.reason, &fields), out);
     }
@@ -81,22 +130,18 @@ pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Vec<u8>) -> Result
     // A body of unknown end is chunked for those who know chunks.
     let chunked = !asked.is_http_1_0 && matches!(body, Body::Chunked(_) | Body::UntilEnd);
     let keep_alive = asked.keep_alive && (chunked || matches!(body, Body::Length(_)));
-    write_line(status, parsed.reason, out);
-    pass(&fields, out);
+    out.begin(status, parsed.reason)?;
+    pass(&fields, out)?;
     match (framing.chunked, framing.length) {
-        _ if chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        _ if chunked => out.chunked(),
         // What a GET would have got: RFC 9110, sections 8.6 and 15.4.5.
-        (true, _) if framing.is_bodyless && !asked.is_http_1_0 && status != 204 => {
-            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-        }
-        (false, Some(length)) if status != 204 => {
-            out.extend_from_slice(b"Content-Length: ");
-            fields::write_number(length, out);
-            out.extend_from_slice(b"\r\n");
-        }
+        (true, _) if framing.is_bodyless && !asked.is_http_1_0 && status != 204 => out.chunked(),
+        (false, Some(length)) if status != 204 => out.length(length),
         _ => {}
     }
-    write_connection(keep_alive, out);
+    if let Out::Text(out) = out {
+        write_connection(keep_alive, out);
+    }
     let reusable = !fields.close
         && (minor == 1 || fields.keep_alive)
         && !framing.is_doubtful
@@ -109,7 +154,7 @@ fn interim(
     length: usize,
     asked: Asked,
     (reason, fields): (Option<&str>, &Fields<'_, '_>),
-    out: &mut Vec<u8>,
+    out: &mut Out<'_>,
 ) -> Result<Response, Cause> {
     let switches = status == 101;
     if status < 100 || (switches && !asked.upgrades) {
@@ -117,12 +162,13 @@ fn interim(
     }
     // 100 was ours to send; HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
     if switches || (status != 100 && !asked.is_http_1_0) {
-        write_line(status, reason, out);
-        pass(fields, out);
-        if switches {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        out.begin(status, reason)?;
+        pass(fields, out)?;
+        if let Out::Text(out) = out {
+            let upgrade: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
+            out.extend_from_slice(if switches { upgrade } else { b"" });
+            out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(b"\r\n");
     }
     let body = if switches { Body::UntilEnd } else { Body::none() };
     Ok(Response {
@@ -136,7 +182,7 @@ fn interim(
 }
 
 /// Passes on what is the target's to say.
-fn pass(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
+fn pass(fields: &Fields<'_, '_>, out: &mut Out<'_>) -> Result<(), Cause> {
     for (kind, field) in fields.iter() {
         match kind {
             Field::Connection
@@ -145,9 +191,10 @@ fn pass(fields: &Fields<'_, '_>, out: &mut Vec<u8>) {
             | Field::TransferEncoding
             | Field::Upgrade => {}
             _ if fields.nominates(field.name) => {}
-            _ => fields::write(field, out),
+            _ => out.field(field)?,
         }
     }
+    Ok(())
 }
 
 /// What a response's fields say of its length.
@@ -260,7 +307,7 @@ mod tests {
         let sent = sent.replace('\n', "\r\n") + "\r\n";
         let mut out = Vec::new();
         assert!(is_whole(sent.as_bytes(), &mut 0), "{sent}");
-        let got = translate(sent.as_bytes(), asked, &mut out);
+        let got = translate(sent.as_bytes(), asked, &mut Out::Text(&mut out));
         let got = got.map(|response| {
             assert_eq!(response.length, sent.len());
             (String::from_utf8(out).unwrap().replace("\r\n", "\n"), response.reusable)
@@ -364,7 +411,7 @@ mod tests {
             let whole = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
             for bytes in [&bytes, &whole] {
                 let mut out = Vec::new();
-                if translate(bytes, ASKED, &mut out).is_ok() {
+                if translate(bytes, ASKED, &mut Out::Text(&mut out)).is_ok() {
                     let end = out.windows(4).position(|window| window == b"\r\n\r\n");
                     prop_assert_eq!(end, Some(out.len() - 4));
                 }

@@ -89,8 +89,9 @@ impl Window {
         self.end == 0
     }
 
+    /// Whether something may be read; into a buffer that is yet to be taken, where there is none.
     pub(super) const fn has_room(&self) -> bool {
-        self.end < self.bytes.len()
+        self.end < self.bytes.len() || self.bytes.is_empty()
     }
 
     pub(super) const fn has_fresh(&self) -> bool {
@@ -178,6 +179,17 @@ impl Window {
     pub(super) fn clear(&mut self, buffers: &Buffers) {
         (self.base, self.sent, self.ready, self.end) = (0, 0, 0, 0);
         self.release(buffers);
+    }
+
+    /// Takes what fits of `bytes` and returns how much that was. The caller has seen to room.
+    pub(super) fn fill(&mut self, bytes: &[u8], (buffers, size): (&Buffers, usize)) -> usize {
+        if self.bytes.is_empty() {
+            self.bytes = buffers.take(size);
+        }
+        let count = bytes.len().min(self.bytes.len() - self.end);
+        self.bytes[self.end..][..count].copy_from_slice(&bytes[..count]);
+        self.end += count;
+        count
     }
 
     /// Reads once. An empty window takes a buffer only when there is something to read. Ready: 0

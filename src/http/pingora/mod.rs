@@ -34,7 +34,7 @@ use super::errors::{self, Cause};
 use super::head::HEADERS;
 use super::limits::LINGER;
 use super::retry;
-use crate::logs::AccessLog;
+use crate::logs::{AccessLog, Kind};
 use crate::metrics::Metrics;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
 use client::{ClientStream, Connection, Next};
@@ -213,6 +213,7 @@ impl Carrier {
         let (received, sent) = connection.take_bytes();
         let refused = NoExchange {
             cause,
+            kind: Kind::Http,
             listener: &connection.listener,
             peer: connection.peer,
             socket: connection.socket,

@@ -1,5 +1,10 @@
 //! Tests of the carriers on real sockets: what both do alike, and what only one can.
 
+/// Whether the long tests run at their full size: `ROADSTEAD_FULL=1`.
+pub(super) fn is_full() -> bool {
+    std::env::var_os("ROADSTEAD_FULL").is_some_and(|value| value == "1")
+}
+
 /// Runs each of these functions as a test of either carrier.
 macro_rules! on_both_carriers {
     ($($name:ident),* $(,)?) => {
@@ -20,6 +25,8 @@ macro_rules! on_both_carriers {
 }
 
 mod endings;
+mod floods;
+mod h2;
 mod native;
 mod passing;
 mod strain;

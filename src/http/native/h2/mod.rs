@@ -1,0 +1,320 @@
+//! Clients' HTTP/2: one connection, whose streams are exchanges like any other.
+//!
+//! The `h2` crate speaks the protocol; here is what it leaves to us: how many and how long, what is
+//! too much ([`screen`]), and when it is over. All streams of a connection run in its own task, so
+//! that everything of it ends with it. Not here: deciding, retrying, the way to the target, which
+//! are those of HTTP/1. **Invariant:** no more exchanges run than [`STREAMS`] and those that their
+//! client has just given up; each ends when its client gives it up.
+
+mod made;
+mod request;
+mod screen;
+mod stream;
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use http::request::Parts;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::super::account::NoExchange;
+use super::super::errors::{self, Cause};
+use super::super::head::{HEADERS, REQUEST_LINE};
+use super::super::headers;
+use super::super::limits::{LINGER, PARTING};
+use super::Carrier;
+use super::client::{Client, Front, Timer};
+use super::exchange::After;
+use super::fields::MOST;
+use super::window::LARGE;
+use crate::clock::{self, Instant};
+use crate::model::FixedResponse;
+use crate::routing::{RoutedListener, SocketKey};
+use screen::Screened;
+
+pub(super) use made::Made;
+pub(super) use stream::Stream;
+
+/// ALB: streams on one connection.
+const STREAMS: u32 = 128;
+/// ALB: requests on one connection; GOAWAY then.
+const REQUESTS: u64 = 10_000;
+/// What a client may send of a stream before we ask for more: RFC 9113's own default.
+const STREAM_WINDOW: u32 = 65_535;
+/// The same of a whole connection (ours: what is read before it is asked for is held 16 times at
+/// most, whatever the number of streams).
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of one stream that wait for the client's socket (ours: one window).
+const SEND_BUFFER: usize = LARGE;
+/// Streams given up by their client before we saw them (the `h2` crate's default).
+const UNSEEN_RESETS: usize = 20;
+/// Streams that we have to reset for what a client does wrong (ours; the `h2` crate's default of
+/// 1,024 is for clients with far more streams. CVE-2025-8671).
+const FORCED_RESETS: usize = 100;
+/// Header list in the crate's counting, 32 bytes more per field (RFC 9113, section 6.5.2): ALB's
+/// limits, so that what is a little longer is answered in our words. It also bounds CONTINUATION.
+const HEADER_LIST: usize = HEADERS + REQUEST_LINE + 32 * MOST;
+
+fn settings() -> Builder {
+    let mut settings = Builder::new();
+    settings
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(HEADER_LIST).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
+        .max_local_error_reset_streams(Some(FORCED_RESETS))
+        .enable_connect_protocol();
+    settings
+}
+
+impl Carrier {
+    /// Runs a connection that speaks HTTP/2 to its end; `read` are bytes of it that were read
+    /// already. It does not matter how HTTP/2 was agreed on.
+    pub(super) async fn serve_h2<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        (stream, read): (S, BytesMut),
+        (peer, socket): (SocketAddr, SocketKey),
+        listener: Arc<RoutedListener>,
+    ) {
+        let (stream, flooded) = Screened::new(stream, read);
+        let handshake = settings().handshake(stream);
+        let deadline = clock::instant() + listener.idle_timeout;
+        let connection = match tokio::time::timeout_at(deadline, handshake).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2 came about"),
+            Err(_) => return tracing::debug!(%peer, "no HTTP/2 came about in time"),
+        };
+        let door = self.door(socket);
+        let door = pin!(door.cancelled_owned());
+        let now = clock::instant();
+        let mut session = Session {
+            connection: Some(connection),
+            running: FuturesUnordered::new(),
+            start: |front, parts, ends, begun| {
+                let at = (peer, socket);
+                let mut client = Client::new(front, at, Arc::clone(&listener), None);
+                client.begun = begun;
+                self.stream(client, parts, ends)
+            },
+            door,
+            flooded,
+            begun: 0,
+            timer: Timer::new(now + listener.idle_timeout),
+            old_at: now + listener.client_keep_alive,
+            rests_until: Some(now + listener.idle_timeout),
+            idle_timeout: listener.idle_timeout,
+            parting: None,
+            cut_at: None,
+        };
+        poll_fn(|cx| session.poll(cx)).await;
+    }
+
+    /// One exchange, from its head to its report.
+    async fn stream(&self, mut client: Client, parts: Parts, ends: bool) -> After {
+        let mut rng = fastrand::Rng::new();
+        let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
+        let Front::Stream(stream) = &mut client.front else { return After::Abort };
+        let out = stream.head_mut();
+        let read = request::translate(&parts, ends, &client.origin, trace_id, out);
+        drop(parts);
+        let after = match read {
+            Ok((request, trace_id)) => {
+                client.up.begin();
+                client.up.lead.extend_from_slice(stream.head());
+                self.run(&mut client, request, trace_id).await
+            }
+            Err(cause) => self.refuse_stream(&mut client, cause).await,
+        };
+        if after == After::Abort {
+            client.abort();
+        }
+        after
+    }
+
+    /// Answers what is no request of ours to send on; the connection stays.
+    async fn refuse_stream(&self, client: &mut Client, cause: Cause) -> After {
+        let status = cause.status();
+        let content_type = errors::PAGE_TYPE.to_owned();
+        let own = FixedResponse { status, content_type, body: errors::page(status) };
+        client.stage_own(&own, false, false);
+        client.timer.set(clock::instant() + client.listener.idle_timeout);
+        let after = match client.flush().await {
+            Ok(()) => After::Close,
+            Err(_) => After::Abort,
+        };
+        let (received, sent) = client.take_bytes();
+        let refused = NoExchange {
+            cause,
+            kind: crate::logs::Kind::H2,
+            listener: &client.listener,
+            peer: client.peer,
+            socket: client.socket,
+            received,
+            sent,
+            connection_trace_id: &client.trace_id(),
+        };
+        refused.report(self.thread.index, self.access_log.as_ref());
+        after
+    }
+}
+
+/// A connection and its exchanges.
+struct Session<'a, S, Start, Running> {
+    /// None once it has ended.
+    connection: Option<Connection<Screened<S>, Bytes>>,
+    running: FuturesUnordered<Running>,
+    start: Start,
+    /// Closed with the process, or when the listener is gone.
+    door: Pin<&'a mut WaitForCancellationFutureOwned>,
+    flooded: Arc<AtomicBool>,
+    /// Exchanges.
+    begun: u64,
+    timer: Timer,
+    /// Its greatest age is reached.
+    old_at: Instant,
+    /// None while exchanges run.
+    rests_until: Option<Instant>,
+    idle_timeout: std::time::Duration,
+    /// GOAWAY was sent; without an exchange it ends then.
+    parting: Option<Instant>,
+    /// Nothing is sent behind what is; the client has until then to read it.
+    cut_at: Option<Instant>,
+}
+
+impl<S, Start, Running> Session<'_, S, Start, Running>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    Start: FnMut(Front, Parts, bool, Instant) -> Running,
+    Running: Future<Output = After>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let accepted = self.poll_accept(cx);
+            let ended = self.poll_running(cx);
+            if self.connection.is_none() && self.running.is_empty() {
+                return Poll::Ready(());
+            }
+            if !accepted && !ended {
+                break;
+            }
+        }
+        self.look_at_clock(cx)
+    }
+
+    /// Reads, writes and takes what has come. Whether there may be more.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(connection) = &mut self.connection else { return false };
+        // Those given up count no more for the client, but they still do for us. Until they are
+        // gone the crate counts what comes, and ends a flood.
+        let is_full = self.running.len() >= 2 * STREAMS as usize;
+        let polled = match is_full {
+            true => connection.poll_closed(cx).map(|ended| ended.err().map(Err)),
+            false => connection.poll_accept(cx),
+        };
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(Some(Ok((request, respond)))) => {
+                self.begin(request, respond);
+                return true;
+            }
+            Poll::Ready(ended) => {
+                if let Some(Err(error)) = ended {
+                    tracing::debug!(%error, "a client's HTTP/2 connection has ended");
+                }
+                // Its streams learn of it by themselves.
+                self.connection = None;
+                return true;
+            }
+        }
+        if self.flooded.load(Ordering::Relaxed) && self.cut_at.is_none() {
+            self.cut(Reason::ENHANCE_YOUR_CALM);
+            return true;
+        }
+        false
+    }
+
+    fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let (parts, receive) = request.into_parts();
+        let ends = receive.is_end_stream();
+        let front = Front::Stream(Box::new(Stream::new(respond, receive)));
+        self.running.push((self.start)(front, parts, ends, clock::instant()));
+        self.rests_until = None;
+        self.begun += 1;
+        if self.begun >= REQUESTS {
+            self.part();
+        }
+    }
+
+    /// Lets the exchanges go on. Whether one has ended.
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(Some(after)) = self.running.poll_next_unpin(cx) else { return false };
+        if after == After::Leave {
+            self.part();
+        }
+        if self.running.is_empty() {
+            self.rests_until = Some(clock::instant() + self.idle_timeout);
+        }
+        true
+    }
+
+    /// Ends the connection behind what runs: GOAWAY. What crosses it is still answered.
+    fn part(&mut self) {
+        if let Some(connection) = self.connection.as_mut().filter(|_| self.parting.is_none()) {
+            connection.graceful_shutdown();
+            self.parting = Some(clock::instant() + PARTING);
+        }
+    }
+
+    /// Ends the connection now; what runs ends with it.
+    fn cut(&mut self, reason: Reason) {
+        if let Some(connection) = &mut self.connection {
+            connection.abrupt_shutdown(reason);
+            self.cut_at = Some(clock::instant() + LINGER);
+        }
+    }
+
+    /// What time brings: the end of a rest, of an age, of a parting. Pending: wait for more.
+    fn look_at_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.connection.is_none() {
+            return Poll::Pending;
+        }
+        if self.parting.is_none() && self.door.as_mut().poll(cx).is_ready() {
+            self.part();
+            // The connection has something to send.
+            cx.waker().wake_by_ref();
+        }
+        let rests = self.rests_until;
+        let deadline = match (self.cut_at, self.parting, rests) {
+            (Some(cut_at), ..) => cut_at,
+            (None, Some(parting), Some(rests)) => parting.min(rests),
+            // Exchanges have their own deadlines.
+            (None, Some(_), None) => return Poll::Pending,
+            (None, None, Some(rests)) => rests.min(self.old_at),
+            (None, None, None) => self.old_at,
+        };
+        self.timer.set(deadline);
+        if self.timer.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        match rests.is_some() && deadline != self.old_at {
+            // It does not even read why.
+            _ if self.cut_at.is_some() => self.connection = None,
+            true => self.cut(Reason::NO_ERROR),
+            false => self.part(),
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
