@@ -4,6 +4,7 @@
 //! `App` that started them, unless `on_exit = "stop"` asks otherwise.
 
 mod admin;
+mod admission;
 mod control;
 mod data_dir;
 mod data_thread;
@@ -113,6 +114,7 @@ impl App {
             reader,
             sockets: Sockets::new(senders),
             access_log,
+            admission: admission::Admission::new(&settings.limits),
             audit_log,
             loads: Loads::new(&metrics),
             _build_info: build_info(&metrics),
@@ -227,7 +229,7 @@ fn spawn_data_thread(
         commands,
         metrics: own.metrics.clone(),
         access_log: own.access_log.clone(),
-        max_connections: i64::try_from(own.settings.limits.max_connections).unwrap_or(i64::MAX),
+        admission: own.admission.clone(),
         done,
     };
     std::thread::Builder::new()

@@ -230,6 +230,8 @@ impl RuntimeKind {
 pub struct Limits {
     /// Client connections open at once on one listener; more are closed at once.
     pub max_connections: usize,
+    /// The same of one client address on one listener; 0: no cap.
+    pub max_connections_per_client: usize,
     /// Wait after the first task of a service that failed to start or died young; doubles with
     /// each one.
     #[serde(with = "text")]
@@ -243,6 +245,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_client: 0,
             crash_backoff: Duration::from_secs(1),
             crash_backoff_max: Duration::from_secs(300),
         }

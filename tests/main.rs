@@ -21,6 +21,8 @@ mod journal;
 mod kills;
 /// Start, reload, listeners that come and go, the end.
 mod lifecycle;
+/// Caps on connections.
+mod limits;
 /// The README's first minutes.
 mod quickstart;
 /// What dies comes back.

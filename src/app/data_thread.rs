@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::admission::Admission;
 use crate::clock;
 use crate::dns::DnsPlane;
 use crate::http::HttpPlane;
 use crate::l4::TcpRelay;
-use crate::metrics::Gauge;
 use crate::model::Protocol;
 use crate::net::{self, ACCEPT_REST, HANDSHAKE, SocketKey};
 use crate::routing::{DataThread, RoutedListener, Slot};
@@ -43,8 +43,7 @@ pub(super) struct Parts {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) metrics: crate::metrics::Metrics,
     pub(super) access_log: Option<crate::logs::AccessLog>,
-    /// Client connections a listener may have open, over all threads.
-    pub(super) max_connections: i64,
+    pub(super) admission: Admission,
     /// Told when the last exchange has ended after closing.
     pub(super) done: oneshot::Sender<()>,
 }
@@ -66,7 +65,7 @@ struct Planes {
     thread: DataThread,
     http: Arc<HttpPlane>,
     tcp: TcpRelay,
-    max_connections: i64,
+    admission: Admission,
     connections: TaskTracker,
 }
 
@@ -78,7 +77,7 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
     let planes = Arc::new(Planes {
         tcp: TcpRelay::new(thread.clone()),
         http,
-        max_connections: parts.max_connections,
+        admission: parts.admission,
         connections: TaskTracker::new(),
         thread: thread.clone(),
     });
@@ -195,16 +194,6 @@ async fn accept_loop(
     }
 }
 
-/// Counts one open client connection of a listener.
-#[derive(Debug)]
-struct Open(Gauge);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.add(-1);
-    }
-}
-
 impl Planes {
     fn connected(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, key: SocketKey) {
         let Some(listener) = self.thread.reader.load().listeners.get(&key).cloned() else {
@@ -212,12 +201,10 @@ impl Planes {
         };
         let metrics = &listener.metrics;
         metrics.connections.add(self.thread.index, 1);
-        if metrics.active.value() >= self.max_connections {
+        let Some(open) = self.admission.enter(metrics, key, peer.ip()) else {
             metrics.rejected.add(self.thread.index, 1);
             return;
-        }
-        metrics.active.add(1);
-        let open = Open(metrics.active.clone());
+        };
         let planes = Arc::clone(self);
         self.connections.spawn_local(async move {
             planes.carry(stream, peer, key, &listener).await;

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::admission::Admission;
 use super::sockets::Sockets;
 use crate::api::file::{self, ApplyError, File};
 use crate::api::status::Status;
@@ -31,6 +32,7 @@ pub(super) struct Parts {
     pub(super) reader: Reader,
     pub(super) sockets: Sockets,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) admission: Admission,
     pub(super) audit_log: Option<AuditLog>,
     pub(super) loads: Loads,
     pub(super) _build_info: Gauge,

@@ -13,3 +13,6 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long a connection without a request is kept once the process is closing (ours): a request
 /// that crosses the closing is answered, with `Connection: close`, instead of lost.
 pub(super) const PARTING: Duration = Duration::from_secs(1);
+/// Bytes of a request's body that a client has to send in each second beyond the first idle timeout
+/// (ours; Apache asks for 500 after 20 s. Tunnels may be as slow as they like).
+pub(super) const BODY_RATE: u64 = 100;

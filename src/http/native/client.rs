@@ -318,6 +318,11 @@ impl Client {
         .await
     }
 
+    /// Bytes read since they were taken last.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Bytes since the last call, both ways: received, sent.
     pub(super) fn take_bytes(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.received), self.down.take_written())

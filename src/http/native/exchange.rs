@@ -234,7 +234,7 @@ impl Carrier {
         client.down.begin();
         client.down.window.clear(&self.buffers);
         let around = (&self.buffers, &self.closing);
-        let mut relay = Relay::new(client, &mut held, around, (asked, idle_timeout), true);
+        let mut relay = Relay::new(client, &mut held, around, (asked, idle_timeout), now);
         let ended = relay.run().await;
         let (answered, kept) = (relay.answered.take(), relay.body_kept);
         if let Some(answered) = &answered {

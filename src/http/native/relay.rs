@@ -14,6 +14,7 @@ use tokio::io::AsyncWrite as _;
 use tokio_util::sync::CancellationToken;
 
 use super::super::errors::Cause;
+use super::super::limits::BODY_RATE;
 use super::body::Body;
 use super::client::Client;
 use super::pool::Held;
@@ -36,6 +37,9 @@ pub(super) struct Relay<'a> {
     is_deaf: bool,
     /// Some bytes of a response came.
     spoke: bool,
+    begun: Instant,
+    /// Bytes that the client had sent by then.
+    received: u64,
     /// Halves of a tunnel that are shut.
     shut: (bool, bool),
     pub(super) answered: Option<Answered>,
@@ -63,9 +67,11 @@ impl<'a> Relay<'a> {
         target: &'a mut Held,
         (buffers, closing): (&'a Buffers, &'a CancellationToken),
         (asked, idle_timeout): (Asked, Duration),
-        body_kept: bool,
+        begun: Instant,
     ) -> Self {
         Self {
+            received: client.received(),
+            begun,
             client,
             target,
             buffers,
@@ -78,7 +84,7 @@ impl<'a> Relay<'a> {
             spoke: false,
             shut: (false, false),
             answered: None,
-            body_kept,
+            body_kept: true,
         }
     }
 
@@ -105,10 +111,26 @@ impl<'a> Relay<'a> {
             moved = true;
         }
         if moved {
-            self.client.timer.set(clock::instant() + self.idle_timeout);
+            let now = clock::instant();
+            self.client.timer.set(now + self.idle_timeout);
+            if self.trickles(now) {
+                return Poll::Ready(Err(Cause::Slow));
+            }
         }
         ready!(self.client.timer.poll(cx));
         Poll::Ready(Err(self.stalled()))
+    }
+
+    /// Whether the client sends its body as slowly as only those do who want to be held.
+    fn trickles(&self, now: Instant) -> bool {
+        let beyond = now.saturating_duration_since(self.begun).saturating_sub(self.idle_timeout);
+        let came = self.client.received() - self.received;
+        let is_sending = self.stage != Stage::Tunnel && !self.client.up.body.is_done();
+        // A client that waits for its target to take what it has sent is not slow.
+        is_sending
+            && !beyond.is_zero()
+            && self.client.up.window.has_room()
+            && came < beyond.as_secs().saturating_mul(BODY_RATE)
     }
 
     fn is_over(&self) -> bool {

@@ -29,5 +29,6 @@ mod floods;
 mod h2;
 mod native;
 mod passing;
+mod slow;
 mod strain;
 mod world;
