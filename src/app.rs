@@ -11,35 +11,44 @@ mod data_thread;
 mod open;
 mod parts;
 mod sockets;
+mod take_over;
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::file::{ApplyError, File, Problem};
 use crate::api::keys::{Keys, KeysError};
-use crate::config::OnExit;
+use crate::clock;
+use crate::config::{OnExit, Settings};
 use crate::metrics::Metrics;
 use crate::net::BindError;
 use crate::routing::{DataThread, Reader};
-use crate::runtime::RuntimeError;
+use crate::runtime::{Runtime, RuntimeError};
 use crate::series::Series;
 use crate::state::{Journal, JournalError, Store};
 
 pub use data_dir::{DataDir, DataDirError};
+pub use take_over::Successor;
 
 use control::Control;
-use open::{authentication, bind, bind_status, build_info, io, open_logs, open_runtime};
+use open::{authentication, bind, bind_unix, build_info, io, listener, open_logs, open_runtime};
 use parts::{Loads, Parts};
 use sockets::Sockets;
+use take_over::{Inherited, Offer, Purpose};
 
 /// The status socket's name inside the data directory.
 pub const STATUS_SOCKET: &str = "status.sock";
 /// The journal's name inside the data directory.
 const JOURNAL: &str = "state.redb";
+/// A successor that has failed has ended within this time (ours: it held the lock for its start).
+const GROUND_AGAIN: Duration = Duration::from_secs(30);
+
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -73,8 +82,8 @@ impl StartError {
 #[derive(Debug)]
 pub struct App {
     control: Control,
-    metrics_address: SocketAddr,
-    api_address: SocketAddr,
+    metrics: Offer,
+    api: Offer,
     dns_addresses: Vec<SocketAddr>,
     /// Told by each data thread when its last exchange has ended.
     threads: Vec<oneshot::Receiver<()>>,
@@ -82,7 +91,30 @@ pub struct App {
     closing: CancellationToken,
     /// Ends exchanges.
     cut: CancellationToken,
+    /// A successor has the listening sockets as well.
+    handed_over: Arc<AtomicBool>,
     ready: watch::Sender<bool>,
+    successors: (mpsc::Sender<Successor>, mpsc::Receiver<Successor>),
+}
+
+/// What is opened from the data directory, by one process at a time.
+struct Ground {
+    data_dir: DataDir,
+    keys: Keys,
+    store: Store,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl Ground {
+    fn open(settings: &Settings, metrics: &Metrics) -> Result<Self, StartError> {
+        let data_dir = DataDir::lock(&settings.data_dir)?;
+        // Made before anything serves, so that `env` has a key.
+        let keys = Keys::open(data_dir.path())?;
+        let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
+        let store = Store::open(journal, metrics)?;
+        let runtime = open_runtime(settings, &data_dir)?;
+        Ok(Self { data_dir, keys, store, runtime })
+    }
 }
 
 impl App {
@@ -91,79 +123,151 @@ impl App {
     /// # Errors
     /// What cannot be opened, bound or applied; nothing runs then.
     pub async fn start(config: &Path, file: File) -> Result<Self, StartError> {
+        Self::begin(config, file, Inherited::default()).await
+    }
+
+    /// As [`start`](Self::start), with the sockets of the process that holds the data directory,
+    /// which then finishes what it has and ends. Without such a process it is a plain start.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); the other process then goes on as before.
+    pub async fn take_over(config: &Path, file: File) -> Result<Self, StartError> {
+        let asked = Inherited::ask(&file.settings.data_dir).await;
+        Self::begin(config, file, asked.map_err(|source| io("the take-over", source))?).await
+    }
+
+    async fn begin(
+        config: &Path,
+        file: File,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
         let settings = file.settings.clone();
-        let data_dir = DataDir::lock(&settings.data_dir)?;
-        // Made before anything serves, so that `env` has a key.
-        let keys = Keys::open(data_dir.path())?;
         let threads = settings.data_threads();
         let metrics = Metrics::new(threads);
-        let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
-        let store = Store::open(journal, &metrics)?;
-        let reader = Reader::new(&metrics);
-        let runtime = open_runtime(&settings, &data_dir)?;
+        let Ground { data_dir, keys, store, runtime } = Ground::open(&settings, &metrics)?;
         let (access_log, audit_log) = open_logs(&settings, &metrics)?;
         let closing = CancellationToken::new();
         // Ends the data threads when something below fails.
         let failing = closing.clone().drop_guard();
-        let cut = CancellationToken::new();
         let (senders, commands): (Vec<_>, Vec<_>) =
             (0..threads).map(|_| mpsc::channel(sockets::COMMANDS)).unzip();
         let parts = Arc::new(Parts {
             config: config.to_owned(),
             store,
-            reader,
-            sockets: Sockets::new(senders),
+            reader: Reader::new(&metrics),
+            sockets: Arc::new(Sockets::new(senders)),
             access_log,
             admission: admission::Admission::new(&settings.limits),
             audit_log,
-            loads: Loads::new(&metrics),
+            loads: Arc::new(Loads::new(&metrics)),
             _build_info: build_info(&metrics),
             series: Series::new(settings.autoscaling.profile.step()),
             metrics,
             settings,
         });
-        let (metrics_listener, metrics_address) =
-            bind(parts.settings.metrics.address, "the metrics listener")?;
-        let (api_listener, api_address) = bind(parts.settings.api.address, "the API endpoint")?;
-        let auth = authentication(&parts.settings, keys);
-        let status_listener = bind_status(data_dir.path())?;
+        let own = &parts.settings;
+        let metrics = bind(own.metrics.address, Purpose::Metrics, &mut inherited)?;
+        let api = bind(own.api.address, Purpose::Api, &mut inherited)?;
+        parts.sockets.inherit(&mut inherited);
         parts.apply(&file).await?;
-        let done = commands
+        let (cut, handed_over) = (CancellationToken::new(), Arc::default());
+        let ends = Ends { closing: &closing, cut: &cut, handed_over: &handed_over };
+        let threads = commands
             .into_iter()
             .enumerate()
-            .map(|(index, commands)| spawn_data_thread(&parts, index, commands, &closing, &cut))
+            .map(|(index, commands)| spawn_data_thread(&parts, index, commands, &ends))
             .collect::<Result<Vec<_>, _>>()?;
         let mut dns_addresses = Vec::new();
-        for address in &parts.settings.dns.addresses {
-            dns_addresses.push(parts.sockets.open_dns(*address).await?);
+        for address in &own.dns.addresses {
+            dns_addresses.push(parts.sockets.open_dns(*address, &mut inherited).await?);
         }
-        let ready = watch::Sender::new(false);
+        let (ready, successors) = (watch::Sender::new(false), mpsc::channel(1));
         let control = Control::start(&parts, runtime, data_dir, &ready, &closing);
-        control.serve(metrics_listener, status_listener, ready.subscribe());
-        control.serve_api(api_listener, auth);
-        failing.disarm();
-        Ok(Self {
+        let app = Self {
             control,
-            metrics_address,
-            api_address,
+            metrics,
+            api,
             dns_addresses,
-            threads: done,
+            threads,
             closing,
             cut,
+            handed_over,
             ready,
-        })
+            successors,
+        };
+        if let Some(predecessor) = inherited.predecessor {
+            app.control.relieve(predecessor, app.ready.subscribe());
+        }
+        app.serve(keys)?;
+        failing.disarm();
+        Ok(app)
+    }
+
+    fn serve(&self, keys: Keys) -> Result<(), StartError> {
+        let settings = &self.control.parts.settings;
+        let unix = |name| bind_unix(&settings.data_dir, name);
+        let sockets = (unix(STATUS_SOCKET)?, unix(take_over::SOCKET)?);
+        let (ready, successors) = (self.ready.subscribe(), self.successors.0.clone());
+        self.control.serve(listener(&self.metrics)?, sockets, ready, successors);
+        self.control.serve_api(listener(&self.api)?, authentication(settings, keys));
+        Ok(())
+    }
+
+    /// Waits for a process that wants to take over.
+    pub async fn successor(&mut self) -> Successor {
+        match self.successors.1.recv().await {
+            Some(successor) => successor,
+            // `self` has a sender.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Hands everything over and finishes what is under way for at most `shutdown_grace`; no task
+    /// is stopped. A successor that fails before it accepts leaves this process as it was: then it
+    /// is returned.
+    ///
+    /// # Errors
+    /// The successor failed, and this process cannot open its data directory again.
+    pub async fn hand_over(mut self, successor: Successor) -> Result<Option<Self>, StartError> {
+        tracing::info!("another process takes over");
+        let parts = Arc::clone(&self.control.parts);
+        let copy = |offer: &Offer| sockets::copy(offer);
+        let mut offers = parts.sockets.offers();
+        offers.extend([copy(&self.metrics), copy(&self.api)]);
+        self.control.stop().await;
+        match successor.give(offers).await {
+            Ok(stream) => {
+                self.handed_over.store(true, Ordering::Release);
+                self.closing.cancel();
+                parts.sockets.close();
+                finish(self.threads, &self.cut, parts.settings.shutdown_grace).await;
+                // The successor learns that this process is gone.
+                drop(stream);
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the other process did not take over; going on");
+                let ground = ground_again(&parts).await?;
+                let parts = Arc::new(Parts { store: ground.store, ..Parts::clone(&parts) });
+                let (ready, closing) = (&self.ready, &self.closing);
+                self.control =
+                    Control::start(&parts, ground.runtime, ground.data_dir, ready, closing);
+                self.serve(ground.keys)?;
+                Ok(Some(self))
+            }
+        }
     }
 
     /// Where the AWS APIs are served.
     #[must_use]
     pub const fn api_address(&self) -> SocketAddr {
-        self.api_address
+        self.api.key.address
     }
 
     /// Where Prometheus is served.
     #[must_use]
     pub const fn metrics_address(&self) -> SocketAddr {
-        self.metrics_address
+        self.metrics.key.address
     }
 
     /// Where names are answered.
@@ -198,14 +302,10 @@ impl App {
     pub async fn shutdown(mut self) {
         self.closing.cancel();
         self.ready.send_replace(false);
-        let mut ended = futures_util::future::join_all(self.threads);
         let settings = &self.control.parts.settings;
         let (grace, on_exit) = (settings.shutdown_grace, settings.on_exit);
-        if tokio::time::timeout(grace, &mut ended).await.is_err() {
-            tracing::warn!("exchanges still under way at the end of shutdown_grace are cut");
-            self.cut.cancel();
-            ended.await;
-        }
+        self.control.parts.sockets.close();
+        finish(self.threads, &self.cut, grace).await;
         if on_exit == OnExit::Stop {
             self.control.stop_tasks().await;
         }
@@ -213,19 +313,49 @@ impl App {
     }
 }
 
+/// Waits for the data threads' last exchanges, and cuts them at the end of `grace`.
+async fn finish(threads: Vec<oneshot::Receiver<()>>, cut: &CancellationToken, grace: Duration) {
+    let mut ended = futures_util::future::join_all(threads);
+    if tokio::time::timeout(grace, &mut ended).await.is_err() {
+        tracing::warn!("exchanges still under way at the end of shutdown_grace are cut");
+        cut.cancel();
+        ended.await;
+    }
+}
+
+/// Opens the data directory once the process that had asked for it is gone.
+async fn ground_again(parts: &Parts) -> Result<Ground, StartError> {
+    let last = clock::instant() + GROUND_AGAIN;
+    loop {
+        match Ground::open(&parts.settings, &parts.metrics) {
+            Err(StartError::DataDir(DataDirError::InUse(_))) if clock::instant() < last => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// How a data thread is ended.
+struct Ends<'a> {
+    closing: &'a CancellationToken,
+    cut: &'a CancellationToken,
+    handed_over: &'a Arc<AtomicBool>,
+}
+
 fn spawn_data_thread(
     own: &Parts,
     index: usize,
     commands: mpsc::Receiver<data_thread::Command>,
-    closing: &CancellationToken,
-    cut: &CancellationToken,
+    ends: &Ends<'_>,
 ) -> Result<oneshot::Receiver<()>, StartError> {
     let (done, ended) = oneshot::channel();
-    let closing = closing.clone();
+    let closing = ends.closing.clone();
     let parts = data_thread::Parts {
         thread: DataThread { index, reader: own.reader.clone(), closing },
         slot: own.reader.register(),
-        cut: cut.clone(),
+        cut: ends.cut.clone(),
+        handed_over: Arc::clone(ends.handed_over),
         commands,
         metrics: own.metrics.clone(),
         access_log: own.access_log.clone(),

@@ -56,6 +56,7 @@
 //! | what a member of a task definition means | `api/definition` |
 //! | what may refer to what | `state/refer.rs` |
 //! | when a data thread opens or closes a socket | `app/sockets.rs`, `app/data_thread.rs` |
+//! | how a new process takes over | `app/take_over.rs`, then `App::hand_over` |
 //!
 //! # Glossary
 //!

@@ -66,17 +66,26 @@ pub fn open(key: SocketKey, count: usize) -> Result<Vec<Socket>, BindError> {
         let probe = bind(key, key.address, false)?;
         let address = probe.local_addr()?.as_socket().unwrap_or(key.address);
         drop(probe);
-        (0..count)
-            .map(|_| {
-                let socket = bind(key, address, true)?;
-                if key.transport == Transport::Tcp {
-                    socket.listen(BACKLOG)?;
-                }
-                Ok(socket)
-            })
-            .collect::<std::io::Result<Vec<Socket>>>()
+        share(SocketKey { address, ..key }, count)
     };
-    open_all().map_err(|source| BindError { key, source })
+    let refused = |source| BindError { key, source };
+    open_all().map_err(refused)
+}
+
+/// Opens `count` sockets more for a key that this process has opened, or the one that it takes over
+/// from.
+///
+/// # Errors
+/// Somebody else has the address.
+pub fn share(key: SocketKey, count: usize) -> std::io::Result<Vec<Socket>> {
+    let one = |_| {
+        let socket = bind(key, key.address, true)?;
+        if key.transport == Transport::Tcp {
+            socket.listen(BACKLOG)?;
+        }
+        Ok(socket)
+    };
+    (0..count).map(one).collect()
 }
 
 fn bind(key: SocketKey, address: SocketAddr, shared: bool) -> std::io::Result<Socket> {

@@ -34,5 +34,7 @@ mod scaling;
 mod simulation;
 /// No request after SIGTERM.
 mod stops;
+/// A new process takes over from the running one.
+mod take_over;
 /// Floors, sizes, words.
 mod tidy;

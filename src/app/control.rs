@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
+use super::take_over::{self, Predecessor, Successor};
 use super::{DataDir, admin};
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
@@ -77,6 +78,19 @@ impl Control {
         }
     }
 
+    /// Says that this process accepts, and has drains wait for the end of the one before it.
+    pub(super) fn relieve(&self, predecessor: Predecessor, mut ready: watch::Receiver<bool>) {
+        let carrying = self.parts.reader.predecessor();
+        let relieving = async move {
+            if ready.wait_for(|ready| *ready).await.is_ok() {
+                predecessor.relieve().await;
+                tracing::info!("the process before this one is gone");
+            }
+            drop(carrying);
+        };
+        self.loops.spawn(self.stop.clone().run_until_cancelled_owned(relieving));
+    }
+
     /// SIGHUP: the configuration file is looked at again.
     pub(super) fn reload(&self) {
         self.reload.notify_one();
@@ -105,8 +119,9 @@ impl Control {
     pub(super) fn serve(
         &self,
         metrics: TcpListener,
-        status: UnixListener,
+        (status, take_over): (UnixListener, UnixListener),
         ready: watch::Receiver<bool>,
+        successors: mpsc::Sender<Successor>,
     ) {
         let parts = Arc::clone(&self.parts);
         let servers = async move {
@@ -115,7 +130,8 @@ impl Control {
                 admin::serve_status(status, {
                     let parts = Arc::clone(&parts);
                     move || parts.status()
-                })
+                }),
+                take_over::listen(take_over, successors)
             )
         };
         let stop = self.stop.clone();

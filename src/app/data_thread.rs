@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::LocalOptions;
@@ -44,6 +45,8 @@ pub(super) struct Parts {
     pub(super) metrics: crate::metrics::Metrics,
     pub(super) access_log: Option<crate::logs::AccessLog>,
     pub(super) admission: Admission,
+    /// Set before closing when a successor has the listening sockets as well.
+    pub(super) handed_over: Arc<AtomicBool>,
     /// Told when the last exchange has ended after closing.
     pub(super) done: oneshot::Sender<()>,
 }
@@ -66,6 +69,7 @@ struct Planes {
     http: Arc<HttpPlane>,
     tcp: TcpRelay,
     admission: Admission,
+    handed_over: Arc<AtomicBool>,
     connections: TaskTracker,
 }
 
@@ -78,6 +82,7 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
         tcp: TcpRelay::new(thread.clone()),
         http,
         admission: parts.admission,
+        handed_over: parts.handed_over,
         connections: TaskTracker::new(),
         thread: thread.clone(),
     });
@@ -94,8 +99,9 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
         };
         match command {
             Some(Command::Open(key, listener)) => {
-                let closing = thread.closing.child_token();
-                open.insert(key, closing.clone());
+                // Two sockets of one key where the process before this one had more threads.
+                let closing = open.entry(key).or_insert_with(|| thread.closing.child_token());
+                let closing = closing.clone();
                 let planes = Arc::clone(&planes);
                 accepting.spawn_local(accept_loop(planes, key, listener, closing));
             }
@@ -179,6 +185,10 @@ async fn accept_loop(
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
+    }
+    // The successor accepts from the same queue.
+    if planes.handed_over.load(Ordering::Acquire) {
+        return;
     }
     // Closing at once would reset the connections that the kernel has completed, or is just
     // completing.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{DataDir, STATUS_SOCKET, StartError};
+use super::take_over::{Inherited, Offer, Purpose};
+use super::{DataDir, StartError};
 use crate::api::Auth;
 use crate::api::keys::Keys;
 use crate::config::{ApiAuth, RuntimeKind, Settings};
@@ -64,16 +65,26 @@ pub(super) fn open_logs(
     Ok((access, audit))
 }
 
-/// A TCP listener of the control side, and the address that it has got.
+/// The control side's TCP socket for one purpose, with the address that it has got.
 pub(super) fn bind(
     address: SocketAddr,
-    what: &str,
-) -> Result<(TcpListener, SocketAddr), StartError> {
+    purpose: Purpose,
+    inherited: &mut Inherited,
+) -> Result<Offer, StartError> {
     let key = SocketKey { address, transport: Transport::Tcp };
-    let socket = net::open(key, 1)?.remove(0);
-    let listener = TcpListener::from_std(socket.into()).map_err(|source| io(what, source))?;
-    let bound = listener.local_addr().map_err(|source| io(what, source))?;
-    Ok((listener, bound))
+    if let Some(offer) = inherited.take(purpose, key) {
+        return Ok(offer);
+    }
+    let sockets = net::open(key, 1)?;
+    let bound = sockets[0].local_addr().map_err(|source| io("the control side", source))?;
+    let key = SocketKey { address: bound.as_socket().unwrap_or(address), ..key };
+    Ok(Offer { purpose, key, sockets })
+}
+
+/// A listener on a copy of the socket.
+pub(super) fn listener(offer: &Offer) -> Result<TcpListener, StartError> {
+    let copy = || TcpListener::from_std(offer.sockets[0].try_clone()?.into());
+    copy().map_err(|source| io(&format!("the listener on {}", offer.key), source))
 }
 
 pub(super) fn authentication(settings: &Settings, keys: Keys) -> Auth {
@@ -83,10 +94,11 @@ pub(super) fn authentication(settings: &Settings, keys: Keys) -> Auth {
     }
 }
 
-/// The directory is 0700 and locked, so a socket found there is a dead predecessor's.
-pub(super) fn bind_status(data_dir: &Path) -> Result<UnixListener, StartError> {
+/// A unix socket (0600) in the data directory. That is 0700 and locked, so a socket found there is
+/// a predecessor's.
+pub(super) fn bind_unix(data_dir: &Path, name: &str) -> Result<UnixListener, StartError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let path = data_dir.join(STATUS_SOCKET);
+    let path = data_dir.join(name);
     let bind = || {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -96,5 +108,5 @@ pub(super) fn bind_status(data_dir: &Path) -> Result<UnixListener, StartError> {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(listener)
     };
-    bind().map_err(|source| io(&format!("status socket {}", path.display()), source))
+    bind().map_err(|source| io(&format!("socket {}", path.display()), source))
 }

@@ -22,7 +22,7 @@ use crate::series::Series;
 use crate::state::Store;
 
 /// What the loops share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Parts {
     pub(super) settings: Settings,
     pub(super) config: PathBuf,
@@ -30,11 +30,11 @@ pub(super) struct Parts {
     pub(super) series: Series,
     pub(super) store: Store,
     pub(super) reader: Reader,
-    pub(super) sockets: Sockets,
+    pub(super) sockets: Arc<Sockets>,
     pub(super) access_log: Option<AccessLog>,
     pub(super) admission: Admission,
     pub(super) audit_log: Option<AuditLog>,
-    pub(super) loads: Loads,
+    pub(super) loads: Arc<Loads>,
     pub(super) _build_info: Gauge,
 }
 

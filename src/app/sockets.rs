@@ -4,6 +4,7 @@
 //! that a port that cannot be had refuses the change instead of breaking it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 
 use super::data_thread::Command;
+use super::take_over::{Inherited, Offer, Purpose};
 use crate::clock::{self, Instant};
 use crate::model::Transport;
 use crate::net::{self, BindError, Claims, SocketKey};
@@ -31,6 +33,8 @@ pub(super) struct Sockets {
 
 #[derive(Debug, Default)]
 struct Table {
+    /// Copies of the DNS sockets, for a successor.
+    dns: Vec<Offer>,
     held: BTreeMap<SocketKey, Held>,
     /// When the data threads were last told to close.
     closed: BTreeMap<SocketKey, Instant>,
@@ -40,8 +44,10 @@ struct Table {
 enum Held {
     /// Bound, not asked for by a published generation yet.
     Bound(Vec<Socket>),
-    /// The data threads have them.
-    Handed,
+    /// From the process before this one: in use, wanted or not.
+    Inherited(Vec<Socket>),
+    /// The data threads have them; these are copies, for a successor.
+    Handed(Vec<Socket>),
 }
 
 impl Sockets {
@@ -83,7 +89,7 @@ impl Sockets {
     pub(super) fn give_back(&self, claims: &Claims) {
         let claimed = claims.take();
         let mut table = self.table();
-        table.held.retain(|key, held| matches!(held, Held::Handed) || !claimed.contains(key));
+        table.held.retain(|key, held| !matches!(held, Held::Bound(_)) || !claimed.contains(key));
     }
 
     /// Hands over what `routing` listens on, and has the data threads close what it does not.
@@ -98,14 +104,21 @@ impl Sockets {
             let table = &mut *table;
             let wanted = |key: &SocketKey| routing.listeners.contains_key(key);
             let mut opened = Vec::new();
-            for (key, held) in table.held.iter_mut().filter(|(key, _)| wanted(key)) {
-                if let Held::Bound(sockets) = std::mem::replace(held, Held::Handed) {
-                    opened.push((*key, sockets));
+            for (key, held) in &mut table.held {
+                let opens = match held {
+                    Held::Bound(_) => wanted(key),
+                    Held::Inherited(_) => true,
+                    Held::Handed(_) => false,
+                };
+                if opens && let Held::Bound(sockets) | Held::Inherited(sockets) = held {
+                    let copies = copies(sockets);
+                    opened.push((*key, std::mem::take(sockets)));
+                    *held = Held::Handed(copies);
                 }
             }
             // One that is bound only belongs to a commit under way.
             let gone = |(key, held): (&SocketKey, &Held)| match held {
-                Held::Handed if !wanted(key) => Some(*key),
+                Held::Handed(_) if !wanted(key) => Some(*key),
                 _ => None,
             };
             let closed: Vec<_> = table.held.iter().filter_map(gone).collect();
@@ -114,7 +127,7 @@ impl Sockets {
             (opened, closed)
         };
         for (key, sockets) in opened {
-            for (thread, socket) in self.threads.iter().zip(sockets) {
+            for (thread, socket) in self.shares(key, sockets) {
                 let _ = thread.send(Command::Open(key, socket.into())).await;
             }
         }
@@ -125,23 +138,91 @@ impl Sockets {
         }
     }
 
+    /// Every socket with the thread that is to have it: each thread has one at least.
+    fn shares(
+        &self,
+        key: SocketKey,
+        mut sockets: Vec<Socket>,
+    ) -> impl Iterator<Item = (&mpsc::Sender<Command>, Socket)> {
+        // Fewer than threads: the process before this one had fewer.
+        match net::share(key, self.threads.len().saturating_sub(sockets.len())) {
+            Ok(more) => sockets.extend(more),
+            Err(error) => tracing::error!(%key, %error, "a data thread has no socket"),
+        }
+        self.threads.iter().cycle().zip(sockets)
+    }
+
     /// Opens DNS on `address`, UDP and TCP; port 0 takes one that is free for both.
     pub(super) async fn open_dns(
         &self,
-        address: std::net::SocketAddr,
-    ) -> Result<std::net::SocketAddr, BindError> {
-        let key = SocketKey { address, transport: Transport::Udp };
-        let datagrams = net::open(key, self.threads.len())?;
-        let bound = datagrams
-            .first()
-            .and_then(|socket| socket.local_addr().ok()?.as_socket())
-            .unwrap_or(address);
+        address: SocketAddr,
+        inherited: &mut Inherited,
+    ) -> Result<SocketAddr, BindError> {
+        let datagrams = self.dns(SocketKey { address, transport: Transport::Udp }, inherited)?;
+        let bound = datagrams.key.address;
         let key = SocketKey { address: bound, transport: Transport::Tcp };
-        let streams = net::open(key, self.threads.len())?;
-        for ((thread, datagrams), streams) in self.threads.iter().zip(datagrams).zip(streams) {
-            let _ = thread.send(Command::DnsUdp(datagrams.into())).await;
-            let _ = thread.send(Command::DnsTcp(streams.into())).await;
+        let streams = self.dns(key, inherited)?;
+        self.table().dns.extend([&datagrams, &streams].map(copy));
+        for (thread, socket) in self.shares(datagrams.key, datagrams.sockets) {
+            let _ = thread.send(Command::DnsUdp(socket.into())).await;
+        }
+        for (thread, socket) in self.shares(streams.key, streams.sockets) {
+            let _ = thread.send(Command::DnsTcp(socket.into())).await;
         }
         Ok(bound)
     }
+
+    /// The sockets of one DNS address, with the port that they have got.
+    fn dns(&self, key: SocketKey, inherited: &mut Inherited) -> Result<Offer, BindError> {
+        if let Some(offer) = inherited.take(Purpose::Dns, key) {
+            return Ok(offer);
+        }
+        let sockets = net::open(key, self.threads.len())?;
+        let bound = sockets.first().and_then(|socket| socket.local_addr().ok()?.as_socket());
+        let key = SocketKey { address: bound.unwrap_or(key.address), ..key };
+        Ok(Offer { purpose: Purpose::Dns, key, sockets })
+    }
+
+    /// Takes over the listeners' sockets of the process before this one.
+    pub(super) fn inherit(&self, inherited: &mut Inherited) {
+        let offers = inherited.listeners().into_iter();
+        let held = offers.map(|offer| (offer.key, Held::Inherited(offer.sockets)));
+        self.table().held.extend(held);
+    }
+
+    /// Gives up the copies: no successor will ask for them, and what the data threads close is
+    /// closed.
+    pub(super) fn close(&self) {
+        *self.table() = Table::default();
+    }
+
+    /// Copies of everything the data threads have, for a successor.
+    pub(super) fn offers(&self) -> Vec<Offer> {
+        let table = self.table();
+        let mut offers: Vec<Offer> = table.dns.iter().map(copy).collect();
+        for (key, held) in &table.held {
+            if let Held::Handed(sockets) | Held::Inherited(sockets) = held {
+                let sockets = copies(sockets);
+                offers.push(Offer { purpose: Purpose::Listener, key: *key, sockets });
+            }
+        }
+        offers
+    }
+}
+
+/// Copies of the descriptors; one that cannot be had is left out and told.
+fn copies(sockets: &[Socket]) -> Vec<Socket> {
+    let copy = |socket: &Socket| match socket.try_clone() {
+        Ok(copy) => Some(copy),
+        Err(error) => {
+            tracing::warn!(%error, "a socket that no successor can take over");
+            None
+        }
+    };
+    sockets.iter().filter_map(copy).collect()
+}
+
+/// Another descriptor for each of its sockets.
+pub(super) fn copy(offer: &Offer) -> Offer {
+    Offer { sockets: copies(&offer.sockets), ..*offer }
 }

@@ -27,6 +27,10 @@ enum Command {
         /// The configuration file; it is watched and applied again when it changes.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take over from the process that serves the same data directory: its sockets are handed
+        /// over, it finishes what it has, and no client and no task notices.
+        #[arg(long)]
+        take_over: bool,
     },
     /// Validate a configuration file and print what it would run.
     Check {
@@ -47,7 +51,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { config } => serve::run(&config),
+        Command::Serve { config, take_over } => serve::run(&config, take_over),
         Command::Check { file } => check(&file),
         Command::Status(options) => finish(status::run(&options)),
         Command::Env(options) => finish(env::run(&options)),

@@ -18,7 +18,7 @@ const CONTROL_THREADS: usize = 2;
 const QUIET: &str = "pingora_core=off,pingora_proxy=off";
 
 /// Runs until SIGTERM or SIGINT; a second one exits at once.
-pub(super) fn run(config: &Path) -> ExitCode {
+pub(super) fn run(config: &Path, take_over: bool) -> ExitCode {
     let file = match file::load(config) {
         Ok(file) => file,
         Err(problem) => {
@@ -34,7 +34,7 @@ pub(super) fn run(config: &Path) -> ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(serve(config, file)),
+        Ok(runtime) => runtime.block_on(serve(config, file, take_over)),
         Err(error) => Err(StartError::Io { what: "the control runtime".to_owned(), source: error }),
     };
     match outcome {
@@ -70,18 +70,32 @@ fn init_logs(settings: &Settings) {
     }
 }
 
-async fn serve(config: &Path, file: file::File) -> Result<ExitCode, StartError> {
+async fn serve(config: &Path, file: file::File, take_over: bool) -> Result<ExitCode, StartError> {
     let io = |source| StartError::Io { what: "signals".to_owned(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(io)?;
-    let app = App::start(config, file).await?;
+    let mut app = match take_over {
+        true => App::take_over(config, file).await?,
+        false => App::start(config, file).await?,
+    };
     tracing::info!(metrics = %app.metrics_address(), dns = ?app.dns_addresses(), "serving");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => app.hangup(),
+            successor = app.successor() => {
+                let handed = tokio::select! {
+                    handed = app.hand_over(successor) => handed?,
+                    _ = terminate.recv() => return Ok(ExitCode::FAILURE),
+                    _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+                };
+                match handed {
+                    Some(same) => app = same,
+                    None => return Ok(ExitCode::SUCCESS),
+                }
+            }
         }
     }
     tracing::info!("stopping; a second signal exits at once");

@@ -1,7 +1,8 @@
 //! Waiting until nobody uses a registration any more.
 //!
 //! **Invariant:** counters are read as final only after every data thread has acknowledged a
-//! generation in which the registration was draining.
+//! generation in which the registration was draining, and after the process that this one took
+//! over from is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +86,10 @@ impl Draining {
     /// Waits for the data threads.
     pub(super) async fn acknowledge(&mut self, shared: &Shared) {
         self.acknowledged = match shared.reader.wait_for(self.generation).await {
-            Ok(()) => Acknowledged::Yes,
+            Ok(()) => {
+                shared.reader.alone().await;
+                Acknowledged::Yes
+            }
             Err(_) => Acknowledged::Silent,
         };
     }

@@ -29,7 +29,7 @@ pub use crate::net::SocketKey;
 pub use compile::{Context, compile};
 pub use decide::{Decision, Outcome, Trial, decide};
 pub use publisher::Publisher;
-pub use reader::{DataThread, Reader, SILENCE, Silent, Slot};
+pub use reader::{DataThread, Predecessor, Reader, SILENCE, Silent, Slot};
 
 /// Everything the planes need, at one generation.
 #[derive(Debug, Default)]

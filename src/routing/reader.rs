@@ -31,8 +31,15 @@ struct Published {
     slots: Mutex<Vec<Arc<AtomicU64>>>,
     /// Wakes whoever waits for acknowledgements.
     acknowledged: Bell<()>,
+    /// Processes before this one that still carry exchanges.
+    predecessors: Mutex<usize>,
+    relieved: Bell<()>,
     silent: Counter,
 }
+
+/// A process before this one that still carries exchanges, until dropped.
+#[derive(Debug)]
+pub struct Predecessor(Arc<Published>);
 
 /// A data thread's own slot; dropping it takes the thread out of every wait.
 #[derive(Debug)]
@@ -64,6 +71,8 @@ impl Reader {
             generation: Bell::new(Generation::default()),
             slots: Mutex::default(),
             acknowledged: Bell::new(()),
+            predecessors: Mutex::default(),
+            relieved: Bell::new(()),
             silent: metrics.counter(&names::SILENT_SLOTS, &[]),
         }))
     }
@@ -94,6 +103,27 @@ impl Reader {
         let cell = Arc::new(AtomicU64::new(0));
         self.slots().push(Arc::clone(&cell));
         Slot { cell, published: Arc::clone(&self.0) }
+    }
+
+    /// From now on [`alone`](Self::alone) waits.
+    #[must_use]
+    pub fn predecessor(&self) -> Predecessor {
+        *self.0.predecessors.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Predecessor(Arc::clone(&self.0))
+    }
+
+    /// Returns when no process before this one carries exchanges any more: it picks from its last
+    /// snapshot, and acknowledges nothing.
+    pub async fn alone(&self) {
+        let mut relieved = self.0.relieved.subscribe();
+        loop {
+            if *self.0.predecessors.lock().unwrap_or_else(PoisonError::into_inner) == 0 {
+                return;
+            }
+            if relieved.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, Vec<Arc<AtomicU64>>> {
@@ -139,6 +169,13 @@ impl Slot {
     }
 }
 
+impl Drop for Predecessor {
+    fn drop(&mut self) {
+        *self.0.predecessors.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.relieved.send_replace(());
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut slots = self.published.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,6 +203,21 @@ mod tests {
         slow.acknowledge(Generation(7));
         assert_eq!(reader.wait_for(Generation(7)).await, Ok(()));
         assert_eq!(reader.acknowledged(), Generation(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_predecessor_is_waited_for_until_it_is_gone() {
+        let reader = Reader::new(&Metrics::new(1));
+        reader.alone().await;
+        let predecessor = reader.predecessor();
+        let waiting = tokio::spawn({
+            let reader = reader.clone();
+            async move { reader.alone().await }
+        });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!waiting.is_finished());
+        drop(predecessor);
+        waiting.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -262,6 +262,15 @@ impl World {
 
     /// Runs the built program until it comes to a failpoint.
     pub(crate) fn spawn_until(&self, text: &str, failpoint: &str) -> Serve {
+        self.spawn_with(text, &[], failpoint)
+    }
+
+    /// Runs the built program so that it takes over from the one that serves already.
+    pub(crate) fn spawn_taking_over(&self) -> Serve {
+        self.spawn_with(&self.toml(), &["--take-over"], "")
+    }
+
+    fn spawn_with(&self, text: &str, options: &[&str], failpoint: &str) -> Serve {
         std::fs::write(self.config(), text).unwrap();
         let log = std::fs::File::options()
             .create(true)
@@ -271,6 +280,7 @@ impl World {
         let child = Command::new(PROGRAM)
             .args(["serve", "--config"])
             .arg(self.config())
+            .args(options)
             .env("ROADSTEAD_FAILPOINT", failpoint)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
