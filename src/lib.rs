@@ -44,7 +44,7 @@
 //! | question | place |
 //! |---|---|
 //! | what becomes of a request | [`http`], then [`routing::decide`] |
-//! | how bytes of an exchange move | `http/native`, or `http/pingora` where a listener asks for it |
+//! | how bytes of an exchange move | `http/native`, or `http/pingora` where asked for |
 //! | what becomes of a TCP connection | `l4/tcp.rs` |
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
