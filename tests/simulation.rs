@@ -231,7 +231,7 @@ impl Run {
         let change = move |tx: &mut Tx<'_>| {
             let task = Task::clone(&tx.state().tasks[&id]);
             let reason = "Task stopped by user".to_owned();
-            let stop = Some(Stop { code: StopCode::UserInitiated, reason });
+            let stop = Some(Stop::new(StopCode::UserInitiated, reason));
             tx.put(Task { desired: Desired::Stopped, stop, ..task });
             Ok::<_, StoreError>(())
         };

@@ -161,7 +161,7 @@ fn task_row(task: &Task) -> TaskRow {
         .to_owned(),
         address: task.address.map(|address| address.to_string()),
         stop_code: task.stop.as_ref().map(|stop| stop.code.as_str().to_owned()),
-        stopped_reason: task.stop.as_ref().map(|stop| stop.reason.clone()),
+        stopped_reason: task.stop.as_ref().map(crate::model::Stop::whole),
         containers: task.containers.iter().map(container).collect(),
     }
 }

@@ -99,6 +99,30 @@ pub struct Stop {
     pub code: StopCode,
     /// ECS's `stoppedReason`.
     pub reason: String,
+    /// The container that is to blame, and what became of it.
+    #[serde(default)]
+    pub blamed: Option<(String, String)>,
+}
+
+impl Stop {
+    /// One that no container is to blame for.
+    #[must_use]
+    pub const fn new(code: StopCode, reason: String) -> Self {
+        Self { code, reason, blamed: None }
+    }
+
+    /// The reason with all that is known of it, for people.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let Self { code, reason, blamed } = self;
+        match blamed {
+            None => reason.clone(),
+            Some((container, what)) if *code == StopCode::EssentialContainerExited => {
+                format!("{reason}: {container} ({what})")
+            }
+            Some((container, what)) => format!("{reason}: {container}: {what}"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

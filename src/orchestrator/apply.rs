@@ -111,7 +111,7 @@ fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Times
             slow_down(tx, task, &reason, settings, now);
         }
     }
-    let stop = Some(Stop { code: StopCode::ServiceSchedulerInitiated, reason });
+    let stop = Some(Stop::new(StopCode::ServiceSchedulerInitiated, reason));
     tx.put(Task { desired: Desired::Stopped, stop, ..task.clone() });
 }
 

@@ -59,8 +59,8 @@ pub(super) fn write(
         }
         Record::Deregister => deregister(tx, &mut task, now),
         Record::Die(stop) => {
-            if let Some((container, reason)) = &evidence.failure {
-                blame(&mut task, container, reason);
+            if let Some((container, what)) = &stop.blamed {
+                blame(&mut task, container, what);
             }
             die(tx, &mut task, stop, settings, now);
         }
@@ -188,7 +188,7 @@ fn deregister(tx: &mut Tx<'_>, task: &mut Task, now: Timestamp) {
 fn die(tx: &mut Tx<'_>, task: &mut Task, stop: &Stop, settings: &Settings, now: Timestamp) {
     if apply::died_young(task, settings, now) {
         rollout::count(tx, task);
-        apply::slow_down(tx, task, &stop.reason, settings, now);
+        apply::slow_down(tx, task, &stop.whole(), settings, now);
     }
     let label = match stop.code {
         StopCode::TaskFailedToStart => apply::FAILED_TO_START,
@@ -200,9 +200,11 @@ fn die(tx: &mut Tx<'_>, task: &mut Task, stop: &Stop, settings: &Settings, now: 
     deregister(tx, task, now);
 }
 
-/// Marks the container that could not be made or started, so that `status` can say why.
+/// Marks the container that could not be made or started; one that ended has its exit code.
 fn blame(task: &mut Task, container: &str, reason: &str) {
-    if let Some(container) = task.containers.iter_mut().find(|c| c.name == container) {
+    let ended = |container: &Container| container.status == ContainerStatus::Stopped;
+    let mut all = task.containers.iter_mut();
+    if let Some(container) = all.find(|c| c.name == container).filter(|c| !ended(c)) {
         container.status = ContainerStatus::Stopped;
         container.reason = Some(reason.chars().take(1024).collect());
     }

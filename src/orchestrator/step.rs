@@ -291,8 +291,9 @@ fn dead<'a>(definition: &TaskDefinition, containers: &'a [Container]) -> Option<
 }
 
 fn failed(name: &str, reason: &str) -> Stop {
-    let reason = format!("{}: {name}: {reason}", words::FAILED_TO_START);
-    Stop { code: StopCode::TaskFailedToStart, reason }
+    let blamed = Some((name.to_owned(), reason.to_owned()));
+    let reason = words::FAILED_TO_START.to_owned();
+    Stop { code: StopCode::TaskFailedToStart, reason, blamed }
 }
 
 fn died(task: &Task, container: &Container) -> Stop {
@@ -305,8 +306,8 @@ fn died(task: &Task, container: &Container) -> Stop {
     if task.known < TaskStatus::Running {
         return failed(name, &format!("essential container exited ({why})"));
     }
-    let reason = format!("{}: {name} ({why})", words::EXITED);
-    Stop { code: StopCode::EssentialContainerExited, reason }
+    let (blamed, reason) = (Some((name.clone(), why)), words::EXITED.to_owned());
+    Stop { code: StopCode::EssentialContainerExited, reason, blamed }
 }
 
 /// The container rows, brought up to what the runtime shows. A container's status never falls.

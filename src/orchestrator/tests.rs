@@ -390,7 +390,10 @@ async fn dependency_that_never_becomes_healthy_fails_the_task_after_its_start_ti
     let task = state.tasks.values().find(|task| task.stop.is_some()).unwrap();
     let stop = task.stop.as_ref().unwrap();
     assert_eq!(stop.code, StopCode::TaskFailedToStart);
-    assert!(stop.reason.contains("db took longer than its startTimeout of 20 s"), "{stop:?}");
+    assert_eq!(stop.reason, "Task failed to start");
+    let told = task.container("app").unwrap().reason.as_deref().unwrap_or_default();
+    assert!(told.contains("db took longer than its startTimeout of 20 s"), "{told}");
+    assert!(stop.whole().ends_with(told), "{stop:?}");
     let (began, ended) = (task.container("db").unwrap().started_at.unwrap(), task.stopping_at);
     let took = ended.unwrap().since(began);
     assert!((20..25).contains(&took.as_secs()), "{took:?}");

@@ -103,6 +103,12 @@ pub(super) fn stuck(service: &ServiceKey) -> String {
     )
 }
 
+/// For tasks whose own checks fail.
+pub(super) fn replaced(service: &ServiceKey, count: usize) -> String {
+    let name = &service.name;
+    format!("(service {name}) Amazon ECS replaced {count} tasks due to an unhealthy status.")
+}
+
 pub(super) fn unhealthy(
     service: &ServiceKey,
     task: &TaskId,

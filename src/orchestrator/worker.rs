@@ -189,7 +189,7 @@ impl Worker {
 
     async fn commit(&mut self, task: &Arc<Task>, record: Record) {
         if let Record::Die(stop) = &record {
-            tracing::info!(task = %self.id, reason = stop.reason, "task died");
+            tracing::info!(task = %self.id, reason = stop.whole(), "task died");
             self.shared.eject(&self.id);
         }
         let now = self.shared.clock.now();

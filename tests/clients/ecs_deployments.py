@@ -65,7 +65,11 @@ for bad, runs in ((crashes, True), (missing, False)):
     assert f"(service api) (deployment ecs-svc/{number}) deployment failed: tasks failed to start." in told, told
     assert f"(service api) rolling back to (deployment {first['deployments'][0]['id']})." in told, told
     stopped = ecs.describe_tasks(tasks=ecs.list_tasks(serviceName="api", desiredStatus="STOPPED")["taskArns"])["tasks"]
-    codes = {task["stopCode"] for task in stopped if task["startedBy"] == f"ecs-svc/{number}"}
+    stopped = [task for task in stopped if task["startedBy"] == f"ecs-svc/{number}"]
+    codes = {task["stopCode"] for task in stopped}
+    if not runs:
+        told = {(task["stoppedReason"], task["containers"][0]["reason"].split(":")[0]) for task in stopped if task["stopCode"] == "TaskFailedToStart"}
+        equal(told, {("Task failed to start", "CannotStartContainerError")})
     assert ("EssentialContainerExited" if runs else "TaskFailedToStart") in codes, codes
 equal(ecs.list_service_deployments(service="api", status=["ROLLBACK_SUCCESSFUL"])["serviceDeployments"][0]["serviceDeploymentArn"], failing)
 

@@ -23,7 +23,8 @@ equal({t["key"]: t["value"] for t in task["tags"]}, {"kind": "job", "run": "1"})
 ecs.get_waiter("tasks_stopped").wait(tasks=[task["taskArn"]], WaiterConfig=WAIT)
 ended = ecs.describe_tasks(tasks=[task["taskArn"]], include=["TAGS"])["tasks"][0]
 equal((ended["lastStatus"], ended["desiredStatus"], ended["containers"][0]["exitCode"]), ("STOPPED", "STOPPED", 3))
-assert ended["stopCode"] in ("EssentialContainerExited", "TaskFailedToStart"), ended
+reasons = {"EssentialContainerExited": "Essential container in task exited", "TaskFailedToStart": "Task failed to start"}
+equal(ended["stoppedReason"], reasons[ended["stopCode"]])
 assert ended["createdAt"] <= ended["stoppingAt"] <= ended["stoppedAt"]
 
 # Overrides: another command sees the variables of both.

@@ -156,7 +156,7 @@ pub(super) async fn stop(call: &Call, input: Input) -> Outcome {
             let reason = asked.reason.filter(|reason| !reason.is_empty());
             let reason = reason.unwrap_or_else(|| "Task stopped by user".to_owned());
             task.desired = Desired::Stopped;
-            task.stop = Some(Stop { code: StopCode::UserInitiated, reason });
+            task.stop = Some(Stop::new(StopCode::UserInitiated, reason));
             tx.put(task.clone());
         }
         Ok::<_, Error>(task_shown::task(&account, tx.state(), &task, true))

@@ -91,7 +91,7 @@ fn task(definition: &TaskDefinition, known: TaskStatus, text: &str) -> Task {
 
 fn print(step: &Step) -> String {
     match step {
-        Step::Record(Record::Die(stop)) => format!("die: {}", stop.reason),
+        Step::Record(Record::Die(stop)) => format!("die: {}", stop.whole()),
         Step::Record(record) => format!("{record:?}").to_lowercase(),
         Step::Create(name) => format!("create {name}"),
         Step::Start(name) => format!("start {name}"),

@@ -330,8 +330,12 @@ impl<'a> Crew<'a> {
         let begins =
             |m: &Member<'_>| self.starts.iter().any(|t| t.replaces.as_ref() == Some(&m.task.id));
         let sick = self.live.iter().filter(|m| m.primary && m.health == Health::Unhealthy);
+        let mut own = 0;
         for member in sick.filter(|m| begins(m)) {
-            let Some(target) = member.failing else { continue };
+            let Some(target) = member.failing else {
+                own += 1;
+                continue;
+            };
             let Some(group) = state.target_groups.get(&target.group) else { continue };
             let reason = match state.verdict(target.id) {
                 Some(verdict) if !verdict.description.is_empty() => verdict.description.clone(),
@@ -348,6 +352,9 @@ impl<'a> Crew<'a> {
         }
         for message in told {
             draft.event_once(&self.service.key, message);
+        }
+        if own > 0 {
+            draft.event(&self.service.key, words::replaced(&self.service.key, own));
         }
     }
 

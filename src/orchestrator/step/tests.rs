@@ -78,7 +78,7 @@ fn shown(text: &str) -> Option<Vec<Observed>> {
 fn print(step: &Step) -> String {
     match step {
         Step::Record(Record::To(status)) => format!("to {}", status.as_str()),
-        Step::Record(Record::Die(stop)) => format!("die {}: {}", stop.code.as_str(), stop.reason),
+        Step::Record(Record::Die(stop)) => format!("die {}: {}", stop.code.as_str(), stop.whole()),
         Step::Record(record) => format!("{record:?}").to_lowercase(),
         Step::Create(name) => format!("create {name}"),
         Step::Start(name) => format!("start {name}"),

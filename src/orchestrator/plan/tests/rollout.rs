@@ -212,3 +212,75 @@ fn steady_state_is_told_again_after_six_hours() {
     };
     assert_eq!((told(21_599), told(21_600)), (0, 1));
 }
+
+#[test]
+fn service_tells_of_tasks_that_no_target_group_blames() {
+    check_events(
+        "service web 1 100/200 lb\n deployment 1 1 done\n task a 1 RUNNING healthy unregistered",
+        "(service web) Amazon ECS replaced 1 tasks due to an unhealthy status.
+         (service web) has started 1 tasks: (task NEW).",
+    );
+}
+
+/// What is kept of the service after the plan of a situation.
+async fn kept(text: &str) -> Progress {
+    let store = Store::memory(&Default::default()).unwrap();
+    let rows: Vec<Row> = situation(text).rows().collect();
+    let put = move |tx: &mut crate::state::Tx<'_>| {
+        rows.into_iter().for_each(|row| tx.put(row));
+        Ok::<_, StoreError>(())
+    };
+    store.update(put).await.unwrap();
+    let (settings, avoid) = (Settings::default(), BTreeSet::new());
+    let state = store.read();
+    let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
+    let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
+    let apply = move |tx: &mut crate::state::Tx<'_>| {
+        crate::orchestrator::apply::apply(tx, &plan, &settings, at(NOW));
+        Ok::<_, StoreError>(())
+    };
+    store.update(apply).await.unwrap();
+    Progress::clone(&store.read().progress[&web()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn replaced_task_counts_and_one_that_was_never_healthy_slows_down_the_next() {
+    let with = |words: &str, deployment: &str| {
+        format!(
+            "service web 1 100/200 lb breaker\n deployment 1 1 {deployment}
+             task a 1 RUNNING unhealthy {words}\n task b 1 RUNNING unhealthy fresh for=a {words}"
+        )
+    };
+    for (words, deployment, counted) in [
+        ("age=5", "failures=1", (2, 1, 1)),
+        ("age=900 fresh", "failures=1", (2, 1, 1)),
+        ("age=900", "done", (0, 1, 1)),
+    ] {
+        let kept = kept(&with(words, deployment)).await;
+        let first = &kept.deployments[0];
+        let found = (first.failures, first.failed_tasks, kept.backoff.failures);
+        assert_eq!(found, counted, "{words} {deployment}");
+    }
+    let served = "service web 1 100/200 lb breaker\n deployment 1 1
+                  task a 1 RUNNING unhealthy age=900\n task b 1 RUNNING healthy for=a";
+    let kept = kept(served).await;
+    let first = &kept.deployments[0];
+    assert_eq!((first.failures, first.failed_tasks, kept.backoff.failures), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn way_back_is_kept_with_how_it_ended() {
+    let failing = "service web 1 100/200 rev=2 lb breaker rollback\n deployment 2 2 failures=3
+                   deployment 1 1 done\n task a 1 RUNNING healthy\n task b 2 PENDING";
+    let begun = kept(failing).await;
+    let [back, failed] = begun.deployments.as_slice() else { panic!("{begun:?}") };
+    assert_eq!((back.id.as_str(), back.rollout), ("1", Rollout::InProgress));
+    assert_eq!((back.back_from.clone(), back.completed_at), (Some("2".into()), Some(at(0))));
+    assert_eq!((failed.rollout, failed.failure), (Rollout::Failed, Some(Failure::TasksFailed)));
+    let rollback = failed.rollback.as_ref().unwrap();
+    assert_eq!((rollback.to.as_str(), rollback.ended_at), ("1", None));
+    // A task that becomes healthy ends the count.
+    let healthy = "service web 2 100/200 lb breaker\n deployment 1 1 failures=2
+                   task a 1 RUNNING healthy fresh\n task b 1 PENDING";
+    assert_eq!(kept(healthy).await.deployments[0].failures, 0);
+}
