@@ -190,7 +190,8 @@ async fn killed_roadstead_adopts_its_tasks_and_serves_without_new_probes() {
 async fn killed_before_and_after_every_effect_its_processes_are_those_on_record() {
     for effect in ["create", "start", "register", "deregister", "stop", "remove"] {
         for when in ["before", "after"] {
-            let mut world = World::new().service(Service::http("web", 2));
+            let patient = Service { unhealthy_threshold: 5, ..Service::http("web", 2) };
+            let mut world = World::new().service(patient);
             let place = format!("{when}-{effect}");
             let mut serve = world.spawn_until(&world.toml(), &place);
             let revision = if matches!(effect, "create" | "start" | "register") { 1 } else { 2 };

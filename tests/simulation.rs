@@ -8,6 +8,8 @@
 
 #[path = "support/sim_check.rs"]
 mod check;
+#[path = "support/sim_furniture.rs"]
+mod furniture;
 #[path = "support/sim_world.rs"]
 mod world;
 
@@ -18,63 +20,20 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use roadstead::model::{
-    Breaker, Cluster, Container, ContainerDefinition, Dependency, DependencyCondition, Desired,
-    HealthCheck, Owner, PortMapping, Protocol, Registration, Rollout, Service, ServiceKey,
-    ServicePolicy, ServiceStatus, ServiceTargetGroup, Stop, StopCode, Target, TargetGroup, Task,
-    TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus, Threshold,
+    Breaker, Container, Desired, Owner, Registration, Rollout, Service, ServiceDiscovery,
+    ServiceKey, ServicePolicy, ServiceStatus, ServiceTargetGroup, Stop, StopCode, Target, Task,
+    TaskDefinitionKey, TaskId, TaskStatus, Threshold,
 };
 use roadstead::runtime::sim::Faults;
 use roadstead::state::{StoreError, Tx};
 use tokio::time::sleep;
 
 use self::check::{Watcher, unrest};
-use self::world::{Boot, DELAY, House};
+use self::furniture::{GROUPS, REVISIONS, furnish, registry};
+use self::world::{Boot, House};
 
-const GROUPS: [&str; 2] = ["g0", "g1"];
-const REVISIONS: u32 = 4;
 /// How long the world may take to come to rest after the last fault, in virtual time.
 const REST: Duration = Duration::from_secs(240);
-
-fn definition(revision: u32) -> TaskDefinition {
-    let container = |name: &str, essential: bool| ContainerDefinition {
-        command: vec!["run".to_owned()],
-        essential,
-        port_mappings: vec![PortMapping::tcp(80)],
-        stop_timeout: Some(Duration::from_secs(3)),
-        ..ContainerDefinition::new(name)
-    };
-    let mut containers = vec![container("app", true)];
-    if revision.is_multiple_of(2) {
-        let condition = DependencyCondition::Start;
-        let depends_on = vec![Dependency { container: "app".to_owned(), condition }];
-        containers.push(ContainerDefinition { depends_on, ..container("log", false) });
-    }
-    TaskDefinition::new("web".into(), revision, containers)
-}
-
-fn group(name: &str) -> TargetGroup {
-    TargetGroup {
-        name: name.into(),
-        id: "0".repeat(16),
-        protocol: Protocol::Http,
-        port: 80,
-        health_check: HealthCheck::defaults(Protocol::Http),
-        deregistration_delay: DELAY,
-        owner: Owner::Api,
-        options: Default::default(),
-    }
-}
-
-fn furnish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    tx.put(Cluster::new("c".into(), Owner::Api));
-    for revision in 1..=REVISIONS {
-        tx.put(definition(revision));
-    }
-    for name in GROUPS {
-        tx.put(group(name));
-    }
-    Ok(())
-}
 
 /// One simulation.
 struct Run {
@@ -158,7 +117,7 @@ impl Run {
             definition: self.random_definition(),
             desired_count: self.rng.u32(0..5),
             load_balancers: GROUPS[..groups].iter().map(lb).collect(),
-            discovery: None,
+            discovery: self.random_discovery(),
             minimum_healthy_percent: min,
             maximum_percent: max,
             health_check_grace_period: Duration::from_secs(self.rng.u64(0..3)),
@@ -168,6 +127,11 @@ impl Run {
             options: roadstead::model::ServiceOptions::default(),
             policy: self.random_policy(),
         }
+    }
+
+    fn random_discovery(&mut self) -> Option<ServiceDiscovery> {
+        let name = self.rng.choice(&[None, Some("n0"), Some("n1")]).copied().flatten()?;
+        Some(ServiceDiscovery { service: registry(name), container_port: None })
     }
 
     fn random_policy(&mut self) -> ServicePolicy {
@@ -212,6 +176,7 @@ impl Run {
             _ => {
                 let other = self.random_service(service.key.clone());
                 service.load_balancers = other.load_balancers;
+                service.discovery = other.discovery;
                 service.minimum_healthy_percent = other.minimum_healthy_percent;
                 service.maximum_percent = other.maximum_percent;
             }
@@ -455,6 +420,7 @@ impl Run {
             let kept = state.services.get(key).map(|service| Service {
                 definition: asked.definition.clone(),
                 load_balancers: asked.load_balancers.clone(),
+                discovery: asked.discovery.clone(),
                 options: asked.options.clone(),
                 ..Service::clone(service)
             });
@@ -500,7 +466,11 @@ fn simulate(seed: u64, steps: usize) -> Outcome {
         }
         run.come_to_rest().await;
         check(&run, seed);
-        let picks = run.house.shared.lock().unwrap().picks;
+        let (picks, answers) = {
+            let shared = run.house.shared.lock().unwrap();
+            (shared.picks, shared.answers)
+        };
+        run.watcher.seen.insert("answers", answers);
         Outcome { trace: run.watcher.trace, picks, seen: run.watcher.seen }
     })
 }
@@ -554,7 +524,7 @@ fn invariants_hold_and_every_run_converges() {
     let rare = rare.into_inner().unwrap();
     eprintln!("note: {rare:?}");
     // One seed alone need not see everything.
-    assert!(alone.is_some() || rare.len() == 4, "not everything happened: {rare:?}");
+    assert!(alone.is_some() || rare.len() == 5, "not everything happened: {rare:?}");
 }
 
 #[test]

@@ -14,7 +14,14 @@ use crate::model::{
     DiscoveryInstance, Generation, InstanceKey, RECORD_TTL, Registration, RegistrationId, Target,
     Task,
 };
+use crate::routing::SILENCE;
 use crate::state::{Key, State, StoreError};
+
+/// For how long a name of an instance may be cached.
+fn ttl(state: &State, instance: &InstanceKey) -> Duration {
+    let service = state.discovery_services.get(&instance.service);
+    service.map_or(RECORD_TTL, |service| service.ttl)
+}
 
 /// What is being drained, as it was when the drain began.
 #[derive(Debug)]
@@ -24,20 +31,25 @@ pub(super) struct Draining {
     instances: Vec<InstanceKey>,
     pub since: Timestamp,
     deadline: Timestamp,
+    forgotten_at: Timestamp,
+    /// Answers that an earlier process gave are on no record: until when they may be cached.
+    told_before: Timestamp,
     pub acknowledged: Acknowledged,
 }
 
 impl Draining {
-    /// Of all registrations of a task. `state` has them draining already.
-    pub(super) fn of_task(state: &State, task: &Task, now: Timestamp) -> Self {
+    /// Of all registrations of a task. `state` has them draining already; this process began at
+    /// `began`.
+    pub(super) fn of_task(state: &State, task: &Task, began: Timestamp, now: Timestamp) -> Self {
         let since = task.stopping_at.unwrap_or(now);
-        Self::new(
-            state,
-            state.targets_of_task(&task.id),
-            state.instances_of_task(&task.id),
-            since,
-            now,
-        )
+        let (targets, instances) =
+            (state.targets_of_task(&task.id), state.instances_of_task(&task.id));
+        let draining = Self::new(state, targets, instances, since, now);
+        if task.created_at >= began {
+            return draining;
+        }
+        let names = draining.instances.iter().map(|key| ttl(state, key)).max();
+        Self { told_before: names.map_or(Timestamp(0), |ttl| began + ttl), ..draining }
     }
 
     fn new<'a>(
@@ -47,15 +59,15 @@ impl Draining {
         since: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let (mut longest, mut ids, mut keys) = (Duration::ZERO, Vec::new(), Vec::new());
+        let (mut longest, mut names) = (Duration::ZERO, None);
+        let (mut ids, mut keys) = (Vec::new(), Vec::new());
         for target in targets {
             let group = state.target_groups.get(&target.group);
             longest = longest.max(group.map_or(Duration::ZERO, |g| g.deregistration_delay));
             ids.push(target.id);
         }
         for instance in instances {
-            let service = state.discovery_services.get(&instance.key.service);
-            longest = longest.max(service.map_or(RECORD_TTL, |service| service.ttl));
+            names = names.max(Some(ttl(state, &instance.key)));
             keys.push(instance.key.clone());
         }
         // A clock that was set back must not lengthen the delay.
@@ -66,6 +78,9 @@ impl Draining {
             instances: keys,
             since,
             deadline: since + longest,
+            // A thread that was silent for long answered until the end of its silence.
+            forgotten_at: names.map_or(since, |ttl| since + SILENCE + ttl),
+            told_before: Timestamp(0),
             acknowledged: Acknowledged::Waiting,
         }
     }
@@ -77,8 +92,9 @@ impl Draining {
         Drain {
             acknowledged: self.acknowledged,
             in_flight: endpoints.map(|endpoint| endpoint.in_flight()).sum(),
-            cached_until: cached.max().unwrap_or_default(),
+            cached_until: cached.max().unwrap_or_default().max(self.told_before),
             deadline: self.deadline,
+            forgotten_at: self.forgotten_at,
             registered: !self.targets.is_empty() || !self.instances.is_empty(),
         }
     }
@@ -168,15 +184,12 @@ impl Leftover {
         loop {
             let now = shared.clock.now();
             let drain = draining.facts(&shared);
-            if now >= drain.deadline {
-                break;
-            }
-            let left = drain.deadline.since(now);
+            let Some(until) = drain.busy_until(now) else { break };
+            let left = until.since(now);
             match drain.acknowledged {
                 Acknowledged::Waiting => {
                     let _ = tokio::time::timeout(left, draining.acknowledge(&shared)).await;
                 }
-                Acknowledged::Yes if drain.in_flight == 0 && drain.cached_until <= now => break,
                 Acknowledged::Yes => tokio::time::sleep(DRAIN_POLL.min(left)).await,
                 Acknowledged::Silent => tokio::time::sleep(left).await,
             }

@@ -121,6 +121,7 @@ impl Orchestrator {
             runtime,
             settings: Arc::new(settings),
             clock,
+            began: clock.now(),
             metrics,
             meters,
             sight: Sight::new(),

@@ -12,7 +12,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{Notify, watch};
 
 use super::settings::Settings;
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, Timestamp};
 use crate::metrics::{Counter, Histogram, Metrics, names};
 use crate::model::{Observed, TaskId};
 use crate::routing::Reader;
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub runtime: Arc<dyn Runtime>,
     pub settings: Arc<Settings>,
     pub clock: Clock,
+    /// When this process began.
+    pub began: Timestamp,
     pub metrics: Metrics,
     pub meters: Meters,
     pub sight: Sight,

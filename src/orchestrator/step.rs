@@ -56,10 +56,24 @@ pub struct Drain {
     pub in_flight: i64,
     /// Until when some cache may name the task.
     pub cached_until: Timestamp,
-    /// The end of the greatest deregistration delay.
+    /// The end of the greatest deregistration delay: nothing that runs is waited for any longer.
     pub deadline: Timestamp,
+    /// By then every cache has forgotten it, whatever data threads say.
+    pub forgotten_at: Timestamp,
     /// There is something registered to drain at all.
     pub registered: bool,
+}
+
+impl Drain {
+    /// Until when it has to be waited, as far as is known by now. None: nobody uses the task.
+    #[must_use]
+    pub fn busy_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_known = self.acknowledged == Acknowledged::Yes;
+        let exchanges = (!is_known || self.in_flight > 0).then_some(self.deadline);
+        let cached = if is_known { self.cached_until } else { self.forgotten_at };
+        let names = Some(cached.min(self.forgotten_at));
+        [exchanges, names].into_iter().flatten().max().filter(|until| *until > now)
+    }
 }
 
 /// Whether every data thread knows of the draining.
@@ -247,19 +261,13 @@ fn deactivate(
         Seen::Unknown => true,
     };
     let over = dead(definition, containers).is_some() || !serves || !drain.registered;
-    if over || now >= drain.deadline {
+    let Some(until) = drain.busy_until(now).filter(|_| !over) else {
         return Step::Record(Record::To(TaskStatus::Stopping));
-    }
+    };
     match drain.acknowledged {
         Acknowledged::Waiting => Step::Acknowledge,
-        Acknowledged::Silent => Step::Wait(Some(drain.deadline)),
-        Acknowledged::Yes if drain.in_flight > 0 => {
-            Step::Wait(Some((now + DRAIN_POLL).min(drain.deadline)))
-        }
-        Acknowledged::Yes if drain.cached_until > now => {
-            Step::Wait(Some(drain.cached_until.min(drain.deadline)))
-        }
-        Acknowledged::Yes => Step::Record(Record::To(TaskStatus::Stopping)),
+        Acknowledged::Yes if drain.in_flight > 0 => Step::Wait(Some((now + DRAIN_POLL).min(until))),
+        Acknowledged::Yes | Acknowledged::Silent => Step::Wait(Some(until)),
     }
 }
 

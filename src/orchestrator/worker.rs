@@ -125,7 +125,8 @@ impl Worker {
             definition = Arc::new(run.overrides.applied(&definition));
         }
         if task.known == TaskStatus::Deactivating && self.draining.is_none() {
-            self.draining = Some(Draining::of_task(&state, &task, self.shared.clock.now()));
+            let (began, now) = (self.shared.began, self.shared.clock.now());
+            self.draining = Some(Draining::of_task(&state, &task, began, now));
         }
         let service = record::service(&state, &task)
             .filter(|s| !s.load_balancers.is_empty() || s.discovery.is_some());
@@ -266,8 +267,8 @@ impl Worker {
 
     async fn acknowledge(&mut self) {
         let Some(draining) = &mut self.draining else { return };
-        let deadline = draining.facts(&self.shared).deadline;
-        let left = deadline.since(self.shared.clock.now());
+        let now = self.shared.clock.now();
+        let left = draining.facts(&self.shared).busy_until(now).unwrap_or(now).since(now);
         tokio::select! {
             biased;
             () = draining.acknowledge(&self.shared) => {}

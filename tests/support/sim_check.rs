@@ -1,8 +1,8 @@
 //! What must hold after every step of a simulation, and what must hold at its end.
 //!
-//! Numbers in messages are those of section "invariants" of the design: I3 convergence, I4
-//! containers are tasks, I8 no status falls, I12 addresses, I13 percentages, I1 nothing picks what
-//! was told to stop.
+//! Numbers in messages are those of section "invariants" of the design: I1 nothing picks what was
+//! told to stop, I3 convergence, I4 containers are tasks, I6 what was acknowledged stays, I7 no
+//! cache names what is gone, I8 no status falls, I12 addresses, I13 percentages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -66,7 +66,7 @@ impl Watcher {
     pub(crate) fn look(&mut self, state: &Arc<State>, house: &House) {
         let now = house.clock.now();
         self.tasks(state, now);
-        self.addresses(state, now);
+        self.addresses(state, house, now);
         for service in state.services.values() {
             self.percentages(state, service);
             self.decisions(state, service, now);
@@ -118,7 +118,7 @@ impl Watcher {
         }
     }
 
-    fn addresses(&mut self, state: &State, now: Timestamp) {
+    fn addresses(&mut self, state: &State, house: &House, now: Timestamp) {
         let mut taken = BTreeMap::new();
         for task in state.tasks.values().filter(|task| task.known < TaskStatus::Stopped) {
             let Some(address) = task.address else {
@@ -136,6 +136,10 @@ impl Watcher {
                 Some(old) => old.address.is_none(),
                 None => task.created_at == now,
             };
+            let named = house.shared.lock().unwrap().named.get(&address).copied();
+            if new && named.is_some_and(|until| until > now) {
+                self.wrong(format!("I7 {} got {address}, which caches still name", task.id));
+            }
             if new && self.resting.get(&address).is_some_and(|until| *until > now) {
                 self.wrong(format!("I12 {} got {address} out of quarantine", task.id));
             }
@@ -280,6 +284,11 @@ impl Watcher {
             return;
         }
         self.signalled.entry(id.clone()).or_insert(now);
+        let named = |address| house.shared.lock().unwrap().named.get(&address).copied();
+        let is_named = task.address.and_then(named).is_some_and(|until| until > now);
+        if is_named && state.instances_of_task(id).next().is_some() {
+            self.wrong(format!("I7 {id} told to stop while a cache may name it"));
+        }
         let busy = house.shared.lock().unwrap().exchanges.get(id).copied().unwrap_or(0);
         let since = self.draining.get(id).copied().unwrap_or(now);
         if busy > 0 && now.since(since) < DELAY {

@@ -6,6 +6,7 @@
 //! virtual time, and chance comes from the seed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,15 +16,20 @@ use roadstead::clock::{Clock, Timestamp};
 use roadstead::metrics::Metrics;
 use roadstead::model::{Account, Target, TargetGroupName, TaskId, Verdict, VerdictState};
 use roadstead::orchestrator::{Curve, Orchestrator, Settings, Stopper};
-use roadstead::routing::{Context, Publisher, Reader};
+use roadstead::routing::{Context, Publisher, Reader, Routing};
 use roadstead::runtime::sim::Sim;
 use roadstead::state::{MemoryJournal, Store};
+use roadstead::zone::{Answer, Data, DnsName, RecordType};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// The delay of every simulated target group: longer than a data thread is ever silent.
 pub(crate) const DELAY: Duration = Duration::from_secs(10);
+/// Of every simulated name.
+pub(crate) const TTL: Duration = Duration::from_secs(2);
+/// Names that services may be found by, one below the other's zone.
+pub(crate) const NAMES: [&str; 2] = ["n0.demo.internal", "n1.demo.internal"];
 pub(crate) const QUARANTINE: Duration = Duration::from_secs(20);
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(15);
 
@@ -48,6 +54,9 @@ pub(crate) struct Shared {
     /// When each task was picked last.
     pub(crate) picked: BTreeMap<TaskId, Timestamp>,
     pub(crate) picks: usize,
+    /// Until when some cache may hold an address.
+    pub(crate) named: BTreeMap<IpAddr, Timestamp>,
+    pub(crate) answers: usize,
 }
 
 /// One life of the process.
@@ -171,6 +180,7 @@ async fn data_thread(reader: Reader, clock: Clock, shared: Arc<Mutex<Shared>>, m
             groups = routing.groups.keys().cloned().collect();
             groups.sort();
         }
+        ask(&routing, clock.now(), &shared, &mut rng);
         for name in &groups {
             let Some(group) = routing.groups.get(name) else { continue };
             let Some(endpoint) = group.pick(&[]) else { continue };
@@ -197,7 +207,24 @@ async fn data_thread(reader: Reader, clock: Clock, shared: Arc<Mutex<Shared>>, m
     }
 }
 
-fn arc(reader: &Reader) -> Arc<roadstead::routing::Routing> {
+/// Asks for every name, as a resolver that caches would.
+fn ask(routing: &Routing, now: Timestamp, shared: &Mutex<Shared>, rng: &mut Rng) {
+    for name in NAMES {
+        let name = DnsName::parse(name).unwrap();
+        let answer = routing.zones.lookup(name.wire(), RecordType::A, rng);
+        answer.leaves(0, now);
+        let Answer::Records { answers, .. } = &answer else { continue };
+        let mut own = shared.lock().unwrap();
+        for record in answers {
+            if let Data::Address(address) = record.data {
+                own.named.insert(address, now + TTL);
+                own.answers += 1;
+            }
+        }
+    }
+}
+
+fn arc(reader: &Reader) -> Arc<Routing> {
     Arc::clone(&reader.load())
 }
 

@@ -188,7 +188,9 @@ fn every_stop_begins_with_the_registrations() {
 fn drain(acknowledged: Acknowledged, in_flight: i64, cached_ms: u64, deadline_ms: u64) -> Facts {
     let at = |ms| Timestamp(NOW.0 + ms * 1000);
     let (cached_until, deadline) = (at(cached_ms), at(deadline_ms));
-    let drain = Drain { acknowledged, in_flight, cached_until, deadline, registered: true };
+    let forgotten_at = at(cached_ms.max(7_000) * u64::from(cached_ms > 0));
+    let registered = true;
+    let drain = Drain { acknowledged, in_flight, cached_until, deadline, forgotten_at, registered };
     Facts { drain, ..Facts::default() }
 }
 
@@ -207,8 +209,13 @@ fn drain_waits_for_the_data_threads_the_exchanges_and_the_caches() {
     check(&drain(Yes, 0, 0, 300_000), "to STOPPING");
     check(&drain(Silent, 0, 0, 300_000), "wait 300000 ms");
     for acknowledged in [Waiting, Silent, Yes] {
-        check(&drain(acknowledged, 9, 9_000, 0), "to STOPPING");
+        check(&drain(acknowledged, 9, 0, 0), "to STOPPING");
     }
+    // Caches outlast the delay; a silent thread may have told the name until just now.
+    check(&drain(Yes, 0, 5_000, 0), "wait 5000 ms");
+    check(&drain(Yes, 0, 5_000, 4_000), "wait 5000 ms");
+    check(&drain(Silent, 0, 5_000, 4_000), "wait 7000 ms");
+    check(&drain(Waiting, 0, 5_000, 0), "acknowledge");
 }
 
 #[test]
