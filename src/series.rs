@@ -168,8 +168,9 @@ impl Series {
         self.rings().contains_key(id)
     }
 
-    /// The periods that begin in `from..to` and have samples, ascending. `period` is a multiple of
-    /// the step or of a minute; anything else is rounded up to the next step.
+    /// The periods that have samples from the one that `from` lies in up to `to`, ascending.
+    /// `period` is a multiple of the step or of a minute; anything else is rounded up to the next
+    /// step.
     #[must_use]
     pub fn read(
         &self,
@@ -186,7 +187,7 @@ impl Series {
             false => (&own.short, self.step),
         };
         let many = micros(period).div_ceil(micros(unit)).max(1);
-        let (from, to) = (number_up(from, unit), number_up(to, unit));
+        let (from, to) = (number(from, unit), number_up(to, unit));
         let mut found: Vec<(u64, Point)> = Vec::new();
         for (at, point) in ring.range(from - from % many, to) {
             let begin = at - at % many;

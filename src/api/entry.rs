@@ -342,15 +342,7 @@ fn is_from_a_page(headers: &HeaderMap) -> bool {
 
 /// A version 4 UUID. Names a call in answers and logs; no secret.
 fn request_id() -> String {
-    let (high, low) = (fastrand::u64(..), fastrand::u64(..));
-    format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        high >> 32,
-        (high >> 16) & 0xffff,
-        high & 0xfff,
-        0x8000 | (low >> 50),
-        low & 0xffff_ffff_ffff
-    )
+    crate::model::uuid(&mut fastrand::Rng::new())
 }
 
 /// The wire form of a request that may be too broken to be read.

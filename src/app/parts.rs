@@ -14,7 +14,7 @@ use crate::config::{RuntimeKind, Settings};
 use crate::logs::{AccessLog, AuditLog};
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::net::Claims;
-use crate::orchestrator::{self, Curve, Orchestrator, Scaling};
+use crate::orchestrator::{self, Curve, Orchestrator, Scaling, Surroundings};
 use crate::routing::{Context, Reader};
 use crate::runtime::Runtime;
 use crate::secrets::Secrets;
@@ -99,9 +99,16 @@ impl Parts {
     }
 
     pub(super) fn scaling(&self, runtime: Arc<dyn Runtime>) -> Scaling {
-        let (store, reader) = (self.store.clone(), self.reader.clone());
-        let (series, metrics) = (self.series.clone(), self.metrics.clone());
-        Scaling::new(store, reader, runtime, series, Clock::System, metrics)
+        let around = Surroundings {
+            store: self.store.clone(),
+            reader: self.reader.clone(),
+            runtime,
+            account: self.settings.account.clone(),
+            metrics: self.metrics.clone(),
+            clock: Clock::System,
+        };
+        let profile = self.settings.autoscaling.profile;
+        Scaling::new(around, self.series.clone(), profile, fastrand::Rng::new())
     }
 
     /// Applies a configuration file: binds, commits, says what came of it.

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, DiscoveryService, ListenerKey, LoadBalancer, Namespace, ServiceKey, TargetGroup,
-    TaskDefinitionKey, TaskId,
+    ClusterName, DiscoveryService, ListenerKey, LoadBalancer, Namespace, ScalableTarget,
+    ScalingPolicy, ScheduledAction, ServiceKey, TargetGroup, TaskDefinitionKey, TaskId,
 };
 
 /// Whose resources these are: the region and account id that every ARN of this process carries.
@@ -72,6 +72,36 @@ impl Account {
     #[must_use]
     pub fn target_group(&self, group: &TargetGroup) -> Arn {
         self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))
+    }
+
+    #[must_use]
+    pub fn scalable_target(&self, target: &ScalableTarget) -> Arn {
+        self.arn("application-autoscaling", format!("scalable-target/{}", target.id))
+    }
+
+    #[must_use]
+    pub fn scaling_policy(&self, policy: &ScalingPolicy) -> Arn {
+        let (id, key) = (&policy.id, &policy.key);
+        let resource = format!("resource/ecs/service/{}:policyName/{}", key.service, key.name);
+        self.arn("autoscaling", format!("scalingPolicy:{id}:{resource}"))
+    }
+
+    #[must_use]
+    pub fn scheduled_action(&self, action: &ScheduledAction) -> Arn {
+        let (id, key) = (&action.id, &action.key);
+        let resource =
+            format!("resource/ecs/service/{}:scheduledActionName/{}", key.service, key.name);
+        self.arn("autoscaling", format!("scheduledAction:{id}:{resource}"))
+    }
+
+    #[must_use]
+    pub fn alarm(&self, name: &str) -> Arn {
+        self.arn("cloudwatch", format!("alarm:{name}"))
+    }
+
+    #[must_use]
+    pub fn log_group(&self, name: &str) -> Arn {
+        self.arn("logs", format!("log-group:{name}"))
     }
 
     #[must_use]

@@ -63,6 +63,7 @@ names! {
     /// 32 hexadecimal digits, as ECS's.
     TaskId;
     LoadBalancerName;
+    LogGroupName;
     TargetGroupName;
     /// A DNS name in lower case without the final dot: `demo.internal`.
     NamespaceName;
@@ -80,6 +81,20 @@ names! {
     OperationId;
     /// A hosted zone: `Z` and upper-case letters and digits.
     HostedZoneId;
+}
+
+/// A new version 4 UUID.
+#[must_use]
+pub fn uuid(rng: &mut fastrand::Rng) -> String {
+    let (high, low) = (rng.u64(..), rng.u64(..));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xfff,
+        0x8000 | (low >> 50),
+        low & 0xffff_ffff_ffff
+    )
 }
 
 /// A key that the journal holds and this version cannot read.

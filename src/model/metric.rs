@@ -145,6 +145,17 @@ impl Comparison {
         }
     }
 
+    /// As reasons of alarms say it.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::GreaterOrEqual => "greater than or equal to",
+            Self::Greater => "greater than",
+            Self::Less => "less than",
+            Self::LessOrEqual => "less than or equal to",
+        }
+    }
+
     #[must_use]
     pub fn holds(self, value: f64, threshold: f64) -> bool {
         match self {

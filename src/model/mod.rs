@@ -5,12 +5,14 @@
 //! a socket or a clock.
 
 pub mod arn;
+pub mod autoscaling;
 pub mod container_definition;
 pub mod discovery;
 pub mod ec2;
 pub mod id;
 pub mod launch;
 pub mod load_balancer;
+pub mod log_group;
 pub mod metric;
 pub mod network;
 pub mod observed;
@@ -23,12 +25,14 @@ pub mod task;
 pub mod task_definition;
 
 pub use arn::{Account, Arn};
+pub use autoscaling::*;
 pub use container_definition::*;
 pub use discovery::*;
 pub use ec2::*;
 pub use id::*;
 pub use launch::*;
 pub use load_balancer::*;
+pub use log_group::*;
 pub use metric::*;
 pub use network::*;
 pub use observed::*;

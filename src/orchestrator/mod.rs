@@ -50,7 +50,7 @@ use crate::routing::Reader;
 use crate::runtime::Runtime;
 use crate::state::{State, Store, StoreError};
 
-pub use autoscaling::Scaling;
+pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Acknowledged, Drain, Facts, Record, Seen, Step, next};

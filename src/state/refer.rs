@@ -74,6 +74,23 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
         Row::RecordSet(set) if !after.hosted_zones.contains_key(&set.key.zone) => {
             Err(missing(format!("record set {}", set.key), format!("hosted zone {}", set.key.zone)))
         }
+        Row::ScalableTarget(target) if !after.services.contains_key(&target.service) => {
+            Err(missing("scalable target", format!("service {}", target.service)))
+        }
+        Row::ScalingPolicy(policy) if !after.scalable_targets.contains_key(&policy.key.service) => {
+            Err(missing(
+                format!("scaling policy {}", policy.key),
+                format!("scalable target {}", policy.key.service),
+            ))
+        }
+        Row::ScheduledAction(action)
+            if !after.scalable_targets.contains_key(&action.key.service) =>
+        {
+            Err(missing(
+                format!("scheduled action {}", action.key),
+                format!("scalable target {}", action.key.service),
+            ))
+        }
         Row::Verdict(verdict) if !after.targets.contains_key(&verdict.target) => {
             Err(missing("verdict", format!("target {}", verdict.target)))
         }

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey, DiscoveryOperation,
-    DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family, FamilyRecord, Generation,
-    HostedZone, HostedZoneId, InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName,
-    Namespace, NamespaceName, OperationId, Progress, RecordSet, RecordSetKey, RegistrationId,
-    ResourceArn, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task,
-    TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    Alarm, AlarmName, BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey,
+    DiscoveryOperation, DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family, FamilyRecord,
+    Generation, HostedZone, HostedZoneId, InstanceKey, Listener, ListenerKey, LoadBalancer,
+    LoadBalancerName, LogGroup, LogGroupName, Namespace, NamespaceName, OperationId, Progress,
+    RecordSet, RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory,
+    ScalingKey, ScalingPolicy, ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup,
+    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -232,6 +233,18 @@ tables! {
         "hosted_zones", true, |row| row.id.clone();
     record_sets: RecordSetKey => RecordSet,
         "record_sets", true, |row| row.key.clone();
+    scalable_targets: ServiceKey => ScalableTarget,
+        "scalable_targets", true, |row| row.service.clone();
+    scaling_policies: ScalingKey => ScalingPolicy,
+        "scaling_policies", true, |row| row.key.clone();
+    scheduled_actions: ScalingKey => ScheduledAction,
+        "scheduled_actions", true, |row| row.key.clone();
+    scaling_histories: ServiceKey => ScalingHistory,
+        "scaling_histories", true, |row| row.service.clone();
+    alarms: AlarmName => Alarm,
+        "alarms", true, |row| row.name.clone();
+    log_groups: LogGroupName => LogGroup,
+        "log_groups", true, |row| row.name.clone();
     applied: AppliedKey => Applied,
         "applied", true, |row| row.resource.clone();
 }

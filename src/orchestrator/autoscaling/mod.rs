@@ -1,38 +1,73 @@
-//! Samples our own metrics, step by step.
+//! Scaling: moves desired counts by what our own metrics say, and by the clock.
+//!
+//! One loop: at the end of every step the sampler reads, then alarms and policies are looked at and
+//! one commit writes what follows: counts, activities, alarms' states. Not here: tasks (the plan of
+//! the orchestrator sees the count), the API's words. **Invariant:** only a count of a service with
+//! a scalable target is moved; deciding is pure.
+
+pub mod alarm;
+mod decide;
+mod plan;
+mod readings;
+mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use self::plan::{View, plan};
+use self::readings::Readings;
 use super::sampler::Sampler;
 use crate::clock::{Clock, Timestamp};
+use crate::config::ScalingProfile;
 use crate::metrics::Metrics;
+use crate::model::Account;
 use crate::routing::Reader;
 use crate::runtime::Runtime;
 use crate::series::Series;
-use crate::state::Store;
+use crate::state::{Store, StoreError};
+
+pub use schedule::{BadSchedule, Schedule};
+
+/// ECS's cooldown where a policy names none, in minutes of the profile.
+const COOLDOWN: u32 = 5;
 
 /// The loop. One per store.
 #[derive(Debug)]
 pub struct Scaling {
     sampler: Sampler,
-    step: Duration,
+    store: Store,
+    series: Series,
+    account: Account,
+    profile: ScalingProfile,
     clock: Clock,
+    rng: fastrand::Rng,
+}
+
+/// What surrounds the loop.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub store: Store,
+    pub reader: Reader,
+    pub runtime: Arc<dyn Runtime>,
+    pub account: Account,
+    pub metrics: Metrics,
+    pub clock: Clock,
 }
 
 impl Scaling {
+    /// The step of `series` is the profile's.
     #[must_use]
     pub fn new(
-        store: Store,
-        reader: Reader,
-        runtime: Arc<dyn Runtime>,
+        around: Surroundings,
         series: Series,
-        clock: Clock,
-        metrics: Metrics,
+        profile: ScalingProfile,
+        rng: fastrand::Rng,
     ) -> Self {
-        let step = series.step();
-        Self { sampler: Sampler::new(store, reader, runtime, series, metrics), step, clock }
+        let Surroundings { store, reader, runtime, account, metrics, clock } = around;
+        let sampler = Sampler::new(store.clone(), reader, runtime, series.clone(), metrics);
+        Self { sampler, store, series, account, profile, clock, rng }
     }
 
     /// Works until `stop`.
@@ -45,14 +80,40 @@ impl Scaling {
     }
 
     async fn work(&mut self) {
-        let mut end = begin(self.clock.now(), self.step);
+        let step = self.series.step();
         loop {
-            // A clock set back begins its steps anew; one set forward skips some.
             let now = self.clock.now();
-            end = begin(now, self.step).min(end + self.step) + self.step;
+            // Behind the boundary: a timer that is early would see the step before.
+            let end = begin(now, step) + step;
             tokio::time::sleep(end.since(now)).await;
-            end = begin(self.clock.now(), self.step).max(end);
+            let end = begin(self.clock.now(), step).max(end);
             self.sampler.sample(end).await;
+            self.pass(end).await;
+        }
+    }
+
+    /// Looks at everything and writes what follows.
+    async fn pass(&mut self, now: Timestamp) {
+        let state = self.store.read();
+        let readings = Readings::take(&state, &self.series, now, self.profile);
+        let (account, seed) = (self.account.clone(), self.rng.u64(..));
+        let cooldown = self.profile.period() * COOLDOWN;
+        let make = move |state: &crate::state::State| {
+            let view = View { state, readings: &readings, account: &account, cooldown, now };
+            plan(view, &mut fastrand::Rng::with_seed(seed))
+        };
+        if make(&state).is_empty() {
+            return;
+        }
+        // Made again inside: the State may have moved on.
+        let written = self.store.update(move |tx| {
+            let plan = make(tx.state());
+            plan.put.into_iter().for_each(|row| tx.put(row));
+            plan.remove.into_iter().for_each(|key| tx.remove(key));
+            Ok::<_, StoreError>(())
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "what scaling wants could not be written");
         }
     }
 }

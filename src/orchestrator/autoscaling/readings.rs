@@ -1,0 +1,61 @@
+//! What metrics say to alarms and policies at one moment.
+//!
+//! Taken before the plan, which may be made twice from one reading. **Invariant:** a rule is read
+//! only when one of its periods has just ended.
+
+use std::collections::BTreeMap;
+
+use super::alarm::{self, Side};
+use crate::clock::Timestamp;
+use crate::config::ScalingProfile;
+use crate::model::{AlarmName, AlarmState, PolicyRule, ScalingKey};
+use crate::series::Series;
+use crate::state::State;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Readings {
+    /// Of the alarms that clients made: their periods' values, oldest first.
+    pub(super) alarms: BTreeMap<AlarmName, Vec<Option<f64>>>,
+    pub(super) tracks: BTreeMap<ScalingKey, Track>,
+}
+
+/// What the two alarms of a target tracking policy come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Track {
+    pub(super) high: bool,
+    pub(super) low: bool,
+    /// Of the newest period.
+    pub(super) value: Option<f64>,
+}
+
+impl Readings {
+    pub(super) fn take(
+        state: &State,
+        series: &Series,
+        now: Timestamp,
+        profile: ScalingProfile,
+    ) -> Self {
+        let alarms = state.alarms.values();
+        let due = alarms.filter(|alarm| alarm::is_due(&alarm.rule, now, profile));
+        let alarms =
+            due.map(|alarm| (alarm.name.clone(), alarm::values(series, &alarm.rule, now, profile)));
+        let tracks = state.scaling_policies.values().filter_map(|policy| {
+            let PolicyRule::Track(tracking) = &policy.rule else { return None };
+            let of = |side| {
+                let rule = alarm::rule(&policy.key.service, tracking, side);
+                let due = alarm::is_due(&rule, now, profile);
+                due.then(|| (alarm::values(series, &rule, now, profile), rule))
+            };
+            let ((high, high_rule), (low, low_rule)) = (of(Side::High)?, of(Side::Low)?);
+            let alarmed =
+                |rule, values| alarm::evaluate(rule, values, AlarmState::Ok) == AlarmState::Alarm;
+            let track = Track {
+                high: alarmed(&high_rule, &high),
+                low: alarmed(&low_rule, &low),
+                value: high.last().copied().flatten(),
+            };
+            Some((policy.key.clone(), track))
+        });
+        Self { alarms: alarms.collect(), tracks: tracks.collect() }
+    }
+}
