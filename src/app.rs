@@ -44,6 +44,8 @@ use take_over::{Inherited, Offer, Purpose};
 
 /// The status socket's name inside the data directory.
 pub const STATUS_SOCKET: &str = "status.sock";
+/// The folder of tasks' log streams inside the data directory.
+const LOGS: &str = "logs";
 /// The journal's name inside the data directory.
 const JOURNAL: &str = "state.redb";
 /// A successor that has failed has ended within this time (ours: it held the lock for its start).

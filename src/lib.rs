@@ -49,6 +49,7 @@
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
+//! | when and why a desired count moves | `orchestrator/autoscaling/decide.rs`, pure |
 //! | what of us is measured over time | `orchestrator/sampler`, kept in `series` |
 //! | when a target is healthy | `health/verdict.rs`, pure |
 //! | what becomes of an API call | `api/entry.rs`, then `api/SERVICE/mod.rs` |

@@ -284,7 +284,8 @@ mod tests {
         let check = |now: u64, count: usize, expected: &str| {
             let last = filled("0=1 60=0 200=3").last(&id("x"), at(now), MINUTE, count);
             let shown = last.iter().map(|point| {
-                point.map_or("-".to_owned(), |point| point.value(Statistic::Sum).to_string())
+                point
+                    .map_or_else(|| "-".to_owned(), |point| point.value(Statistic::Sum).to_string())
             });
             assert_eq!(shown.collect::<Vec<_>>().join(" "), expected, "{now}");
         };

@@ -5,6 +5,8 @@ mod support;
 
 /// The AWS APIs, driven by unmodified clients.
 mod api;
+/// Scaling by our own metrics, and what CloudWatch shows of them.
+mod autoscaling;
 /// Configurations, good and bad.
 mod config;
 /// What is covered of the AWS APIs.

@@ -38,10 +38,12 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
             let mut writer = Writer::new();
             let root = format!("{}Response", operation.name);
             writer.open(&root, model.metadata.xml_namespace.as_deref());
-            if let (Some(shape), Some(wrapper)) = (operation.output, &operation.result_wrapper) {
-                writer.open(wrapper, None);
+            if let Some(shape) = operation.output {
+                let usual = || format!("{}Result", operation.name);
+                let wrapper = operation.result_wrapper.clone().unwrap_or_else(usual);
+                writer.open(&wrapper, None);
                 writer.members(model, model.shape(shape), value);
-                writer.close(wrapper);
+                writer.close(&wrapper);
             }
             writer.open("ResponseMetadata", None);
             writer.text("RequestId", id);
@@ -155,6 +157,13 @@ pub(super) fn refusal(
     let mut response = plain(wire, status, text, id);
     if let (Wire::Json(_), Ok(code)) = (wire, HeaderValue::from_str(code)) {
         response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    if let Some(service) = service
+        && service.model.metadata.is_query_compatible()
+        && let (Wire::Json(_), Ok(text)) =
+            (wire, HeaderValue::from_str(&format!("{code};{sender}")))
+    {
+        response.headers_mut().insert("x-amzn-query-error", text);
     }
     response.extensions_mut().insert(Code(code.to_owned()));
     response

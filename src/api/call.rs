@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -14,11 +15,13 @@ use super::error::Error;
 use super::services::Service;
 use super::wire::schema::{Operation, Protocol};
 use crate::clock::Timestamp;
+use crate::config::ScalingProfile;
 use crate::logs::AuditLog;
 use crate::metrics::{Counter, Histogram, Metrics, names};
 use crate::model::{Account, Pool};
 use crate::net::{BindError, Claims, SocketKey};
 use crate::routing::Reader;
+use crate::series::Series;
 use crate::state::{State, Store};
 
 /// Binds a socket for a change, which claims it.
@@ -36,6 +39,10 @@ pub struct Api {
     pub metrics: Metrics,
     pub meters: Meters,
     pub audit_log: Option<AuditLog>,
+    pub series: Series,
+    pub profile: ScalingProfile,
+    /// Where the log streams of tasks are.
+    pub log_folder: PathBuf,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.

@@ -10,8 +10,10 @@
 
 mod answer;
 mod audit;
+mod autoscaling;
 mod call;
 mod cloudmap;
+mod cloudwatch;
 pub mod definition;
 mod ec2;
 mod ecs;
@@ -20,6 +22,7 @@ mod entry;
 mod error;
 pub mod file;
 pub mod keys;
+mod logs;
 mod page;
 mod route53;
 mod services;

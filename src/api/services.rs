@@ -8,16 +8,19 @@ use std::sync::LazyLock;
 use super::call::{Accepted, Call, Input, Outcome};
 use super::wire::query::{pairs, plain};
 use super::wire::schema::{Model, Operation, Protocol};
-use super::{cloudmap, ec2, ecs, elb, route53, sts};
+use super::{autoscaling, cloudmap, cloudwatch, ec2, ecs, elb, logs, route53, sts};
 
 /// Names of the services, and their models.
-pub(crate) const MODELS: [(Name, &str); 6] = [
+pub(crate) const MODELS: [(Name, &str); 9] = [
     (Name::Ecs, include_str!("models/ecs.json")),
     (Name::Elb, include_str!("models/elbv2.json")),
     (Name::CloudMap, include_str!("models/servicediscovery.json")),
     (Name::Route53, include_str!("models/route53.json")),
     (Name::Ec2, include_str!("models/ec2.json")),
     (Name::Sts, include_str!("models/sts.json")),
+    (Name::Autoscaling, include_str!("models/application-autoscaling.json")),
+    (Name::CloudWatch, include_str!("models/cloudwatch.json")),
+    (Name::Logs, include_str!("models/logs.json")),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,9 @@ pub(crate) enum Name {
     Route53,
     Ec2,
     Sts,
+    Autoscaling,
+    CloudWatch,
+    Logs,
 }
 
 impl std::fmt::Display for Name {
@@ -46,16 +52,20 @@ impl Name {
             Self::Route53 => "route53",
             Self::Ec2 => "ec2",
             Self::Sts => "sts",
+            Self::Autoscaling => "application-autoscaling",
+            Self::CloudWatch => "monitoring",
+            Self::Logs => "logs",
         }
     }
 
     /// The code for bad input.
     pub(crate) const fn invalid(self) -> &'static str {
         match self {
-            Self::Ecs => "InvalidParameterException",
+            Self::Ecs | Self::Logs => "InvalidParameterException",
+            Self::Autoscaling => "ValidationException",
             Self::CloudMap | Self::Route53 => "InvalidInput",
             Self::Ec2 => "InvalidParameterValue",
-            Self::Elb | Self::Sts => "ValidationError",
+            Self::Elb | Self::Sts | Self::CloudWatch => "ValidationError",
         }
     }
 
@@ -91,6 +101,9 @@ impl Service {
             Name::Route53 => route53::call(call, input).await,
             Name::Ec2 => ec2::call(call, input).await,
             Name::Sts => sts::call(call, input),
+            Name::Autoscaling => autoscaling::call(call, input).await,
+            Name::CloudWatch => cloudwatch::call(call, input).await,
+            Name::Logs => logs::call(call, input).await,
         }
     }
 
@@ -103,6 +116,9 @@ impl Service {
             Name::Route53 => route53::ACCEPTED,
             Name::Ec2 => ec2::ACCEPTED,
             Name::Sts => &[],
+            Name::Autoscaling => autoscaling::ACCEPTED,
+            Name::CloudWatch => cloudwatch::ACCEPTED,
+            Name::Logs => logs::ACCEPTED,
         }
     }
 }
@@ -145,6 +161,9 @@ pub fn coverage() -> Vec<Coverage> {
             Name::Route53 => ("Route 53", "route53/mod.rs"),
             Name::Ec2 => ("EC2, as bookkeeping", "ec2/mod.rs"),
             Name::Sts => ("STS", "sts.rs"),
+            Name::Autoscaling => ("Application Auto Scaling", "autoscaling/mod.rs"),
+            Name::CloudWatch => ("CloudWatch", "cloudwatch/mod.rs"),
+            Name::Logs => ("CloudWatch Logs", "logs/mod.rs"),
         };
         let operations = service.model.operations().map(|operation| operation.name.clone());
         let accepted = service.accepted().iter().map(|accepted| (accepted.member, accepted.why));
@@ -187,7 +206,8 @@ impl Services {
     ) -> Found {
         let of_version = |service: &&Service| {
             let meta = &service.model.metadata;
-            meta.api_version == version && matches!(meta.protocol, Protocol::Query | Protocol::Ec2)
+            let by_form = |protocol| matches!(protocol, &Protocol::Query | &Protocol::Ec2);
+            meta.api_version == version && meta.protocols.iter().any(by_form)
         };
         let mut services: Vec<_> = self.0.iter().filter(of_version).collect();
         if services.len() > 1

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
-use super::{DataDir, admin};
+use super::{DataDir, LOGS, admin};
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
@@ -156,6 +156,9 @@ impl Control {
             metrics: parts.metrics.clone(),
             meters: Meters::default(),
             audit_log: parts.audit_log.clone(),
+            series: parts.series.clone(),
+            profile: parts.settings.autoscaling.profile,
+            log_folder: parts.settings.data_dir.join(LOGS),
             bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::take_over::{Inherited, Offer, Purpose};
-use super::{DataDir, StartError};
+use super::{DataDir, LOGS, StartError};
 use crate::api::Auth;
 use crate::api::keys::Keys;
 use crate::config::{ApiAuth, RuntimeKind, Settings};
@@ -41,7 +41,7 @@ pub(super) fn open_runtime(
             let network = settings.runtime.docker_network.clone();
             let endpoint = &settings.runtime.docker_endpoint;
             let docker = Docker::connect(endpoint, data_dir.uid(), network)?;
-            Arc::new(docker.keep_logs(&data_dir.path().join("logs")))
+            Arc::new(docker.keep_logs(&data_dir.path().join(LOGS)))
         }
     })
 }

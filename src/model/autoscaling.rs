@@ -1,7 +1,7 @@
 //! Scaling of services: bounds, policies, scheduled actions, and what came of them.
 //!
-//! Application Auto Scaling's nouns, for the one dimension that there is: `ecs:service:DesiredCount`.
-//! Not here: deciding (the orchestrator), wire shapes (`api`).
+//! Application Auto Scaling's nouns, for the one dimension that there is:
+//! `ecs:service:DesiredCount`. Not here: deciding (the orchestrator), wire shapes (`api`).
 
 use std::collections::VecDeque;
 use std::fmt;

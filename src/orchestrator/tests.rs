@@ -24,7 +24,7 @@ fn definition() -> TaskDefinition {
     TaskDefinition::new("web".into(), 1, containers)
 }
 
-fn key() -> ServiceKey {
+pub(super) fn key() -> ServiceKey {
     ServiceKey { cluster: "c".into(), name: "web".into() }
 }
 
@@ -59,17 +59,17 @@ fn furnish(tx: &mut Tx<'_>, count: u32) {
     });
 }
 
-struct House {
+pub(super) struct House {
     journal: MemoryJournal,
-    sim: Sim,
-    store: Store,
+    pub(super) sim: Sim,
+    pub(super) store: Store,
     slot: Slot,
-    reader: Reader,
-    work: JoinSet<()>,
+    pub(super) reader: Reader,
+    pub(super) work: JoinSet<()>,
 }
 
 impl House {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::on(MemoryJournal::default(), Sim::new(1))
     }
 
@@ -99,7 +99,7 @@ impl House {
         Self { journal, sim, store, slot, reader, work }
     }
 
-    async fn scale(&self, count: u32) {
+    pub(super) async fn scale(&self, count: u32) {
         let change = move |tx: &mut Tx<'_>| {
             furnish(tx, count);
             Ok::<_, StoreError>(())
@@ -124,7 +124,7 @@ impl House {
     }
 
     /// Serves until `holds`.
-    async fn until(&self, what: &str, holds: impl Fn(&State) -> bool) {
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&State) -> bool) {
         for _ in 0..6_000 {
             self.serve();
             if holds(&self.store.read()) {
@@ -146,7 +146,7 @@ impl House {
     }
 }
 
-fn is_steady(state: &State) -> bool {
+pub(super) fn is_steady(state: &State) -> bool {
     state.progress.get(&key()).is_some_and(|progress| progress.steady)
 }
 

@@ -1,11 +1,13 @@
 //! Log streams on this machine: where each is, and what a line of it looks like.
 //!
 //! What containers with the log driver `awslogs` say, kept so that it can be read as CloudWatch
-//! Logs has it. Under one folder: `GROUP/STREAM.log`, and `.log.1` to `.log.3` before it, each name
-//! percent-encoded where it is no plain file name. A line is a time (RFC 3339, UTC, nine digits of
-//! a second), a blank, and the message. Not here: who writes (`docker::logs`), who may read.
+//! Logs has it ([`reading`]). Under one folder: `GROUP/STREAM.log`, and `.log.1` to `.log.3` before
+//! it, each name percent-encoded where it is no plain file name. A line is a time (RFC 3339, UTC,
+//! nine digits of a second), a blank, and the message. Not here: who writes (`docker::logs`), who may read.
 //! **Invariant:** a writer that comes back writes nothing that is in the stream already: its end
 //! tells what is missing.
+
+pub mod reading;
 
 use std::fmt::Write as _;
 use std::io::SeekFrom;
@@ -42,6 +44,23 @@ fn encoded(name: &str) -> String {
         }
     }
     text
+}
+
+/// What [`encoded`] made a name of. None: it made no such name.
+fn decoded(name: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &after[2..];
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// A stream that is being written; one writer at a time.
@@ -166,6 +185,14 @@ mod tests {
         check("web", "ecs", "/l/web/ecs.log");
         check("/ecs/web", "p/app/0a", "/l/%2Fecs%2Fweb/p%2Fapp%2F0a.log");
         check("..", "a.b%", "/l/%2E./a.b%25.log");
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for name in ["web", "/ecs/web", "..", "a.b%", "ä/ö"] {
+            assert_eq!(decoded(&encoded(name)).as_deref(), Some(name));
+        }
+        assert_eq!((decoded("a%2"), decoded("a%zz"), decoded("%FF")), (None, None, None));
     }
 
     #[test]

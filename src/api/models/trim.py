@@ -22,6 +22,7 @@ EXCEPT = {
         UpdateExpressGatewayService UpdateGateway""",
     "elbv2": "DeleteSharedTrustStoreAssociation GetResourcePolicy ModifyCapacityReservation ModifyIpPools",
     "servicediscovery": "",
+    "application-autoscaling": "GetPredictiveScalingForecast",
 }
 ONLY = {
     "route53": """AssociateVPCWithHostedZone ChangeResourceRecordSets ChangeTagsForResource CreateHealthCheck
@@ -30,6 +31,11 @@ ONLY = {
         ListHealthChecks ListHostedZones ListHostedZonesByName ListHostedZonesByVPC ListResourceRecordSets
         ListTagsForResource ListTagsForResources TestDNSAnswer UpdateHealthCheck UpdateHostedZoneComment""",
     "sts": "GetCallerIdentity",
+    "cloudwatch": """DeleteAlarms DescribeAlarms DisableAlarmActions EnableAlarmActions GetMetricData
+        GetMetricStatistics ListMetrics ListTagsForResource PutMetricAlarm SetAlarmState TagResource UntagResource""",
+    "logs": """CreateLogGroup CreateLogStream DeleteLogGroup DeleteLogStream DeleteRetentionPolicy DescribeLogGroups
+        DescribeLogStreams FilterLogEvents GetLogEvents ListTagsForResource ListTagsLogGroup PutRetentionPolicy
+        TagResource UntagResource""",
     "ec2": """AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress CreateSecurityGroup CreateSubnet CreateTags
         CreateVpc DeleteSecurityGroup DeleteSubnet DeleteTags DeleteVpc DescribeAvailabilityZones
         DescribeNetworkInterfaces DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeTags

@@ -26,6 +26,16 @@ pub(crate) struct Metadata {
     pub(crate) api_version: String,
     pub(crate) xml_namespace: Option<String>,
     pub(crate) protocol: Protocol,
+    /// All that it names.
+    #[serde(default)]
+    pub(crate) protocols: Vec<Protocol>,
+}
+
+impl Metadata {
+    /// Clients of its JSON wire expect errors by their names on the Query wire.
+    pub(crate) fn is_query_compatible(&self) -> bool {
+        self.protocols.contains(&Protocol::Json) && self.protocols.contains(&Protocol::Query)
+    }
 }
 
 /// The wire form that a model names first.

@@ -75,10 +75,10 @@ pub(super) fn period(rule: &AlarmRule, profile: ScalingProfile) -> Duration {
     }
 }
 
-/// Whether a period of the rule ends at `now`: that is when it is looked at.
+/// Whether the rule is looked at now: once a minute, or whenever one of its shorter periods ends.
 pub(super) fn is_due(rule: &AlarmRule, now: Timestamp, profile: ScalingProfile) -> bool {
-    let period = period(rule, profile).max(profile.step()).as_micros();
-    u128::from(now.0).is_multiple_of(period)
+    let often = period(rule, profile).min(profile.period()).max(profile.step());
+    u128::from(now.0).is_multiple_of(often.as_micros())
 }
 
 /// Which of the two alarms of a target tracking policy.

@@ -123,3 +123,6 @@ fn begin(at: Timestamp, period: Duration) -> Timestamp {
     let period = u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1);
     Timestamp(at.0 - at.0 % period)
 }
+
+#[cfg(test)]
+mod tests;

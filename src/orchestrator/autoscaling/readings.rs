@@ -1,7 +1,7 @@
 //! What metrics say to alarms and policies at one moment.
 //!
 //! Taken before the plan, which may be made twice from one reading. **Invariant:** a rule is read
-//! only when one of its periods has just ended.
+//! once a minute, or when a shorter period of it has just ended.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Schedules: `at(…)`, `rate(…)` and `cron(…)`, and when they come next. Pure.
 //!
 //! Source: Application Auto Scaling's page on cron and rate expressions. Not here: `L`, `W` and
-//! `#`. **Invariant:** a time that a clock change leaves out comes when the gap ends, one that comes
-//! twice comes once.
+//! `#`. **Invariant:** a time that a clock change leaves out comes as much later as the clock
+//! jumps, one that comes twice comes once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -232,8 +232,9 @@ mod tests {
         let base = stamp("2026-01-01T00:00:00Z");
         let first = schedule.next(stamp(after), base);
         let second = first.and_then(|first| schedule.next(first, base));
-        let shown = [first, second]
-            .map(|at| at.map_or("-".to_owned(), |at| at.to_string().replace(":00.000000Z", "")));
+        let shown = [first, second].map(|at| {
+            at.map_or_else(|| "-".to_owned(), |at| at.to_string().replace(":00.000000Z", ""))
+        });
         assert_eq!(shown.join(" "), expected, "{schedule:?} after {after}");
     }
 

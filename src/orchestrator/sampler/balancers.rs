@@ -132,7 +132,7 @@ impl Balancers {
         if web {
             let alone = |name| MetricId::new(APPLICATION, name, &[("TargetGroup", dimension)]);
             points.count(alone("RequestCount"), requests);
-            per_target.map(|point| points.point(alone("RequestCountPerTarget"), point));
+            points.some(alone("RequestCountPerTarget"), per_target);
         }
         for (kind, path) in fronts {
             let namespace = match kind {
@@ -148,15 +148,13 @@ impl Balancers {
                 continue;
             }
             points.count(both("RequestCount"), requests);
-            per_target.map(|point| points.point(both("RequestCountPerTarget"), point));
+            points.some(both("RequestCountPerTarget"), per_target);
             for (name, count) in classes.iter().chain([&("TargetConnectionErrorCount", errors)]) {
                 points.count(both(name), *count);
                 points.count(front(name), *count);
             }
-            if let Some(times) = times {
-                points.point(both("TargetResponseTime"), times);
-                points.point(front("TargetResponseTime"), times);
-            }
+            points.some(both("TargetResponseTime"), times);
+            points.some(front("TargetResponseTime"), times);
         }
     }
 

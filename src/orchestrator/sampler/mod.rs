@@ -108,6 +108,11 @@ impl Points {
         self.points.push((id, point));
     }
 
+    /// None: there is nothing to tell.
+    fn some(&mut self, id: MetricId, point: Option<Point>) {
+        self.points.extend(point.map(|point| (id, point)));
+    }
+
     fn done(self) -> Vec<(MetricId, Point)> {
         let events = self.events.into_iter().map(|(id, count)| (id, Point::events(count)));
         let gauges = self.gauges.into_iter().map(|(id, value)| (id, Point::one(value)));

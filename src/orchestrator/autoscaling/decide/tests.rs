@@ -73,10 +73,13 @@ fn check(service_text: &str, policies: &str, expected: &str) {
         voices.push(Voice { policy, says });
     }
     let decision = decide(&target, service, &voices, COOLDOWN, at(NOW));
-    let shown = decision.map_or("-".to_owned(), |decision| {
-        let from = decision.out_from.map(|from| format!(" from {from}")).unwrap_or_default();
-        format!("{}{from}: {}", decision.desired, decision.cause)
-    });
+    let shown = decision.map_or_else(
+        || "-".to_owned(),
+        |decision| {
+            let from = decision.out_from.map(|from| format!(" from {from}")).unwrap_or_default();
+            format!("{}{from}: {}", decision.desired, decision.cause)
+        },
+    );
     let short =
         shown.replace("monitor alarm ", "").replace(" in state ALARM triggered policy ", " ");
     assert_eq!(short, expected, "{service_text} | {policies}");

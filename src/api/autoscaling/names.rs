@@ -1,0 +1,124 @@
+//! What requests name a service by, and the words that all operations share.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::error::Error;
+use crate::api::page::{BadToken, page};
+use crate::model::ServiceKey;
+
+/// The one dimension that there is.
+pub(super) const DIMENSION: &str = "ecs:service:DesiredCount";
+pub(super) const NAMESPACE: &str = "ecs";
+/// Items of a page when a call does not say, and the most (AWS's).
+pub(super) const PAGE: i64 = 50;
+
+/// What every request names a resource by.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Named {
+    pub(super) service_namespace: String,
+    pub(super) resource_id: Option<String>,
+    pub(super) scalable_dimension: Option<String>,
+}
+
+impl Named {
+    /// # Errors
+    /// Another namespace or dimension, or no `service/CLUSTER/SERVICE`.
+    pub(super) fn service(&self) -> Result<ServiceKey, Error> {
+        let found = self.filter()?;
+        found.ok_or_else(|| Error::invalid("ResourceId is required"))
+    }
+
+    /// The service that a listing is about. None: all.
+    pub(super) fn filter(&self) -> Result<Option<ServiceKey>, Error> {
+        let dimension = self.scalable_dimension.as_deref();
+        if self.service_namespace != NAMESPACE || dimension.is_some_and(|text| text != DIMENSION) {
+            return Err(Error::invalid(format!(
+                "Unsupported service namespace, resource type or scalable dimension: \
+                 only {DIMENSION} scales here"
+            )));
+        }
+        self.resource_id.as_deref().map(key).transpose()
+    }
+}
+
+/// The three members of a request as [`Named`]. Not flattened: what nobody reads would be left out
+/// silently.
+macro_rules! named {
+    ($asked:ident) => {
+        $crate::api::autoscaling::names::Named {
+            service_namespace: $asked.service_namespace.clone(),
+            resource_id: $asked.resource_id.clone(),
+            scalable_dimension: $asked.scalable_dimension.clone(),
+        }
+    };
+}
+pub(super) use named;
+
+pub(super) fn key(resource: &str) -> Result<ServiceKey, Error> {
+    let parts: Vec<&str> = resource.split('/').collect();
+    match parts[..] {
+        ["service", cluster, service] if !cluster.is_empty() && !service.is_empty() => {
+            Ok(ServiceKey { cluster: cluster.into(), name: service.into() })
+        }
+        _ => Err(Error::invalid(format!(
+            "ResourceId {resource:?} is not of the form service/CLUSTER/SERVICE"
+        ))),
+    }
+}
+
+/// The three members that every description begins with.
+pub(super) fn head(service: &ServiceKey) -> Value {
+    json!({
+        "ServiceNamespace": NAMESPACE,
+        "ResourceId": format!("service/{service}"),
+        "ScalableDimension": DIMENSION,
+    })
+}
+
+/// `head` and more.
+pub(super) fn described(service: &ServiceKey, more: Value) -> Value {
+    let mut value = head(service);
+    if let (Value::Object(all), Value::Object(more)) = (&mut value, more) {
+        all.extend(more);
+    }
+    value
+}
+
+/// AWS's words for what is not there: `scaling policy`, `policy name: cpu`.
+pub(super) fn missing(what: &str, service: &ServiceKey, which: &str) -> Error {
+    let message = format!(
+        "No {what} found for service namespace: {NAMESPACE}, resource ID: service/{service}, \
+         scalable dimension: {DIMENSION}{which}"
+    );
+    Error::new("ObjectNotFoundException", message)
+}
+
+pub(super) fn paged<T>(
+    items: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> String,
+    token: Option<&str>,
+    most: Option<i64>,
+) -> Result<(Vec<T>, Option<String>), Error> {
+    let limit = most.unwrap_or(PAGE);
+    let limit = usize::try_from(limit).ok().filter(|limit| (1..=50).contains(limit));
+    let limit = limit.ok_or_else(|| Error::invalid("MaxResults must be between 1 and 50"))?;
+    page(items, key, token, limit)
+        .map_err(|BadToken| Error::new("InvalidNextTokenException", "NextToken is not valid"))
+}
+
+/// A count of tasks.
+pub(super) fn capacity(name: &str, value: i64) -> Result<u32, Error> {
+    u32::try_from(value).map_err(|_| Error::invalid(format!("{name} must not be negative")))
+}
+
+pub(super) fn uuid() -> String {
+    crate::model::uuid(&mut fastrand::Rng::new())
+}
+
+/// Seconds since 1970 of a request.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
+pub(super) fn moment(seconds: f64) -> crate::clock::Timestamp {
+    crate::clock::Timestamp::from_millis((seconds * 1000.0) as u64)
+}

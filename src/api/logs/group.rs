@@ -1,0 +1,262 @@
+//! Log groups: what was said about them in the State, what is in them on disk.
+//!
+//! **Invariant:** a group is there when somebody made it or a task writes to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{blocking, group_name, limit, missing, there};
+use crate::api::call::{Call, Input, Outcome};
+use crate::api::error::Error;
+use crate::api::tags::{self, Tag, TagError};
+use crate::model::{LogGroup, LogGroupName};
+use crate::runtime::streams::reading::{self, Found};
+use crate::state::{Key, Tx};
+
+/// Days that a policy may name (CloudWatch's).
+const DAYS: [i64; 23] = [
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
+    3288, 3653, 0,
+];
+/// Groups of one page (CloudWatch's).
+const PAGE: usize = 50;
+
+/// Every group on disk.
+async fn on_disk(call: &Call) -> Result<BTreeMap<String, Found>, Error> {
+    let root = call.api.log_folder.clone();
+    let found = blocking(move || reading::groups(&root)).await?;
+    Ok(found.into_iter().map(|found| (found.name.clone(), found)).collect())
+}
+
+/// # Errors
+/// There is no such group.
+pub(super) async fn check(call: &Call, name: &str) -> Result<(), Error> {
+    let known = call.state().log_groups.contains_key(&LogGroupName::new(name))
+        || on_disk(call).await?.contains_key(name);
+    known.then_some(()).ok_or_else(|| missing("log group"))
+}
+
+fn bad_tags(error: &TagError) -> Error {
+    match error {
+        TagError::TooMany => Error::new("TooManyTagsException", error.to_string()),
+        _ => Error::invalid(error.to_string()),
+    }
+}
+
+fn list_of(tags: BTreeMap<String, String>) -> Vec<Tag> {
+    tags.into_iter().map(|(key, value)| Tag { key, value }).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Create {
+    log_group_name: String,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    log_group_class: Option<String>,
+    deletion_protection_enabled: Option<bool>,
+}
+
+pub(super) async fn create(call: &Call, input: Input) -> Outcome {
+    let asked: Create = input.read()?;
+    if asked.log_group_class.is_some_and(|class| class != "STANDARD") {
+        return Err(Error::unsupported("logGroupClass: only STANDARD is supported here"));
+    }
+    if asked.deletion_protection_enabled == Some(true) {
+        return Err(Error::unsupported("deletionProtectionEnabled is not supported here"));
+    }
+    let on_disk = on_disk(call).await?.contains_key(&asked.log_group_name);
+    let (account, now) = (call.account().clone(), call.now);
+    let write = move |tx: &mut Tx<'_>| {
+        let name = LogGroupName::new(asked.log_group_name.as_str());
+        if on_disk || tx.state().log_groups.contains_key(&name) {
+            return Err(there("log group"));
+        }
+        let arn = account.log_group(name.as_str());
+        tags::add(tx, &arn, list_of(asked.tags)).map_err(|error| bad_tags(&error))?;
+        tx.put(LogGroup { name, created_at: now, retention: None });
+        Ok(())
+    };
+    call.api.store.update(write).await?;
+    Ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Describe {
+    log_group_name_prefix: Option<String>,
+    log_group_name_pattern: Option<String>,
+    #[serde(default)]
+    log_group_identifiers: Vec<String>,
+    log_group_class: Option<String>,
+    limit: Option<i64>,
+    next_token: Option<String>,
+}
+
+impl Describe {
+    fn passes(&self, name: &str) -> bool {
+        let pattern = self.log_group_name_pattern.as_deref().map(str::to_lowercase);
+        let identifiers = &self.log_group_identifiers;
+        self.log_group_name_prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix))
+            && pattern.is_none_or(|pattern| name.to_lowercase().contains(&pattern))
+            && (identifiers.is_empty() || identifiers.iter().any(|text| group_name(text) == name))
+            && self.log_group_class.as_deref().is_none_or(|class| class == "STANDARD")
+    }
+}
+
+pub(super) async fn describe(call: &Call, input: Input) -> Outcome {
+    let asked: Describe = input.read()?;
+    if asked.log_group_name_prefix.is_some() && asked.log_group_name_pattern.is_some() {
+        return Err(Error::invalid(
+            "logGroupNamePrefix and logGroupNamePattern are mutually exclusive parameters",
+        ));
+    }
+    let most = limit("limit", asked.limit, PAGE)?;
+    let on_disk = on_disk(call).await?;
+    let state = call.state();
+    let made = state.log_groups.keys().map(|name| name.as_str().to_owned());
+    let names: BTreeSet<String> = made.chain(on_disk.keys().cloned()).collect();
+    let after = asked.next_token.as_deref();
+    let behind = |name: &&String| after.is_none_or(|after| name.as_str() > after);
+    let mut rest = names.iter().filter(|name| asked.passes(name)).filter(behind);
+    let page: Vec<_> = rest.by_ref().take(most).collect();
+    let next = rest.next().and_then(|_| page.last()).map(ToString::to_string);
+    let shown: Vec<_> = page.into_iter().map(|name| shown(call, name, on_disk.get(name))).collect();
+    Ok(json!({ "logGroups": shown, "nextToken": next }))
+}
+
+fn shown(call: &Call, name: &str, found: Option<&Found>) -> Value {
+    let state = call.state();
+    let row = state.log_groups.get(&LogGroupName::new(name));
+    let arn = call.account().log_group(name).to_string();
+    let made = row.map(|row| row.created_at.millis());
+    json!({
+        "logGroupName": name,
+        "creationTime": made.or_else(|| found.map(|found| found.created)),
+        "retentionInDays": row.and_then(|row| row.retention),
+        "metricFilterCount": 0,
+        "arn": format!("{arn}:*"),
+        "logGroupArn": arn,
+        "storedBytes": found.map_or(0, |found| found.bytes),
+        "logGroupClass": "STANDARD",
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    log_group_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PutRetention {
+    log_group_name: String,
+    retention_in_days: i64,
+}
+
+pub(super) async fn put_retention(call: &Call, input: Input) -> Outcome {
+    let asked: PutRetention = input.read()?;
+    if asked.retention_in_days == 0 || !DAYS.contains(&asked.retention_in_days) {
+        let message =
+            format!("retentionInDays {} is no value of CloudWatch's", asked.retention_in_days);
+        return Err(Error::invalid(message));
+    }
+    retain(call, asked.log_group_name, u32::try_from(asked.retention_in_days).ok()).await
+}
+
+pub(super) async fn delete_retention(call: &Call, input: Input) -> Outcome {
+    let asked: Named = input.read()?;
+    retain(call, asked.log_group_name, None).await
+}
+
+async fn retain(call: &Call, name: String, retention: Option<u32>) -> Outcome {
+    check(call, &name).await?;
+    let now = call.now;
+    let write = move |tx: &mut Tx<'_>| {
+        let name = LogGroupName::new(name);
+        let created_at = tx.state().log_groups.get(&name).map_or(now, |row| row.created_at);
+        tx.put(LogGroup { name, created_at, retention });
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(write).await?;
+    Ok(json!({}))
+}
+
+pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
+    let asked: Named = input.read()?;
+    check(call, &asked.log_group_name).await?;
+    let (root, name) = (call.api.log_folder.clone(), asked.log_group_name.clone());
+    blocking(move || reading::remove_group(&root, &name)).await?;
+    let account = call.account().clone();
+    let write = move |tx: &mut Tx<'_>| {
+        tags::forget(tx, &account.log_group(&asked.log_group_name));
+        tx.remove(Key::LogGroup(LogGroupName::new(asked.log_group_name)));
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(write).await?;
+    Ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TagResource {
+    resource_arn: String,
+    tags: BTreeMap<String, String>,
+}
+
+pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
+    let asked: TagResource = input.read()?;
+    let name = group_name(&asked.resource_arn).to_owned();
+    check(call, &name).await?;
+    let arn = call.account().log_group(&name);
+    let write = move |tx: &mut Tx<'_>| {
+        tags::add(tx, &arn, list_of(asked.tags)).map_err(|error| bad_tags(&error))
+    };
+    call.api.store.update(write).await?;
+    Ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UntagResource {
+    resource_arn: String,
+    tag_keys: Vec<String>,
+}
+
+pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
+    let asked: UntagResource = input.read()?;
+    let name = group_name(&asked.resource_arn).to_owned();
+    check(call, &name).await?;
+    let arn = call.account().log_group(&name);
+    let write = move |tx: &mut Tx<'_>| {
+        tags::remove(tx, &arn, &asked.tag_keys);
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(write).await?;
+    Ok(json!({}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListTags {
+    resource_arn: String,
+}
+
+pub(super) async fn list_tags(call: &Call, input: Input) -> Outcome {
+    let asked: ListTags = input.read()?;
+    tags_of(call, group_name(&asked.resource_arn)).await
+}
+
+pub(super) async fn list_tags_by_name(call: &Call, input: Input) -> Outcome {
+    let asked: Named = input.read()?;
+    tags_of(call, &asked.log_group_name).await
+}
+
+async fn tags_of(call: &Call, name: &str) -> Outcome {
+    check(call, name).await?;
+    let arn = call.account().log_group(name);
+    Ok(json!({ "tags": tags::of(&call.state(), &arn) }))
+}

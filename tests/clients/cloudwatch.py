@@ -1,0 +1,203 @@
+"""CloudWatch: metrics over what the web service does, and alarms; in JSON, and in the older Query form."""
+import datetime
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import xml.etree.ElementTree
+
+from common import client, equal, eventually, refused, without
+
+cloudwatch, elb = client("cloudwatch"), client("elbv2")
+balancer = elb.describe_load_balancers(Names=["web"])["LoadBalancers"][0]["LoadBalancerArn"].split("loadbalancer/")[1]
+LB = [{"Name": "LoadBalancer", "Value": balancer}]
+SERVICE = [{"Name": "ClusterName", "Value": "default"}, {"Name": "ServiceName", "Value": "web"}]
+
+
+def metrics(**filters):
+    pages = cloudwatch.get_paginator("list_metrics").paginate(**filters)
+    return [metric for page in pages for metric in page["Metrics"]]
+
+
+# What there is.
+running = {"Namespace": "ECS/ContainerInsights", "MetricName": "RunningTaskCount", "Dimensions": SERVICE}
+eventually(lambda: running in metrics(), "the running tasks")
+equal(metrics(Namespace="ECS/ContainerInsights", MetricName="RunningTaskCount"), [running])
+eventually(lambda: metrics(Namespace="AWS/ECS", MetricName="CPUUtilization", Dimensions=SERVICE), "CPU")
+eventually(lambda: metrics(Namespace="AWS/ApplicationELB", MetricName="RequestCount", Dimensions=LB), "requests")
+assert metrics(Dimensions=[{"Name": "TargetGroup"}])
+equal(metrics(Namespace="AWS/EC2"), [])
+refused("InvalidParameterValue", cloudwatch.list_metrics, NextToken="strange")
+
+
+# Statistics: the test has sent ten requests before.
+def window(seconds=120):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {"StartTime": now - datetime.timedelta(seconds=seconds), "EndTime": now + datetime.timedelta(seconds=60)}
+
+
+def statistics(name, period=60, namespace="AWS/ApplicationELB", dimensions=LB, which=("Sum",), **more):
+    return cloudwatch.get_metric_statistics(
+        Namespace=namespace, MetricName=name, Dimensions=dimensions, Period=period, Statistics=list(which), **{**window(), **more}
+    )
+
+
+def total(name):
+    return sum(point["Sum"] for point in statistics(name)["Datapoints"])
+
+
+eventually(lambda: total("RequestCount") == 10, "ten requests")
+equal((total("HTTPCode_Target_2XX_Count"), total("HTTPCode_Target_5XX_Count")), (10, 0))
+five = ["SampleCount", "Average", "Sum", "Minimum", "Maximum"]
+answer = statistics("RunningTaskCount", 1, "ECS/ContainerInsights", SERVICE, five)
+equal(answer["Label"], "RunningTaskCount")
+point = answer["Datapoints"][-1]
+equal({name: point[name] for name in [*five, "Unit"]},
+      {"SampleCount": 1, "Average": 1, "Sum": 1, "Minimum": 1, "Maximum": 1, "Unit": "Count"})
+equal(statistics("RequestCount", Unit="Percent")["Datapoints"], [])
+equal(statistics("Unheard")["Datapoints"], [])
+refused("InvalidParameterValue", statistics, "RequestCount", 7, says="Period")
+refused("InvalidParameterValue", statistics, "RequestCount", ExtendedStatistics=["p99"], says="p99")
+refused("InvalidParameterCombination", statistics, "RequestCount", StartTime=2e9, EndTime=1e9, says="less than")
+refused("InvalidParameterCombination", statistics, "RequestCount", 1, StartTime=1e9, says="limit of 1440")
+refused("MissingParameter", cloudwatch.get_metric_statistics, Namespace="n", MetricName="m", Period=60, **window())
+
+
+# Data of several metrics.
+def query(identity, name, namespace="AWS/ApplicationELB", dimensions=LB, stat="Sum", period=60, **more):
+    metric = {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions}
+    return {"Id": identity, "MetricStat": {"Metric": metric, "Period": period, "Stat": stat}, **more}
+
+
+def data(*queries, **more):
+    return cloudwatch.get_metric_data(MetricDataQueries=list(queries), **{**window(), **more})
+
+
+both = [query("a", "RequestCount"), query("b", "CPUUtilization", "AWS/ECS", SERVICE, "Average", Label="cpu")]
+answer = data(*both)["MetricDataResults"]
+equal([(one["Id"], one["Label"], one["StatusCode"]) for one in answer], [("a", "RequestCount", "Complete"), ("b", "cpu", "Complete")])
+equal(sum(answer[0]["Values"]), 10)
+assert len(answer[0]["Timestamps"]) == len(answer[0]["Values"])
+many = query("c", "RunningTaskCount", "ECS/ContainerInsights", SERVICE, "Average", 1)
+eventually(lambda: len(data(many)["MetricDataResults"][0]["Values"]) >= 3, "three seconds")
+fixed = window()
+whole = data(many, ScanBy="TimestampAscending", **fixed)["MetricDataResults"][0]["Timestamps"]
+assert whole == sorted(whole) and len(whole) >= 3, whole
+until = {**fixed, "EndTime": whole[-1]}
+pages = cloudwatch.get_paginator("get_metric_data").paginate(
+    MetricDataQueries=[query("z", "Unheard"), many], ScanBy="TimestampAscending", MaxDatapoints=2, **until)
+times = [at for page in pages for one in page["MetricDataResults"] for at in one["Timestamps"]]
+equal(times, whole[:-1])
+equal(data(query("a", "RequestCount", ReturnData=False))["MetricDataResults"], [])
+refused("ValidationError", data, {"Id": "e", "Expression": "a*2"}, says="metric math")
+refused("ValidationError", data, query("Bad", "RequestCount"), says="lower-case")
+refused("ValidationError", data, query("a", "RequestCount"), query("a", "RequestCount"), says="twice")
+refused("ValidationError", data, query("a", "RequestCount", stat="p50"), says="p50")
+refused("ValidationError", data, *both, StartTime=2e9, EndTime=1e9)
+refused("InvalidNextToken", data, *both, NextToken="x")
+
+# Alarms: success, validation, not found.
+ALARM = {
+    "AlarmName": "quiet", "AlarmDescription": "d", "MetricName": "RunningTaskCount", "Namespace": "ECS/ContainerInsights",
+    "Statistic": "Average", "Period": 60, "EvaluationPeriods": 2, "Threshold": 0.5, "Dimensions": SERVICE,
+    "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "missing",
+}
+for members, code, says in [
+    ({"MetricName": None}, "MissingParameter", "MetricName"),
+    ({"Threshold": None}, "MissingParameter", "Threshold"),
+    ({"Period": 7}, "InvalidParameterValue", "Period"),
+    ({"EvaluationPeriods": 0}, "ValidationError", "equal to 1"),
+    ({"DatapointsToAlarm": 3}, "ValidationError", "DatapointsToAlarm"),
+    ({"Period": 3600, "EvaluationPeriods": 4}, "ValidationError", "are kept for"),
+    ({"ComparisonOperator": "GreaterThanUpperThreshold"}, "ValidationError", "anomaly"),
+    ({"TreatMissingData": "never"}, "ValidationError", "TreatMissingData"),
+    ({"Unit": "Bytes"}, "ValidationError", "is measured in Count"),
+    ({"AlarmActions": ["arn:aws:sns:local:000000000000:topic"]}, "ValidationError", "no scaling policy"),
+    ({"OKActions": ["arn:aws:sns:local:000000000000:topic"]}, "ValidationError", "OKActions is not supported"),
+    ({"Metrics": [{"Id": "a", "Expression": "1"}]}, "ValidationError", "Metrics is not supported"),
+]:
+    wish = {name: value for name, value in {**ALARM, **members}.items() if value is not None}
+    refused(code, cloudwatch.put_metric_alarm, **wish, says=says)
+cloudwatch.put_metric_alarm(**ALARM, Tags=[{"Key": "team", "Value": "a"}])
+
+
+def alarm(name="quiet"):
+    found = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    return found[0] if found else None
+
+
+shown = alarm()
+equal({name: shown[name] for name in ALARM}, ALARM)
+ARN = shown["AlarmArn"]
+equal((ARN, shown["DatapointsToAlarm"], shown["ActionsEnabled"]), ("arn:aws:cloudwatch:local:000000000000:alarm:quiet", 2, True))
+equal((shown["OKActions"], shown["AlarmActions"], shown["InsufficientDataActions"]), ([], [], []))
+eventually(lambda: alarm()["StateValue"] == "ALARM", "the alarm")
+assert "Threshold Crossed: 2 datapoints [1, 1] were greater than the threshold (0.5)" in alarm()["StateReason"], alarm()
+cloudwatch.put_metric_alarm(**{**ALARM, "Threshold": 5.0})
+eventually(lambda: alarm()["StateValue"] == "OK", "all to be well")
+cloudwatch.set_alarm_state(AlarmName="quiet", StateValue="ALARM", StateReason="a test")
+eventually(lambda: alarm()["StateValue"] == "OK", "the truth to come out")
+cloudwatch.disable_alarm_actions(AlarmNames=["quiet", "gone"])
+equal(alarm()["ActionsEnabled"], False)
+cloudwatch.enable_alarm_actions(AlarmNames=["quiet"])
+equal(alarm()["ActionsEnabled"], True)
+equal(cloudwatch.list_tags_for_resource(ResourceARN=ARN)["Tags"], [{"Key": "team", "Value": "a"}])
+cloudwatch.tag_resource(ResourceARN=ARN, Tags=[{"Key": "b", "Value": "c"}])
+cloudwatch.untag_resource(ResourceARN=ARN, TagKeys=["team"])
+equal(cloudwatch.list_tags_for_resource(ResourceARN=ARN)["Tags"], [{"Key": "b", "Value": "c"}])
+refused("ResourceNotFoundException", cloudwatch.list_tags_for_resource, ResourceARN=ARN + "x")
+refused("ResourceNotFound", cloudwatch.set_alarm_state, AlarmName="gone", StateValue="OK", StateReason="r")
+cloudwatch.put_metric_alarm(**{**ALARM, "AlarmName": "other"})
+pages = cloudwatch.get_paginator("describe_alarms").paginate(PaginationConfig={"PageSize": 1})
+equal([one["AlarmName"] for page in pages for one in page["MetricAlarms"]], ["other", "quiet"])
+equal([one["AlarmName"] for one in cloudwatch.describe_alarms(AlarmNamePrefix="o")["MetricAlarms"]], ["other"])
+equal(cloudwatch.describe_alarms(AlarmTypes=["CompositeAlarm"])["MetricAlarms"], [])
+refused("InvalidNextToken", cloudwatch.describe_alarms, NextToken="x")
+refused("ValidationError", cloudwatch.describe_alarms, MaxRecords=101)
+
+# Those of target tracking live with their policy.
+scaling = client("application-autoscaling")
+WHICH = {"ServiceNamespace": "ecs", "ResourceId": "service/default/web", "ScalableDimension": "ecs:service:DesiredCount"}
+scaling.register_scalable_target(**WHICH, MinCapacity=1, MaxCapacity=1)
+made = scaling.put_scaling_policy(**WHICH, PolicyName="cpu", PolicyType="TargetTrackingScaling", TargetTrackingScalingPolicyConfiguration={
+    "TargetValue": 100000.0, "PredefinedMetricSpecification": {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"}})
+high, low = [one["AlarmName"] for one in made["Alarms"]]
+found = alarm(high)
+equal((found["MetricName"], found["Threshold"], found["Period"], found["EvaluationPeriods"]), ("CPUUtilization", 100000.0, 60, 3))
+equal(found["AlarmActions"], [made["PolicyARN"]])
+equal((alarm(low)["Threshold"], alarm(low)["EvaluationPeriods"], alarm(low)["ComparisonOperator"]), (90000.0, 15, "LessThanThreshold"))
+eventually(lambda: alarm(high)["StateValue"] == "OK" and alarm(low)["StateValue"] == "ALARM", "fifteen periods of rest")
+refused("ValidationError", cloudwatch.delete_alarms, AlarmNames=[high], says="change that")
+refused("ValidationError", cloudwatch.put_metric_alarm, **{**ALARM, "AlarmName": low}, says="change that")
+scaling.delete_scaling_policy(**WHICH, PolicyName="cpu")
+equal(alarm(high), None)
+refused("ResourceNotFound", cloudwatch.delete_alarms, AlarmNames=["quiet", "gone"])
+cloudwatch.delete_alarms(AlarmNames=["quiet", "other"])
+cloudwatch.delete_alarms(AlarmNames=["gone"])
+equal(cloudwatch.describe_alarms()["MetricAlarms"], [])
+
+
+# The Query form of older clients.
+def form(**parameters):
+    body = urllib.parse.urlencode({"Version": "2010-08-01", **parameters}).encode()
+    try:
+        with urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"], body) as answer:
+            return answer.status, xml.etree.ElementTree.fromstring(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, xml.etree.ElementTree.fromstring(error.read())
+
+
+NS = "{http://monitoring.amazonaws.com/doc/2010-08-01/}"
+now = int(time.time())
+status, root = form(**{
+    "Action": "GetMetricStatistics", "Namespace": "AWS/ApplicationELB", "MetricName": "RequestCount", "Period": 60,
+    "Dimensions.member.1.Name": "LoadBalancer", "Dimensions.member.1.Value": balancer, "Statistics.member.1": "Sum",
+    "StartTime": datetime.datetime.fromtimestamp(now - 300, datetime.timezone.utc).isoformat(),
+    "EndTime": datetime.datetime.fromtimestamp(now + 60, datetime.timezone.utc).isoformat(),
+})
+equal((status, root.tag), (200, NS + "GetMetricStatisticsResponse"))
+sums = [float(item.text) for item in root.iter(NS + "Sum")]
+equal(sum(sums), 10)
+status, root = form(Action="SetAlarmState", AlarmName="gone", StateValue="OK", StateReason="r")
+equal((status, root.find(f"{NS}Error/{NS}Code").text), (404, "ResourceNotFound"))
