@@ -47,6 +47,8 @@ fn task(number: u32) -> Task {
         stopped_at: None,
         stop: None,
         run: None,
+        healthy_at: None,
+        protected_until: None,
     }
 }
 
@@ -70,6 +72,7 @@ fn state(desired: u32, (min, max): (u32, u32)) -> State {
         owner: Owner::Api,
         created_at: at(0),
         options: Default::default(),
+        policy: Default::default(),
     };
     let deployment = Deployment {
         id: "ecs-svc/1".into(),
@@ -80,12 +83,17 @@ fn state(desired: u32, (min, max): (u32, u32)) -> State {
         forced: 0,
         rollout: Rollout::Completed,
         failed_tasks: 0,
+        failures: 0,
         created_at: at(0),
         completed_at: None,
+        failure: None,
+        rollback: None,
+        back_from: None,
     };
     let progress = Progress {
         service: key(),
         deployments: vec![deployment],
+        ended: Vec::new(),
         backoff: Default::default(),
         events: Default::default(),
         events_written: 0,
