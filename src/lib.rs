@@ -36,7 +36,7 @@
 //! | 4 | [`http`], [`l4`], [`dns`]; [`runtime`] | planes; containers (sees floor 0 alone) |
 //! | 3 | [`routing`] | State → snapshot, the pointer, the acknowledgements, the decision |
 //! | 2 | [`rules`], [`balance`], [`health`], [`zone`] | mechanisms |
-//! | 1 | [`state`], [`net`], [`logs`], [`secrets`] | the world and its journal; leaves of I/O |
+//! | 1 | [`state`], [`tls`], [`net`], [`logs`], [`secrets`] | the world; TLS; leaves |
 //! | 0 | [`model`], [`clock`], [`config`], [`metrics`], [`series`], [`sys`] | nouns and leaves |
 //!
 //! # Where to look
@@ -46,6 +46,7 @@
 //! | what becomes of a request | [`http`], then [`routing::decide`] |
 //! | how bytes of an exchange move | `http/native`, or `http/pingora` where asked for |
 //! | what becomes of a TCP connection | `l4/tcp.rs` |
+//! | how a handshake goes, and which certificate it shows | `tls/accept.rs`, `tls/server.rs` |
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
@@ -100,4 +101,5 @@ pub mod secrets;
 pub mod series;
 pub mod state;
 pub mod sys;
+pub mod tls;
 pub mod zone;

@@ -27,17 +27,33 @@ const FIELD: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Http,
+    Https,
     H2,
     /// An HTTP/1.1 connection that became a tunnel.
     Ws,
+    /// The same over TLS.
+    Wss,
 }
 
 impl Kind {
+    /// What an exchange over HTTP/1 was.
+    #[must_use]
+    pub const fn http1(is_secure: bool, is_tunnel: bool) -> Self {
+        match (is_secure, is_tunnel) {
+            (false, false) => Self::Http,
+            (true, false) => Self::Https,
+            (false, true) => Self::Ws,
+            (true, true) => Self::Wss,
+        }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Https => "https",
             Self::H2 => "h2",
             Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 }
@@ -66,6 +82,8 @@ pub struct Record<'a> {
     pub request: Option<RequestLine<'a>>,
     /// Where it was sent to, for what was no request.
     pub listener: SocketAddr,
+    /// None: without TLS.
+    pub tls: Option<Secured<'a>>,
     pub user_agent: Option<&'a str>,
     pub target_group_arn: Option<&'a str>,
     pub trace_id: Option<&'a str>,
@@ -76,6 +94,19 @@ pub struct Record<'a> {
     pub error_reason: Option<&'a str>,
     /// Of the client's connection.
     pub connection_trace_id: &'a str,
+}
+
+/// The TLS of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Secured<'a> {
+    /// `ECDHE-RSA-AES128-GCM-SHA256`
+    pub cipher: &'a str,
+    /// `TLSv1.3`
+    pub protocol: &'a str,
+    /// What the client asked for.
+    pub server_name: Option<&'a str>,
+    /// The ARN of the certificate that was presented.
+    pub certificate: &'a str,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,11 +134,13 @@ impl fmt::Display for Record<'_> {
         write!(f, "{} {} ", self.status, Or(self.target_status))?;
         write!(f, "{} {} ", self.received, self.sent)?;
         self.request_line(f)?;
-        // No TLS here: ssl_cipher and ssl_protocol.
-        write!(f, " \"{}\" - - ", Text(self.user_agent))?;
+        write!(f, " \"{}\" ", Text(self.user_agent))?;
+        let tls = self.tls.as_ref();
+        write!(f, "{} {} ", Or(tls.map(|tls| tls.cipher)), Or(tls.map(|tls| tls.protocol)))?;
         write!(f, "{} ", Or(self.target_group_arn))?;
-        // domain_name and chosen_cert_arn are TLS's too.
-        write!(f, "\"{}\" \"-\" \"-\" ", Text(self.trace_id))?;
+        let (name, certificate) = (tls.and_then(|tls| tls.server_name), tls.map(|t| t.certificate));
+        write!(f, "\"{}\" \"{}\" ", Text(self.trace_id), Text(name))?;
+        write!(f, "\"{}\" ", Text(certificate))?;
         write!(f, "{} {} ", self.priority.map_or(-1, i64::from), self.created)?;
         write!(f, "\"{}\" \"-\" ", Text(self.action))?;
         write!(f, "\"{}\" ", Text(self.error_reason))?;
@@ -119,10 +152,11 @@ impl fmt::Display for Record<'_> {
 
 impl Record<'_> {
     fn request_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let Some(RequestLine { method, host, path, version }) = &self.request else {
-            return write!(f, "\"- http://{}- -\"", self.listener);
+            return write!(f, "\"- {scheme}://{}- -\"", self.listener);
         };
-        write!(f, "\"{} http://{}", Text(Some(method)), Text(Some(host)))?;
+        write!(f, "\"{} {scheme}://{}", Text(Some(method)), Text(Some(host)))?;
         let behind_address = host.rfind(']').map_or(*host, |end| &host[end..]);
         if !behind_address.contains(':') {
             write!(f, ":{}", self.listener.port())?;
@@ -254,6 +288,7 @@ mod tests {
                 version: "HTTP/1.1",
             }),
             listener: ([127, 0, 0, 1], 8080).into(),
+            tls: None,
             user_agent: Some("curl/7.46.0"),
             target_group_arn: Some("arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/73"),
             trace_id: Some("Root=1-58337262-36d228ad5d99923122bbe354"),
@@ -279,6 +314,27 @@ mod tests {
              arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/73\n\
              \"Root=1-58337262-36d228ad5d99923122bbe354\" \"-\" \"-\" 0\n\
              2018-07-02T22:36:20.186641Z\n\
+             \"forward\" \"-\" \"-\" \"10.0.0.1:80\" \"200\" \"-\" \"-\" TID_1 \"-\" \"-\" \"-\"",
+        );
+    }
+
+    #[test]
+    fn a_request_over_tls_tells_what_was_agreed_on() {
+        let tls = Secured {
+            cipher: "ECDHE-RSA-AES128-GCM-SHA256",
+            protocol: "TLSv1.2",
+            server_name: Some("www.example.com"),
+            certificate: "arn:aws:acm:eu-west-1:1:certificate/12",
+        };
+        check(
+            &Record { kind: Kind::http1(true, false), tls: Some(tls), ..record() },
+            "https 2018-07-02T22:36:20.186641Z app/front/50dc6c495c0c9188 192.168.131.39:2817\n\
+             10.0.0.1:80 0.000 0.001 0.000 200 200 34 366\n\
+             \"GET https://www.example.com:8080/?a=b HTTP/1.1\" \"curl/7.46.0\"\n\
+             ECDHE-RSA-AES128-GCM-SHA256 TLSv1.2\n\
+             arn:aws:elasticloadbalancing:eu-west-1:1:targetgroup/web/73\n\
+             \"Root=1-58337262-36d228ad5d99923122bbe354\" \"www.example.com\"\n\
+             \"arn:aws:acm:eu-west-1:1:certificate/12\" 0 2018-07-02T22:36:20.186641Z\n\
              \"forward\" \"-\" \"-\" \"10.0.0.1:80\" \"200\" \"-\" \"-\" TID_1 \"-\" \"-\" \"-\"",
         );
     }

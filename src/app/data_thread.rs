@@ -230,8 +230,8 @@ impl Planes {
         listener: &RoutedListener,
     ) {
         match listener.protocol {
-            Protocol::Http => self.http.serve(stream, peer, key).await,
-            Protocol::Tcp => _ = self.tcp.relay(stream, peer, key).await,
+            Protocol::Http | Protocol::Https => self.http.serve(stream, peer, key).await,
+            Protocol::Tcp | Protocol::Tls => _ = self.tcp.relay(stream, peer, key).await,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::verdict::Outcome;
 use crate::model::{HealthCheck, Protocol};
+use crate::tls::{self, Stream};
 
 /// ALB: response headers are at most 32 KiB.
 const LARGEST_HEAD: usize = 32 * 1024;
@@ -26,8 +27,12 @@ pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Outcome {
     let exchange = async {
         let stream = TcpStream::connect(target).await?;
         match check.protocol {
-            Protocol::Tcp => Ok((None, stream)),
-            Protocol::Http => get(stream, target, &check.path).await,
+            Protocol::Tcp => Ok((None, Stream::Plain(stream))),
+            Protocol::Http => get(Stream::Plain(stream), target, &check.path).await,
+            Protocol::Tls => Ok((None, tls::connect(stream, target.ip()).await?)),
+            Protocol::Https => {
+                get(tls::connect(stream, target.ip()).await?, target, &check.path).await
+            }
         }
     };
     let (code, stream) = match tokio::time::timeout(check.timeout, exchange).await {
@@ -48,10 +53,10 @@ pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Outcome {
 }
 
 async fn get(
-    mut stream: TcpStream,
+    mut stream: Stream,
     target: SocketAddr,
     path: &str,
-) -> std::io::Result<(Option<u16>, TcpStream)> {
+) -> std::io::Result<(Option<u16>, Stream)> {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {USER_AGENT}\r\n\
          Accept-Encoding: gzip, compressed\r\nConnection: close\r\n\r\n"
@@ -118,7 +123,7 @@ fn status(head: &[u8]) -> Option<u16> {
     code.filter(|_| ends && digits)
 }
 
-async fn drain(mut stream: TcpStream) -> std::io::Result<()> {
+async fn drain(mut stream: Stream) -> std::io::Result<()> {
     let mut left = LARGEST_BODY;
     let mut buffer = [0; 4096];
     while left > 0 {

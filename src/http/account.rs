@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use super::errors::Cause;
 use crate::clock;
-use crate::logs::{AccessLog, Kind, Record};
-use crate::model::{Protocol, RegistrationId};
+use crate::logs::{AccessLog, Kind, Record, Secured};
+use crate::model::RegistrationId;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
+use crate::tls::Session;
 
 /// The HTTP listener at `socket` in the newest snapshot.
 pub(super) fn listener(thread: &DataThread, socket: SocketKey) -> Option<Arc<RoutedListener>> {
     let routing = thread.reader.load();
-    routing.listeners.get(&socket).filter(|found| found.protocol == Protocol::Http).cloned()
+    routing.listeners.get(&socket).filter(|found| found.protocol.is_http()).cloned()
 }
 
 /// Whether the snapshot may pick this registration.
@@ -35,6 +36,16 @@ pub(super) fn count_response(listener: &RoutedListener, thread: usize, status: u
     }
 }
 
+/// A connection's TLS as its access log's line shows it.
+pub(super) fn secured(session: &Session) -> Secured<'_> {
+    Secured {
+        cipher: session.cipher,
+        protocol: session.protocol,
+        server_name: session.server_name.as_deref(),
+        certificate: &session.certificate,
+    }
+}
+
 /// Something that never became an exchange, and the connection it came over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoExchange<'a> {
@@ -43,6 +54,7 @@ pub(super) struct NoExchange<'a> {
     pub(super) listener: &'a RoutedListener,
     pub(super) peer: SocketAddr,
     pub(super) socket: SocketKey,
+    pub(super) session: Option<&'a Session>,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) connection_trace_id: &'a str,
@@ -72,6 +84,7 @@ impl NoExchange<'_> {
             sent: self.sent,
             request: None,
             listener: self.socket.address,
+            tls: self.session.map(secured),
             user_agent: None,
             target_group_arn: None,
             trace_id: None,

@@ -30,6 +30,8 @@ pub enum Cause {
     Version,
     /// Refused, reset or unreachable.
     Connect,
+    /// The target was reached, but shook no hands.
+    TargetTls,
     /// The target closed or reset with a request outstanding.
     TargetClosed,
     /// What the target sent is not HTTP.
@@ -58,7 +60,11 @@ impl Cause {
             Self::ForwardedFor => 463,
             Self::Internal => 500,
             Self::TransferCoding => 501,
-            Self::Connect | Self::TargetClosed | Self::BadResponse | Self::ResponseHeaders => 502,
+            Self::Connect
+            | Self::TargetTls
+            | Self::TargetClosed
+            | Self::BadResponse
+            | Self::ResponseHeaders => 502,
             Self::NoTarget | Self::NoListener => 503,
             Self::ConnectTimeout | Self::TargetTimeout => 504,
             Self::Version => 505,
@@ -82,6 +88,7 @@ impl Cause {
             Self::TransferCoding => "UnknownTransferEncoding",
             Self::Version => "UnknownVersion",
             Self::Connect => "TargetConnectionError",
+            Self::TargetTls => "TargetTlsError",
             Self::TargetClosed => "TargetClosed",
             Self::BadResponse => "TargetResponseMalformed",
             Self::ResponseHeaders => "TargetResponseHeadersTooLong",

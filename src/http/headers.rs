@@ -12,6 +12,12 @@ pub const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 pub const FORWARDED_PORT: &str = "X-Forwarded-Port";
 pub const TRACE_ID: &str = "X-Amzn-Trace-Id";
 
+/// `X-Forwarded-Proto`'s value.
+#[must_use]
+pub const fn scheme(is_secure: bool) -> &'static str {
+    if is_secure { "https" } else { "http" }
+}
+
 /// ALB answers 463 to more addresses than this.
 const FORWARDED_FOR_MOST: usize = 30;
 /// ALB: a longer trace header is replaced by a fresh one.

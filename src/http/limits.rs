@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// ALB: a connection to a target has to stand within 10 s.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// ALB: a handshake with a target has to be over within 10 s; longer: 502.
+pub(super) const TARGET_HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection to a target rests in the pool (ours: below the 75 s of nginx and the 65 s
 /// that AWS advises for targets, so that it is rarely the target that closes first).
 pub(super) const TARGET_IDLE: Duration = Duration::from_secs(60);

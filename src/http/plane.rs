@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
+use super::limits::PARTING;
 use super::{account, native, pingora};
 use crate::logs::AccessLog;
 use crate::metrics::Metrics;
 use crate::model::Carrier;
-use crate::routing::{DataThread, Routing, SocketKey};
+use crate::routing::{DataThread, RoutedTls, Routing, SocketKey};
+use crate::tls::{Failure, Handshakes, Stream};
 
 /// What the process sets for all data threads.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct HttpPlane {
     thread: DataThread,
+    handshakes: Handshakes,
     native: native::Carrier,
     pingora: pingora::Carrier,
 }
@@ -49,6 +53,7 @@ impl HttpPlane {
             native: native::Carrier::new(thread.clone(), settings, metrics, access_log.clone()),
             pingora: pingora::Carrier::new(thread.clone(), settings, metrics, access_log),
             thread,
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -57,6 +62,17 @@ impl HttpPlane {
     pub async fn serve(&self, stream: TcpStream, peer: SocketAddr, socket: SocketKey) {
         let Some(listener) = account::listener(&self.thread, socket) else { return };
         let at = (peer, socket);
+        let stream = match &listener.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => match self.shake(stream, tls).await {
+                Ok(stream) => stream,
+                Err(failure) => {
+                    tracing::debug!(%peer, %socket, %failure, "no handshake");
+                    tls.metrics.failed(failure).add(self.thread.index, 1);
+                    return;
+                }
+            },
+        };
         match listener.listener.carrier {
             Carrier::Native => self.native.serve(stream, at, listener).await,
             // Boxed: its state is large, and most connections never have it.
@@ -65,6 +81,25 @@ impl HttpPlane {
                 Box::pin(self.pingora.serve(connection, at, listener)).await;
             }
         }
+    }
+
+    /// Shakes hands with a client; one that is not done soon after the process began to close is
+    /// given up.
+    async fn shake(&self, stream: TcpStream, tls: &RoutedTls) -> Result<Stream, Failure> {
+        // Only latency is lost when it cannot be set.
+        let _ = stream.set_nodelay(true);
+        let parting = async {
+            self.thread.closing.cancelled().await;
+            sleep(PARTING).await;
+        };
+        let shaken = tokio::select! {
+            biased;
+            shaken = self.handshakes.accept(stream, &tls.server) => shaken?,
+            () = parting => return Err(Failure::Timeout),
+        };
+        let resumed = shaken.session().is_some_and(|session| session.resumed);
+        tls.metrics.handshakes[usize::from(resumed)].add(self.thread.index, 1);
+        Ok(shaken)
     }
 
     /// Closes idle connections to targets that `routing` does not send to any more, and cuts what

@@ -74,6 +74,19 @@ impl Account {
         self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))
     }
 
+    /// A certificate of ACM; `id` is a UUID.
+    #[must_use]
+    pub fn certificate(&self, id: &str) -> Arn {
+        self.arn("acm", format!("certificate/{id}"))
+    }
+
+    /// A server certificate of IAM, which is of no region; `path` has its slashes.
+    #[must_use]
+    pub fn server_certificate(&self, path: &str, name: &str) -> Arn {
+        let resource = format!("server-certificate{path}{name}");
+        Arn { region: String::new(), ..self.arn("iam", resource) }
+    }
+
     #[must_use]
     pub fn scalable_target(&self, target: &ScalableTarget) -> Arn {
         self.arn("application-autoscaling", format!("scalable-target/{}", target.id))

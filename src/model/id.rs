@@ -77,6 +77,8 @@ names! {
     Ec2Id;
     /// A whole ARN as the key of what any resource may have.
     ResourceArn;
+    /// The whole ARN of a certificate, in ACM or in IAM.
+    CertificateArn;
     /// An operation of Cloud Map's API.
     OperationId;
     /// A hosted zone: `Z` and upper-case letters and digits.

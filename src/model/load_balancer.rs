@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ListenerKey, LoadBalancerName, Owner, TargetGroupName};
+use super::{ListenerKey, ListenerTls, LoadBalancerName, Owner, TargetGroupName};
 use crate::clock::Timestamp;
 
 /// ALB's `idle_timeout.timeout_seconds`.
@@ -43,6 +43,9 @@ pub struct BalancerOptions {
     pub address_type: String,
     pub subnets: Vec<String>,
     pub security_groups: Vec<String>,
+    /// HTTPS listeners do not offer HTTP/2.
+    #[serde(default)]
+    pub http1_only: bool,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
 }
@@ -96,6 +99,9 @@ pub struct ListenerOptions {
     pub idle_timeout: Option<Duration>,
     /// The default action's place among the actions, as it was given.
     pub order: Option<u32>,
+    /// Of HTTPS and TLS listeners.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
 }
@@ -121,7 +127,9 @@ pub enum Carrier {
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
     Http,
+    Https,
     Tcp,
+    Tls,
 }
 
 impl Protocol {
@@ -129,7 +137,32 @@ impl Protocol {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "HTTP",
+            Self::Https => "HTTPS",
             Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// HTTP, with or without TLS.
+    #[must_use]
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https)
+    }
+
+    /// With TLS, whatever is spoken inside.
+    #[must_use]
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+
+    /// Whether a listener of this protocol may forward to a group of that one: ALB's listeners
+    /// to HTTP and HTTPS, NLB's TCP to TCP and TLS to TCP and TLS.
+    #[must_use]
+    pub const fn forwards_to(self, group: Self) -> bool {
+        match self {
+            Self::Http | Self::Https => group.is_http(),
+            Self::Tcp => matches!(group, Self::Tcp),
+            Self::Tls => !group.is_http(),
         }
     }
 }

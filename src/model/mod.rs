@@ -6,6 +6,7 @@
 
 pub mod arn;
 pub mod autoscaling;
+pub mod certificate;
 pub mod container_definition;
 pub mod discovery;
 pub mod ec2;
@@ -26,6 +27,7 @@ pub mod task_definition;
 
 pub use arn::{Account, Arn};
 pub use autoscaling::*;
+pub use certificate::*;
 pub use container_definition::*;
 pub use discovery::*;
 pub use ec2::*;

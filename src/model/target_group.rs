@@ -66,8 +66,8 @@ impl HealthCheck {
             path: "/".to_owned(),
             interval: Duration::from_secs(30),
             timeout: match protocol {
-                Protocol::Http => Duration::from_secs(5),
-                Protocol::Tcp => Duration::from_secs(10),
+                Protocol::Http | Protocol::Https => Duration::from_secs(5),
+                Protocol::Tcp | Protocol::Tls => Duration::from_secs(10),
             },
             healthy_threshold: 5,
             unhealthy_threshold: 2,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::secure::{self, Sealed};
 use super::{
     Forwarding, ListenerMetrics, OwnResponses, RoutedAction, RoutedListener, Routing, SocketKey,
 };
@@ -33,6 +34,7 @@ pub(super) struct Inputs {
     target_groups: Table<TargetGroupName, TargetGroup>,
     targets: Table<RegistrationId, Target>,
     verdicts: Table<RegistrationId, Verdict>,
+    sealed: Sealed,
 }
 
 /// Compiles `state`; endpoints, counters and unchanged groups and listeners are taken over from
@@ -43,7 +45,8 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
     let endpoints = endpoints(state, previous, &registered, context);
     let touched = touched(state, &previous.inputs, &registered);
     let groups = groups(state, previous, &touched, context, &endpoints);
-    let listeners = listeners(state, previous, context, &groups);
+    let mut sealed = previous.inputs.sealed.clone();
+    let listeners = listeners(state, previous, context, &groups, &mut sealed);
     let zone_context = ZoneContext {
         region: context.account.region.clone(),
         domain: context.domain.clone(),
@@ -54,6 +57,7 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
         target_groups: Arc::clone(&state.target_groups),
         targets: Arc::clone(&state.targets),
         verdicts: Arc::clone(&state.verdicts),
+        sealed,
     };
     Routing { generation: state.generation, listeners, groups, endpoints, zones, inputs }
 }
@@ -197,6 +201,7 @@ fn listeners(
     previous: &Routing,
     context: &Context,
     groups: &HashMap<TargetGroupName, Arc<Group>>,
+    sealed: &mut Sealed,
 ) -> BTreeMap<SocketKey, Arc<RoutedListener>> {
     let mut listeners = BTreeMap::new();
     for listener in state.listeners.values() {
@@ -213,10 +218,19 @@ fn listeners(
             continue;
         };
         let Some(actions) = actions(listener, groups) else { continue };
+        let old_tls = old.and_then(|old| old.tls.as_ref());
+        let tls = match secure::compile(state, (lb, listener), old_tls, sealed, &context.metrics) {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::error!(listener = %listener.key, %error, "it cannot shake hands");
+                continue;
+            }
+        };
         if let Some(old) = old
             && Arc::ptr_eq(&old.listener, listener)
             && Arc::ptr_eq(&old.load_balancer, lb)
             && same_actions(&old.actions, &actions)
+            && old.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
         {
             listeners.insert(socket, Arc::clone(old));
             continue;
@@ -235,6 +249,7 @@ fn listeners(
             actions,
             idle_timeout: listener.options.idle_timeout.unwrap_or(lb.idle_timeout),
             client_keep_alive: lb.client_keep_alive,
+            tls,
             metrics,
         };
         listeners.insert(socket, Arc::new(routed));

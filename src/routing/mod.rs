@@ -10,6 +10,7 @@ mod compile;
 mod decide;
 mod publisher;
 mod reader;
+mod secure;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use compile::{Context, compile};
 pub use decide::{Decision, Outcome, Trial, decide};
 pub use publisher::Publisher;
 pub use reader::{DataThread, Predecessor, Reader, SILENCE, Silent, Slot};
+pub use secure::{RoutedTls, TlsMetrics};
 
 /// Everything the planes need, at one generation.
 #[derive(Debug, Default)]
@@ -60,6 +62,8 @@ pub struct RoutedListener {
     pub idle_timeout: Duration,
     /// A client connection's greatest age.
     pub client_keep_alive: Duration,
+    /// Of HTTPS and TLS listeners.
+    pub tls: Option<Arc<RoutedTls>>,
     pub metrics: Arc<ListenerMetrics>,
 }
 
@@ -68,7 +72,7 @@ impl RoutedListener {
     #[must_use]
     pub const fn transport(protocol: Protocol) -> Transport {
         match protocol {
-            Protocol::Http | Protocol::Tcp => Transport::Tcp,
+            Protocol::Http | Protocol::Https | Protocol::Tcp | Protocol::Tls => Transport::Tcp,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Action, Desired, Listener, Owner, Service, Task};
+use crate::model::{Action, CertificateArn, Desired, Listener, ListenerTls, Owner, Service, Task};
 
 use super::{Key, Row, State};
 
@@ -107,12 +107,13 @@ fn check_listener(after: &State, listener: &Listener) -> Result<(), Refused> {
         let Some(target_group) = after.target_groups.get(group) else {
             return Err(missing(name(), format!("target group {group}")));
         };
-        if target_group.protocol != listener.protocol {
+        if !listener.protocol.forwards_to(target_group.protocol) {
             let (theirs, ours) = (target_group.protocol.as_str(), listener.protocol.as_str());
             let why = format!("it speaks {ours}, but its target group {group} speaks {theirs}");
             return Err(Refused::Invalid { what: name(), why });
         }
     }
+    check_tls(after, listener)?;
     let twin = after.listeners.values().find(|other| {
         other.key != listener.key
             && other.key.port == listener.key.port
@@ -126,6 +127,25 @@ fn check_listener(after: &State, listener: &Listener) -> Result<(), Refused> {
             address: std::net::SocketAddr::new(lb.address, listener.key.port).to_string(),
         })
     })
+}
+
+/// A listener has a TLS side exactly when its protocol does, and every certificate is there.
+fn check_tls(after: &State, listener: &Listener) -> Result<(), Refused> {
+    let name = || format!("listener {}", listener.key);
+    match (&listener.options.tls, listener.protocol.is_secure()) {
+        (Some(tls), true) if !tls.certificates.is_empty() => {
+            let absent = tls.certificates.iter().find(|arn| !after.certificates.contains_key(*arn));
+            absent.map_or(Ok(()), |arn| Err(missing(name(), format!("certificate {arn}"))))
+        }
+        (_, true) => {
+            Err(Refused::Invalid { what: name(), why: "it needs a certificate".to_owned() })
+        }
+        (Some(_), false) => {
+            let why = format!("{} has no certificates", listener.protocol.as_str());
+            Err(Refused::Invalid { what: name(), why })
+        }
+        (None, false) => Ok(()),
+    }
 }
 
 fn forwarded(action: &Action) -> impl Iterator<Item = &crate::model::TargetGroupName> {
@@ -187,6 +207,14 @@ fn owner(owner: Owner) -> &'static str {
     }
 }
 
+fn check_certificate_removed(after: &State, arn: &CertificateArn) -> Result<(), Refused> {
+    let presents = |tls: &ListenerTls| tls.certificates.contains(arn);
+    let mut listeners = after.listeners.values();
+    let listener = listeners.find(|l| l.options.tls.as_ref().is_some_and(presents));
+    let by = listener.map(|l| format!("listener {} ({})", l.key, owner(l.owner)));
+    in_use(format!("certificate {arn}"), by)
+}
+
 fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
     match key {
         Key::TargetGroup(group) => {
@@ -211,6 +239,7 @@ fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
             let by = listener.map(|l| format!("listener {} ({})", l.key, owner(l.owner)));
             in_use(format!("load balancer {name}"), by)
         }
+        Key::Certificate(arn) => check_certificate_removed(after, arn),
         Key::TaskDefinition(key) => {
             let service = after.services.values().find(|s| &s.definition == key);
             let task = after.tasks.values().find(|task| &task.definition == key);

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Alarm, AlarmName, BadKey, Cluster, ClusterName, DiscoveryInstance, DiscoveryKey,
-    DiscoveryOperation, DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family, FamilyRecord,
-    Generation, HostedZone, HostedZoneId, InstanceKey, Listener, ListenerKey, LoadBalancer,
-    LoadBalancerName, LogGroup, LogGroupName, Namespace, NamespaceName, OperationId, Progress,
-    RecordSet, RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory,
+    Alarm, AlarmName, BadKey, Certificate, CertificateArn, Cluster, ClusterName, DiscoveryInstance,
+    DiscoveryKey, DiscoveryOperation, DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family,
+    FamilyRecord, Generation, HostedZone, HostedZoneId, InstanceKey, Listener, ListenerKey,
+    LoadBalancer, LoadBalancerName, LogGroup, LogGroupName, Namespace, NamespaceName, OperationId,
+    Progress, RecordSet, RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory,
     ScalingKey, ScalingPolicy, ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup,
     TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
 };
@@ -223,6 +223,8 @@ tables! {
         "discovery_instances", true, |row| row.key.clone();
     quarantine: QuarantineKey => Quarantine,
         "quarantine", true, |row| row.address;
+    certificates: CertificateArn => Certificate,
+        "certificates", true, |row| row.arn.clone();
     ec2: Ec2Id => Ec2Resource,
         "ec2", true, |row| row.id().clone();
     tags: ResourceArn => Tags,

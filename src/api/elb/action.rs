@@ -73,7 +73,7 @@ pub(super) fn meaning(
         if !matches!(kind.as_str(), "forward" | "fixed-response") {
             return Err(Error::unsupported(format!("Action type '{kind}' is not supported here")));
         }
-        if kind == "fixed-response" && protocol == Protocol::Tcp {
+        if kind == "fixed-response" && !protocol.is_http() {
             let message =
                 "Action type 'fixed-response' is not supported for listeners of protocol 'TCP'";
             return Err(wrong(message.to_owned()));
@@ -167,7 +167,7 @@ fn group(
     weight: u32,
 ) -> Result<WeightedGroup, Error> {
     let group = find::target_group(state, account, arn)?;
-    if group.protocol != protocol {
+    if !protocol.forwards_to(group.protocol) {
         let message = format!(
             "The protocol '{}' of target group '{}' is not compatible with the listener's '{}'",
             group.protocol.as_str(),

@@ -125,7 +125,7 @@ const ROWS: &[Attribute<LoadBalancer>] = &[
         "routing.http.x_amzn_tls_version_and_cipher_suite.enabled",
         |lb| application(lb, "false"),
         Values::Flag,
-        Kept::Fixed("there are no HTTPS listeners yet"),
+        Kept::Fixed("x-amzn-tls-version and x-amzn-tls-cipher-suite are not added"),
     ),
     row(
         "routing.http.xff_client_port.enabled",
@@ -143,7 +143,10 @@ const ROWS: &[Attribute<LoadBalancer>] = &[
         "routing.http2.enabled",
         |lb| application(lb, "true"),
         Values::Flag,
-        Kept::Stored("HTTP/2 needs TLS, and there are no HTTPS listeners yet"),
+        Kept::Honoured(
+            |lb| (!lb.options.http1_only).to_string(),
+            |lb, value| lb.options.http1_only = value == "false",
+        ),
     ),
     row("waf.fail_open.enabled", |lb| application(lb, "false"), Values::Flag, Kept::Stored(NO_WAF)),
     row(

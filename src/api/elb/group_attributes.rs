@@ -31,7 +31,7 @@ const fn row(
 }
 
 fn http(group: &TargetGroup, default: &'static str) -> Option<&'static str> {
-    (group.protocol == Protocol::Http).then_some(default)
+    group.protocol.is_http().then_some(default)
 }
 
 fn tcp(group: &TargetGroup, default: &'static str) -> Option<&'static str> {

@@ -15,7 +15,9 @@ use crate::model::{HealthCheck, Protocol};
 
 /// The check of a new group.
 pub(super) fn made(group: Protocol, asked: &Asked) -> Result<HealthCheck, Error> {
-    let protocol = protocol(group, asked)?.unwrap_or(group);
+    // NLB checks its TLS groups by plain connections unless told otherwise.
+    let own = if group == Protocol::Tls { Protocol::Tcp } else { group };
+    let protocol = protocol(group, asked)?.unwrap_or(own);
     changed(group, &defaults(group, protocol), asked)
 }
 
@@ -23,7 +25,7 @@ pub(super) fn made(group: Protocol, asked: &Asked) -> Result<HealthCheck, Error>
 fn defaults(group: Protocol, protocol: Protocol) -> HealthCheck {
     let own = HealthCheck::defaults(protocol);
     match (group, protocol) {
-        (Protocol::Tcp, Protocol::Http) => {
+        (Protocol::Tcp | Protocol::Tls, Protocol::Http | Protocol::Https) => {
             HealthCheck { timeout: Duration::from_secs(6), matcher: vec![200..=399], ..own }
         }
         _ => own,
@@ -65,10 +67,8 @@ fn protocol(group: Protocol, asked: &Asked) -> Result<Option<Protocol>, Error> {
     match (asked.health_check_protocol.as_deref(), group) {
         (None, _) => Ok(None),
         (Some("HTTP"), _) => Ok(Some(Protocol::Http)),
-        (Some("TCP"), Protocol::Tcp) => Ok(Some(Protocol::Tcp)),
-        (Some("HTTPS"), _) => {
-            Err(Error::unsupported("Health check protocol 'HTTPS' is not supported here"))
-        }
+        (Some("HTTPS"), _) => Ok(Some(Protocol::Https)),
+        (Some("TCP"), Protocol::Tcp | Protocol::Tls) => Ok(Some(Protocol::Tcp)),
         (Some(other), group) => {
             let message = format!(
                 "Health check protocol '{other}' is not supported for target groups with \
@@ -128,16 +128,16 @@ fn http(group: Protocol, check: &mut HealthCheck, asked: &Asked) -> Result<(), E
 
 const fn codes(group: Protocol) -> RangeInclusive<u16> {
     match group {
-        Protocol::Http => 200..=499,
-        Protocol::Tcp => 200..=599,
+        Protocol::Http | Protocol::Https => 200..=499,
+        Protocol::Tcp | Protocol::Tls => 200..=599,
     }
 }
 
 /// ALB wants it smaller than the interval, NLB at most as long. A default that is not becomes so.
 fn timeout(group: Protocol, check: &mut HealthCheck, asked: &Asked) -> Result<(), Error> {
     let fits = |timeout: Duration| match group {
-        Protocol::Http => timeout < check.interval,
-        Protocol::Tcp => timeout <= check.interval,
+        Protocol::Http | Protocol::Https => timeout < check.interval,
+        Protocol::Tcp | Protocol::Tls => timeout <= check.interval,
     };
     match asked.health_check_timeout_seconds.map(Duration::from_secs) {
         Some(timeout) if !fits(timeout) => {
@@ -169,7 +169,7 @@ pub(super) fn shown(check: &HealthCheck, group: &mut Value) {
     }
     group["HealthyThresholdCount"] = json!(check.healthy_threshold);
     group["UnhealthyThresholdCount"] = json!(check.unhealthy_threshold);
-    if check.protocol == Protocol::Http {
+    if check.protocol.is_http() {
         group["HealthCheckPath"] = json!(check.path);
         group["Matcher"] = json!({"HttpCode": matcher::text(&check.matcher)});
     }

@@ -33,6 +33,8 @@ pub(in crate::api) const PRIORITIES: RangeInclusive<u32> = 1..=50_000;
 /// What a fixed response may be.
 pub(in crate::api) const CONTENT_TYPES: [&str; 5] =
     ["text/plain", "text/css", "text/html", "application/javascript", "application/json"];
+/// Certificates of one load balancer beside its listeners' default ones.
+pub(in crate::api) const MOST_CERTIFICATES: usize = 25;
 /// Target groups of one region.
 pub(super) const MOST_TARGET_GROUPS: usize = 3000;
 /// Targets of one target group.
@@ -61,6 +63,7 @@ fn limits(pool: Pool) -> Vec<(&'static str, usize)> {
     let addresses = pool.addresses().count();
     vec![
         ("application-load-balancers", addresses),
+        ("certificates-per-application-load-balancer", MOST_CERTIFICATES),
         ("condition-values-per-alb-rule", MOST_VALUES),
         ("condition-wildcards-per-alb-rule", MOST_WILDCARDS),
         ("listeners-per-application-load-balancer", MOST_LISTENERS),

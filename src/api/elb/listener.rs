@@ -1,4 +1,4 @@
-//! Listeners: HTTP and TCP, bound before they are acknowledged.
+//! Listeners: HTTP, HTTPS and TCP, bound before they are acknowledged.
 //!
 //! Not here: their rules and the table of their attributes. **Invariant:** a listener that is
 //! acknowledged has its port: what cannot be bound refuses the call and changes nothing.
@@ -13,7 +13,7 @@ use super::attributes::Given;
 use super::find::{self, PAGE, default_rule_id, marker, new_id, own};
 use super::limits::MOST_LISTENERS;
 use super::listener_attributes::TABLE;
-use super::{action, target_group};
+use super::{action, certificate, target_group};
 use crate::api::call::{Api, Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::page;
@@ -33,6 +33,10 @@ struct Create {
     protocol: Option<String>,
     port: Option<u16>,
     default_actions: Vec<action::Asked>,
+    certificates: Option<Vec<certificate::Named>>,
+    ssl_policy: Option<String>,
+    alpn_policy: Option<Vec<String>>,
+    mutual_authentication: Option<certificate::Mutual>,
     tags: Option<Vec<Tag>>,
 }
 
@@ -43,6 +47,10 @@ struct Modify {
     port: Option<u16>,
     protocol: Option<String>,
     default_actions: Option<Vec<action::Asked>>,
+    certificates: Option<Vec<certificate::Named>>,
+    ssl_policy: Option<String>,
+    alpn_policy: Option<Vec<String>>,
+    mutual_authentication: Option<certificate::Mutual>,
 }
 
 #[derive(Deserialize)]
@@ -90,12 +98,20 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
     };
     let (default_action, order) =
         action::meaning(state, account, protocol, &asked.default_actions)?;
+    let secure = certificate::Asked {
+        certificates: asked.certificates.as_deref(),
+        ssl_policy: asked.ssl_policy.as_deref(),
+        alpn_policy: asked.alpn_policy.as_deref(),
+        mutual: asked.mutual_authentication.as_ref(),
+    };
+    let tls = certificate::meaning(state, protocol, None, &secure)?;
     let key = ListenerKey { load_balancer: lb.name.clone(), port };
     if let Some(known) = state.listeners.get(&key) {
         // The same call again succeeds.
         let arn = account.listener(&lb, &known.key, &known.id);
         let same_tags = *tags::of(state, &arn) == find::tag_map(asked.tags.as_ref())?;
-        if known.default_action == default_action && same_tags && known.owner == Owner::Api {
+        let same = known.default_action == default_action && known.options.tls == tls;
+        if same && same_tags && known.owner == Owner::Api {
             return Ok(Listener::clone(known));
         }
         return Err(duplicate(&lb, account));
@@ -113,7 +129,7 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
         rules: Vec::new(),
         default_action,
         owner: Owner::Api,
-        options: ListenerOptions { order, ..ListenerOptions::default() },
+        options: ListenerOptions { order, tls, ..ListenerOptions::default() },
     };
     bind(binder, &lb, &made)?;
     find::put_tags(tx, &account.listener(&lb, &made.key, &made.id), asked.tags)?;
@@ -130,14 +146,14 @@ fn duplicate(lb: &LoadBalancer, account: &Account) -> Error {
 }
 
 fn protocol(kind: LoadBalancerKind, text: &str) -> Result<Protocol, Error> {
-    let (own, all): (Protocol, &[&str]) = match kind {
-        LoadBalancerKind::Application => (Protocol::Http, &["HTTP", "HTTPS"]),
+    let (own, all): (&[Protocol], &[&str]) = match kind {
+        LoadBalancerKind::Application => (&[Protocol::Http, Protocol::Https], &["HTTP", "HTTPS"]),
         LoadBalancerKind::Network => {
-            (Protocol::Tcp, &["TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC"])
+            (&[Protocol::Tcp], &["TCP", "TLS", "UDP", "TCP_UDP", "QUIC", "TCP_QUIC"])
         }
     };
-    if text == own.as_str() {
-        Ok(own)
+    if let Some(own) = own.iter().find(|own| own.as_str() == text) {
+        Ok(*own)
     } else if all.contains(&text) {
         let message = format!("Listeners of protocol '{text}' are not supported here");
         Err(Error::new("UnsupportedProtocolException", message))
@@ -213,50 +229,21 @@ fn shown(state: &State, account: &Account, listener: &Listener) -> Value {
     let lb = state.load_balancers.get(&listener.key.load_balancer);
     let own = lb.map(|lb| account.listener(lb, &listener.key, &listener.id).to_string());
     let default = action::shown(state, account, &listener.default_action, listener.options.order);
-    json!({
+    let mut shown = json!({
         "ListenerArn": own,
         "LoadBalancerArn": lb.map(|lb| account.load_balancer(lb).to_string()),
         "Port": listener.key.port,
         "Protocol": listener.protocol.as_str(),
         "DefaultActions": [default],
-    })
+    });
+    certificate::show(listener, &mut shown);
+    shown
 }
 
 pub(super) fn describe_attributes(call: &Call, input: Input) -> Outcome {
     let asked: One = input.read()?;
     let (_, listener) = find::listener(&call.state(), call.account(), &asked.listener_arn)?;
     Ok(json!({"Attributes": TABLE.shown(&listener)}))
-}
-
-/// Neither HTTP nor TCP has any.
-pub(super) fn describe_certificates(call: &Call, input: Input) -> Outcome {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Asked {
-        listener_arn: String,
-        #[serde(rename = "Marker")]
-        _marker: Option<String>,
-        #[serde(rename = "PageSize")]
-        _page_size: Option<usize>,
-    }
-    let asked: Asked = input.read()?;
-    find::listener(&call.state(), call.account(), &asked.listener_arn)?;
-    Ok(json!({"Certificates": []}))
-}
-
-/// Adding and removing them: there is no listener yet that could have any.
-pub(super) fn certificates(call: &Call, input: Input) -> Outcome {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Asked {
-        listener_arn: String,
-        #[serde(rename = "Certificates")]
-        _certificates: Value,
-    }
-    let asked: Asked = input.read()?;
-    let (_, listener) = find::listener(&call.state(), call.account(), &asked.listener_arn)?;
-    let protocol = listener.protocol.as_str();
-    Err(Error::unsupported(format!("Listeners of protocol '{protocol}' have no certificates")))
 }
 
 pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
@@ -273,12 +260,22 @@ fn change(tx: &mut Tx<'_>, binder: &Binder, asked: &Modify) -> Result<Listener, 
         new.protocol = self::protocol(lb.kind, protocol)?;
     }
     new.key.port = asked.port.unwrap_or(new.key.port);
+    let secure = certificate::Asked {
+        certificates: asked.certificates.as_deref(),
+        ssl_policy: asked.ssl_policy.as_deref(),
+        alpn_policy: asked.alpn_policy.as_deref(),
+        mutual: asked.mutual_authentication.as_ref(),
+    };
+    new.options.tls =
+        certificate::meaning(state, new.protocol, listener.options.tls.as_ref(), &secure)?;
     if let Some(actions) = &asked.default_actions {
         let (action, order) = action::meaning(state, account, new.protocol, actions)?;
         associate(state, account, &lb, &action)?;
         (new.default_action, new.options.order) = (action, order);
     }
     let weights = new.key == listener.key
+        && new.protocol == listener.protocol
+        && new.options.tls == listener.options.tls
         && action::differs_in_weights_only(&listener.default_action, &new.default_action);
     if !weights {
         own(listener.owner, "listener", &listener.key)?;

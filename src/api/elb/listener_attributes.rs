@@ -21,7 +21,7 @@ const HEADERS: &str = "no header is added to responses yet";
 const fn header(key: &'static str) -> Attribute<Listener> {
     Attribute {
         key,
-        default: |listener| (listener.protocol == Protocol::Http).then_some(""),
+        default: |listener| listener.protocol.is_http().then_some(""),
         values: Values::Text,
         kept: Kept::Fixed(HEADERS),
     }
@@ -46,7 +46,7 @@ const ROWS: &[Attribute<Listener>] = &[
     },
     Attribute {
         key: "routing.http.response.server.enabled",
-        default: |listener| (listener.protocol == Protocol::Http).then_some("true"),
+        default: |listener| listener.protocol.is_http().then_some("true"),
         values: Values::Flag,
         kept: Kept::Fixed("targets' headers are passed on"),
     },

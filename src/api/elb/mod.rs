@@ -7,6 +7,7 @@
 mod action;
 mod attributes;
 mod balancer_attributes;
+mod certificate;
 mod condition;
 mod find;
 mod group_attributes;
@@ -30,6 +31,11 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {
         member: "CreateLoadBalancer.IpAddressType",
         why: "kept and shown: a load balancer has one address, whose family the pool decides",
+    },
+    Accepted {
+        member: "CreateListener.SslPolicy",
+        why: "of older policies only what rustls has is offered: TLS 1.2 and 1.3, AEAD ciphers \
+              with forward secrecy",
     },
     Accepted {
         member: "RegisterTargets.Targets.AvailabilityZone",
@@ -76,12 +82,11 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "CreateListener" => listener::create(call, input).await,
         "DescribeListeners" => listener::describe(call, input),
         "DescribeListenerAttributes" => listener::describe_attributes(call, input),
-        "DescribeListenerCertificates" => listener::describe_certificates(call, input),
+        "DescribeListenerCertificates" => certificate::describe(call, input),
         "ModifyListener" => listener::modify(call, input).await,
         "ModifyListenerAttributes" => listener::modify_attributes(call, input).await,
-        "AddListenerCertificates" | "RemoveListenerCertificates" => {
-            listener::certificates(call, input)
-        }
+        "AddListenerCertificates" => certificate::add(call, input).await,
+        "RemoveListenerCertificates" => certificate::remove(call, input).await,
         "DeleteListener" => listener::delete(call, input).await,
 
         "CreateRule" => rule::create(call, input).await,

@@ -16,7 +16,7 @@ use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::page;
 use crate::api::tags::{self, Tag};
-use crate::model::{Account, Listener, LoadBalancer, Protocol, Rule};
+use crate::model::{Account, Listener, LoadBalancer, Rule};
 use crate::state::{State, Tx};
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let made = find::change(call, move |tx| {
         let state = tx.state();
         let (lb, row) = find::listener(state, &account, &asked.listener_arn)?;
-        if row.protocol == Protocol::Tcp {
+        if !row.protocol.is_http() {
             let message = "Listeners of protocol 'TCP' have no rules here";
             return Err(Error::new("UnsupportedProtocolException", message));
         }

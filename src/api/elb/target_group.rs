@@ -82,20 +82,25 @@ fn meaning(asked: &Asked) -> Result<TargetGroup, Error> {
     let protocol = match asked.protocol.as_deref() {
         None => return Err(Error::invalid("A protocol must be specified")),
         Some("HTTP") => Protocol::Http,
+        Some("HTTPS") => Protocol::Https,
         Some("TCP") => Protocol::Tcp,
         Some(other) => {
-            let message = format!("Protocol '{other}' is not supported here: HTTP and TCP are");
+            let message =
+                format!("Protocol '{other}' is not supported here: HTTP, HTTPS and TCP are");
             return Err(Error::unsupported(message));
         }
     };
     match (protocol, asked.protocol_version.as_deref()) {
-        (_, None) | (Protocol::Http, Some("HTTP1")) => {}
-        (Protocol::Http, Some(other)) => {
+        (_, None) | (Protocol::Http | Protocol::Https, Some("HTTP1")) => {}
+        (Protocol::Http | Protocol::Https, Some(other)) => {
             let message = format!("Protocol version '{other}' is not supported here: HTTP1 is");
             return Err(Error::unsupported(message));
         }
-        (Protocol::Tcp, Some(_)) => {
-            let message = "Protocol version cannot be specified for target groups of protocol TCP";
+        (Protocol::Tcp | Protocol::Tls, Some(_)) => {
+            let message = format!(
+                "Protocol version cannot be specified for target groups of protocol {}",
+                protocol.as_str()
+            );
             return Err(Error::invalid(message));
         }
     }
@@ -226,7 +231,7 @@ fn shown(state: &State, account: &Account, group: &TargetGroup) -> Value {
         "TargetType": if group.options.instances { "instance" } else { "ip" },
         "IpAddressType": if group.options.ipv6 { "ipv6" } else { "ipv4" },
     });
-    if group.protocol == Protocol::Http {
+    if group.protocol.is_http() {
         shown["ProtocolVersion"] = json!("HTTP1");
     }
     health_check::shown(&group.health_check, &mut shown);

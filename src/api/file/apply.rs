@@ -21,8 +21,8 @@ use super::source::{Bad, Problem};
 use super::{File, Resources, references, sweep};
 use crate::clock::Timestamp;
 use crate::model::{
-    BalancerOptions, FamilyRecord, Generation, LoadBalancer, Owner, Pool, Registration, Service,
-    ServiceStatus, Target, TaskDefinition, TaskDefinitionKey,
+    BalancerOptions, Certificate, FamilyRecord, Generation, LoadBalancer, Owner, Pool,
+    Registration, Service, ServiceStatus, Target, TaskDefinition, TaskDefinitionKey,
 };
 use crate::net::{BindError, SocketKey};
 use crate::routing::RoutedListener;
@@ -172,6 +172,7 @@ impl<'t, 'a> Pass<'t, 'a> {
     fn run(&mut self) -> Result<(), Fault> {
         self.names()?;
         self.definitions()?;
+        self.certificates()?;
         self.groups()?;
         self.balancers()?;
         self.services()?;
@@ -244,6 +245,31 @@ impl<'t, 'a> Pass<'t, 'a> {
             let current = current.map(|row| (Arc::clone(&row), row.owner));
             let name = (Kind::DiscoveryService, service.key.to_string());
             self.put(name, current, service.clone(), &[])?;
+        }
+        Ok(())
+    }
+
+    /// Never merged: nobody else changes them, and no copy of a key is kept.
+    fn certificates(&mut self) -> Result<(), Fault> {
+        for certificate in &self.resources.certificates {
+            let label = Kind::Certificate.label(&certificate.arn);
+            let current = self.state().certificates.get(&certificate.arn).cloned();
+            let created_at = current.as_ref().map_or(self.now, |row| row.created_at);
+            let imported_at = current.as_ref().map_or(self.now, |row| row.imported_at);
+            let fresh = Certificate { created_at, imported_at, ..certificate.clone() };
+            match current {
+                Some(row) if row.owner == Owner::Api => return Err(Fault::OwnedByApi { label }),
+                Some(row) if *row == fresh => {}
+                Some(_) => {
+                    self.summary.changed.push(label);
+                    self.tx.put(Certificate { imported_at: self.now, ..fresh });
+                }
+                None => {
+                    self.summary.created.push(label);
+                    self.tx.put(fresh);
+                }
+            }
+            self.written.insert(Kind::Certificate.key(&certificate.arn), Value::Null);
         }
         Ok(())
     }

@@ -106,7 +106,9 @@ fn group_line(group: &TargetGroup) -> String {
     let check = &group.health_check;
     let what = match check.protocol {
         Protocol::Http => format!("GET {}", check.path),
+        Protocol::Https => format!("GET {} over TLS", check.path),
         Protocol::Tcp => "a TCP connection".to_owned(),
+        Protocol::Tls => "a TLS handshake".to_owned(),
     };
     let port = check.port.map_or_else(String::new, |port| format!(" on port {port}"));
     let (interval, timeout) = (Time(check.interval), Time(check.timeout));

@@ -12,6 +12,7 @@ pub(super) enum Kind {
     TaskDefinition,
     /// One revision that the file registered: there until nothing uses it any more.
     Revision,
+    Certificate,
     TargetGroup,
     Target,
     LoadBalancer,
@@ -20,12 +21,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Cluster,
         Self::Namespace,
         Self::DiscoveryService,
         Self::TaskDefinition,
         Self::Revision,
+        Self::Certificate,
         Self::TargetGroup,
         Self::Target,
         Self::LoadBalancer,
@@ -41,6 +43,7 @@ impl Kind {
             Self::DiscoveryService => "discovery service",
             Self::TaskDefinition => "task definition",
             Self::Revision => "revision",
+            Self::Certificate => "certificate",
             Self::TargetGroup => "target group",
             Self::Target => "target",
             Self::LoadBalancer => "load balancer",

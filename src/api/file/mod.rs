@@ -45,7 +45,7 @@ pub struct File {
 }
 
 impl File {
-    /// Every path that it was read from: itself, and the JSON files that it names.
+    /// Every path that it was read from: itself, and the files that it names.
     pub fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         std::iter::once(&self.source.path).chain(&self.resources.includes)
     }

@@ -63,6 +63,10 @@ fn referring(state: &State, kind: Kind, name: &str) -> Vec<(Option<Owner>, Strin
             let targets = targets.map(|row| (None, format!("target {}", row.id)));
             listeners(&forwards).into_iter().chain(services(&named)).chain(targets).collect()
         }
+        Kind::Certificate => listeners(&|row| {
+            let tls = row.options.tls.as_ref();
+            tls.is_some_and(|tls| tls.certificates.iter().any(|arn| arn.as_str() == name))
+        }),
         Kind::LoadBalancer => listeners(&|row| row.key.load_balancer.as_str() == name),
         Kind::Target | Kind::Listener | Kind::Service => Vec::new(),
     }

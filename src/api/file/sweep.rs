@@ -38,6 +38,13 @@ pub(super) fn sweep(tx: &mut Tx<'_>, now: Timestamp) {
     let keys: Vec<_> = balancers.map(|row| Key::LoadBalancer(row.name.clone())).collect();
     keys.into_iter().for_each(|key| tx.remove(key));
 
+    let state = tx.state();
+    let certificates = state.certificates.values();
+    let certificates =
+        certificates.filter(|row| free(state, row.owner, Kind::Certificate, &row.arn));
+    let keys: Vec<_> = certificates.map(|row| Key::Certificate(row.arn.clone())).collect();
+    keys.into_iter().for_each(|key| tx.remove(key));
+
     groups(tx, now);
 
     let state = tx.state();

@@ -50,6 +50,8 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) task_definition: Vec<WrittenDefinition>,
     #[serde(default)]
+    pub(super) certificate: Vec<WrittenCertificate>,
+    #[serde(default)]
     pub(super) target_group: Vec<WrittenGroup>,
     #[serde(default)]
     pub(super) load_balancer: Vec<WrittenBalancer>,
@@ -95,6 +97,15 @@ pub(super) struct WrittenCluster {
 pub(super) struct WrittenNamespace {
     pub(super) name: String,
     pub(super) negative_ttl: Option<Time>,
+}
+
+/// Two PEM files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenCertificate {
+    pub(super) name: String,
+    pub(super) certificate: PathBuf,
+    pub(super) private_key: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,6 +190,9 @@ pub(super) struct WrittenListener {
     pub(super) port: u16,
     pub(super) protocol: Option<Protocol>,
     pub(super) carrier: Option<Carrier>,
+    /// The default one first.
+    pub(super) certificates: Option<Vec<String>>,
+    pub(super) ssl_policy: Option<String>,
     // The default action: one of three.
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,

@@ -11,8 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncWrite as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -27,6 +26,7 @@ use super::window::{Buffers, LARGE, SMALL};
 use crate::clock::{self, Instant};
 use crate::model::FixedResponse;
 use crate::routing::{RoutedListener, SocketKey};
+use crate::tls::{self, Session};
 
 /// What a client's connection brings next.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Timer {
 #[derive(Debug)]
 pub(super) enum Front {
     /// Its connection, HTTP/1.
-    Connection(TcpStream),
+    Connection(tls::Stream),
     /// A stream of its HTTP/2 connection: one exchange.
     Stream(Box<Stream>),
 }
@@ -82,6 +82,8 @@ pub(super) enum Front {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) front: Front,
+    /// Of the connection, where it has TLS.
+    pub(super) session: Option<Arc<Session>>,
     pub(super) peer: SocketAddr,
     pub(super) socket: SocketKey,
     /// As of the last exchange.
@@ -107,18 +109,20 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(
-        front: Front,
+        (front, session): (Front, Option<Arc<Session>>),
         (peer, socket): (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
         closing: Option<CancellationToken>,
     ) -> Self {
         let now = clock::instant();
         let client = super::super::headers::client_text(peer.ip());
+        let is_secure = session.is_some();
         Self {
             front,
+            session,
             peer,
             socket,
-            origin: Origin { client, listener: socket.address },
+            origin: Origin { client, listener: socket.address, is_secure },
             opened: now,
             begun: now,
             up: Lane::default(),
@@ -328,11 +332,20 @@ impl Client {
         (std::mem::take(&mut self.received), self.down.take_written())
     }
 
+    /// TLS has a word for the end, without which it could be a cut (RFC 8446, section 6.1).
+    pub(super) async fn goodbye(&mut self) {
+        if let Front::Connection(stream) = &mut self.front
+            && stream.session().is_some()
+        {
+            let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+        }
+    }
+
     /// The connection, or the stream, ends with a reset.
     pub(super) fn abort(&mut self) {
         match &mut self.front {
             // Without it the end is only a plain one.
-            Front::Connection(stream) => _ = stream.set_zero_linger(),
+            Front::Connection(stream) => _ = stream.tcp().set_zero_linger(),
             Front::Stream(stream) => stream.reset(),
         }
     }

@@ -4,6 +4,7 @@
 //! snapshot with nothing awaited between it and its guard, which lives until the last byte moved.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -12,7 +13,7 @@ use super::super::account;
 use super::super::errors::{self, Cause};
 use super::super::head::{self, Head};
 use super::super::headers;
-use super::super::limits::CONNECT_TIMEOUT;
+use super::super::limits::{CONNECT_TIMEOUT, TARGET_HANDSHAKE};
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::Carrier;
 use super::body::Body;
@@ -26,6 +27,7 @@ use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant};
 use crate::model::{FixedResponse, Generation, Protocol};
 use crate::routing::{Outcome, Trial, decide};
+use crate::tls::{self, Stream};
 
 /// What a client's connection is good for behind an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +163,7 @@ impl Carrier {
     fn choose(&self, client: &Client, exchange: &mut Exchange) -> Choice {
         let routing = self.thread.reader.load();
         let found = routing.listeners.get(&client.socket);
-        let Some(listener) = found.filter(|found| found.protocol == Protocol::Http) else {
+        let Some(listener) = found.filter(|found| found.protocol.is_http()) else {
             return Choice::Own(Cause::NoListener);
         };
         let facts = exchange.request.facts(client.head());
@@ -204,7 +206,7 @@ impl Carrier {
         let pooled = (exchange.attempts == 0).then(|| self.pool.take(endpoint.id)).flatten();
         let mut held = match pooled {
             Some(held) => held,
-            None => match self.connect(client, guard).await {
+            None => match self.connect(client, guard, group).await {
                 // It left the State meanwhile: nobody would cut what is sent to it now.
                 Ok(_) if !self.thread.reader.load().endpoints.contains_key(&endpoint.id) => {
                     return Attempted::Failed(Failure::Connect, Cause::Connect, true);
@@ -262,6 +264,7 @@ impl Carrier {
         &self,
         client: &mut Client,
         guard: &InFlight,
+        group: &Group,
     ) -> Result<Held, (Failure, Cause)> {
         let endpoint = guard.endpoint();
         let connecting = TcpStream::connect(endpoint.address);
@@ -276,6 +279,10 @@ impl Carrier {
             Ok(Ok(stream)) => {
                 // Only latency is lost when it cannot be set.
                 let _ = stream.set_nodelay(true);
+                let stream = match group.protocol {
+                    Protocol::Https => shake(stream, endpoint.address).await?,
+                    _ => Stream::Plain(stream),
+                };
                 Ok(self.pool.hold(stream, endpoint.id))
             }
             Ok(Err(error)) => {
@@ -384,6 +391,20 @@ impl Carrier {
                 After::Abort
             }
         }
+    }
+}
+
+/// Nothing was sent yet: another target may be tried.
+async fn shake(stream: TcpStream, target: SocketAddr) -> Result<Stream, (Failure, Cause)> {
+    // Boxed: most connections to targets never have it.
+    let shaking = Box::pin(tls::connect(stream, target.ip()));
+    match tokio::time::timeout(TARGET_HANDSHAKE, shaking).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%target, %error, "no handshake with a target");
+            Err((Failure::Connect, Cause::TargetTls))
+        }
+        Err(_) => Err((Failure::ConnectTimeout, Cause::TargetTls)),
     }
 }
 

@@ -10,11 +10,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use super::body::{Body, Malformed};
 use super::fields;
 use super::window::Window;
+use crate::tls::Stream;
 
 /// A lead that grew larger is not kept for the next exchange (ours).
 const LEAD: usize = 4 * 1024;
@@ -159,7 +159,7 @@ impl Lane {
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
     ) -> Poll<io::Result<()>> {
         loop {
             let pieces = self.pieces();

@@ -24,7 +24,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
@@ -34,6 +33,7 @@ use crate::clock;
 use crate::logs::{AccessLog, Kind};
 use crate::metrics::Metrics;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
+use crate::tls::{Alpn, Stream};
 use client::{Client, Front, Next};
 use exchange::After;
 use pool::Pool;
@@ -74,21 +74,27 @@ impl Carrier {
     }
 
     /// Runs one accepted connection to its end; soon after the process began to close, at the
-    /// latest. Which protocol it speaks is told by its first bytes: HTTP/2's preface, by prior
-    /// knowledge. Where something else has told before, this is the place to choose.
+    /// latest. Which protocol it speaks is agreed on by TLS (ALPN), or told by its first bytes:
+    /// HTTP/2's preface, by prior knowledge.
     pub(super) async fn serve(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         at: (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
     ) {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.tcp().set_nodelay(true) {
             let peer = at.0;
             return tracing::debug!(%peer, %error, "a client's connection ended before it began");
         }
-        if let Some(h2) = self.serve_h1(stream, at, Arc::clone(&listener)).await {
+        let agreed = stream.session().and_then(|session| session.alpn);
+        let h2 = match agreed {
+            Some(Alpn::H2) => Some((stream, BytesMut::new())),
+            _ => self.serve_h1(stream, at, Arc::clone(&listener)).await,
+        };
+        if let Some((stream, read)) = h2 {
+            let session = stream.session().cloned();
             // Boxed: its state is large, and most connections never have it.
-            Box::pin(self.serve_h2(h2, at, listener)).await;
+            Box::pin(self.serve_h2((stream, read), session, at, listener)).await;
         }
     }
 
@@ -96,12 +102,14 @@ impl Carrier {
     /// back, with what was read.
     async fn serve_h1(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         at: (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
-    ) -> Option<(TcpStream, BytesMut)> {
+    ) -> Option<(Stream, BytesMut)> {
         let closing = Some(self.closing.clone());
-        let mut client = Client::new(Front::Connection(stream), at, listener, closing);
+        let session = stream.session().cloned();
+        let front = (Front::Connection(stream), session);
+        let mut client = Client::new(front, at, listener, closing);
         loop {
             let next = client.next(&self.buffers).await;
             let after = match next {
@@ -122,6 +130,8 @@ impl Carrier {
                 Ok(After::Close | After::Leave) => {
                     if !client.up.body.is_done() || client.up.window.has_fresh() {
                         client.linger(&self.buffers).await;
+                    } else {
+                        client.goodbye().await;
                     }
                     return None;
                 }
@@ -153,6 +163,7 @@ impl Carrier {
             listener: &client.listener,
             peer: client.peer,
             socket: client.socket,
+            session: client.session.as_deref(),
             received,
             sent,
             connection_trace_id: &client.trace_id(),

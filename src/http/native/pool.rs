@@ -8,13 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::TcpStream;
-
 use super::super::account::is_sent_to;
 use super::super::limits::TARGET_IDLE;
 use crate::clock::Instant;
 use crate::model::RegistrationId;
 use crate::routing::Routing;
+use crate::tls::Stream;
 
 /// Never waited for: all connections of a data thread run on it and hold the lock over no await.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: Instant,
 }
 
@@ -51,7 +50,7 @@ enum Busy {
 /// A connection while an exchange has it.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     /// Out of the pool.
     pub(super) reused: bool,
     /// In the pool's table as long as this lives.
@@ -95,27 +94,27 @@ impl Pool {
     pub(super) fn take(self: &Arc<Self>, id: RegistrationId) -> Option<Held> {
         let mut inner = self.lock();
         loop {
-            let stream = inner.idle.get_mut(&id)?.pop_back()?.stream;
+            let mut stream = inner.idle.get_mut(&id)?.pop_back()?.stream;
             inner.count -= 1;
-            if is_alive(&stream) {
+            if stream.is_quiet() {
                 return Some(self.mark(&mut inner, stream, id, true));
             }
         }
     }
 
     /// An exchange uses this new connection from now on.
-    pub(super) fn hold(self: &Arc<Self>, stream: TcpStream, id: RegistrationId) -> Held {
+    pub(super) fn hold(self: &Arc<Self>, stream: Stream, id: RegistrationId) -> Held {
         self.mark(&mut self.lock(), stream, id, false)
     }
 
     fn mark(
         self: &Arc<Self>,
         inner: &mut Inner,
-        stream: TcpStream,
+        stream: Stream,
         registration: RegistrationId,
         reused: bool,
     ) -> Held {
-        let fd = usize::try_from(stream.as_raw_fd()).unwrap_or_default();
+        let fd = usize::try_from(stream.tcp().as_raw_fd()).unwrap_or_default();
         inner.mark(fd, Busy::With(registration));
         let mark = Marked { pool: Some(Arc::clone(self)), fd, registration };
         Held { stream, reused, mark }
@@ -157,8 +156,8 @@ impl Pool {
     pub(super) fn sweep(&self, now: Instant) {
         let mut inner = self.lock();
         inner.idle.retain(|_, idle| {
-            idle.retain(|idle| {
-                now.saturating_duration_since(idle.since) < TARGET_IDLE && is_alive(&idle.stream)
+            idle.retain_mut(|idle| {
+                now.saturating_duration_since(idle.since) < TARGET_IDLE && idle.stream.is_quiet()
             });
             !idle.is_empty()
         });
@@ -187,25 +186,20 @@ impl Inner {
     }
 }
 
-/// Nothing to read: neither the end nor bytes that no request asked for. No system call as long as
-/// the reactor has seen nothing.
-fn is_alive(stream: &TcpStream) -> bool {
-    let read = stream.try_read(&mut [0; 1]);
-    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use tokio::net::TcpStream;
+
     use super::*;
     use crate::clock;
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (Stream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (ours, theirs) = tokio::join!(connecting, listener.accept());
-        (ours.unwrap(), theirs.unwrap().0)
+        (Stream::Plain(ours.unwrap()), theirs.unwrap().0)
     }
 
     #[tokio::test]

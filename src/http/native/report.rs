@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::super::account::count_response;
+use super::super::account::{count_response, secured};
 use super::super::errors::Cause;
 use super::client::Client;
 use super::request::Request;
@@ -99,7 +99,7 @@ impl Exchange {
         now: Instant,
         (status, received, sent): (u16, u64, u64),
     ) {
-        let bytes = client.head();
+        let (bytes, session) = (client.head(), client.session.as_deref());
         let request = &self.request;
         let user_agent = request.user_agent(bytes).map(String::from_utf8_lossy);
         let host = request.host(bytes);
@@ -108,10 +108,9 @@ impl Exchange {
         // A time is -1 from where the exchange did not get to.
         let answered = self.answered_at.filter(|_| self.sent_at.is_some());
         let record = Record {
-            kind: match (request.is_http_2, self.status) {
-                (true, _) => Kind::H2,
-                (false, Some(101)) => Kind::Ws,
-                (false, _) => Kind::Http,
+            kind: match request.is_http_2 {
+                true => Kind::H2,
+                false => Kind::http1(session.is_some(), self.status == Some(101)),
             },
             time: clock::now(),
             elb: &self.listener.elb,
@@ -131,6 +130,7 @@ impl Exchange {
                 version: request.version(),
             }),
             listener: client.socket.address,
+            tls: session.map(|session| secured(session)),
             user_agent: user_agent.as_deref(),
             target_group_arn: self.group.as_ref().map(|group| group.arn.as_str()),
             trace_id: Some(&self.trace_id),

@@ -23,6 +23,8 @@ pub(super) struct Origin {
     /// The client's address without its port, as it is sent on.
     pub(super) client: String,
     pub(super) listener: SocketAddr,
+    /// It came over TLS.
+    pub(super) is_secure: bool,
 }
 
 /// A parsed request. Ranges lie in the bytes of its head: as it was sent, or (HTTP/2) as it is
@@ -249,7 +251,9 @@ pub(super) fn write_ours(
     if headers::write_forwarded_for(sent, &origin.client, out).is_err() {
         request.refused = Some(Cause::ForwardedFor);
     }
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Port: ");
+    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+    out.extend_from_slice(headers::scheme(origin.is_secure).as_bytes());
+    out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
     fields::write_number(origin.listener.port().into(), out);
     out.extend_from_slice(b"\r\nX-Amzn-Trace-Id: ");
     out.extend_from_slice(trace_id.as_bytes());
@@ -300,7 +304,7 @@ mod tests {
             Scan::Refused(cause) => return Some(Err(cause)),
         };
         let listener = "127.0.0.1:8080".parse().unwrap();
-        let origin = Origin { client: "10.0.0.1".into(), listener };
+        let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
         let read = translate(text, head, &origin, trace_id, &mut out);

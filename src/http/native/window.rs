@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::tls::Stream;
 
 /// What a request begins with (ours: nearly all heads are shorter).
 pub(super) const SMALL: usize = 4 * 1024;
@@ -197,7 +198,7 @@ impl Window {
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         (buffers, size): (&Buffers, usize),
     ) -> Poll<io::Result<usize>> {
         if self.bytes.is_empty() {

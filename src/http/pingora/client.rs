@@ -23,7 +23,6 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufWriter, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +32,7 @@ use super::super::head::{Body, PREFACE, Scan, Scanner};
 use super::super::limits::{LINGER, PARTING};
 use crate::clock::{self, Instant};
 use crate::routing::{RoutedListener, SocketKey};
+use crate::tls::{Session, Stream};
 
 /// Small writes are gathered up to this many bytes (ours: a head and a small body go out as one
 /// packet).
@@ -52,6 +52,8 @@ pub(super) struct Connection {
     pub(super) socket: SocketKey,
     /// As it was when the connection was accepted.
     pub(super) listener: Arc<RoutedListener>,
+    /// None: without TLS.
+    pub(super) session: Option<Arc<Session>>,
     pub(super) opened: Instant,
     /// `TID_` and 32 hexadecimal digits, as ALB's.
     pub(super) trace_id: String,
@@ -70,12 +72,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(peer: SocketAddr, socket: SocketKey, listener: Arc<RoutedListener>) -> Self {
+    pub(super) fn new(
+        peer: SocketAddr,
+        socket: SocketKey,
+        listener: Arc<RoutedListener>,
+        session: Option<Arc<Session>>,
+    ) -> Self {
         let opened = clock::instant();
         Self {
             peer,
             socket,
             listener,
+            session,
             opened,
             trace_id: format!("TID_{:032x}", fastrand::u128(..)),
             origin: opened,
@@ -177,7 +185,7 @@ pub(super) enum Next {
 }
 
 pub(super) struct ClientStream {
-    tcp: BufWriter<TcpStream>,
+    tcp: BufWriter<Stream>,
     /// Read from the socket, not given to pingora yet.
     ahead: BytesMut,
     connection: Arc<Connection>,
@@ -199,9 +207,9 @@ impl std::fmt::Debug for ClientStream {
 
 impl ClientStream {
     /// `ahead` was read from `tcp` already.
-    pub(super) fn new((tcp, ahead): (TcpStream, BytesMut), connection: Arc<Connection>) -> Self {
+    pub(super) fn new((tcp, ahead): (Stream, BytesMut), connection: Arc<Connection>) -> Self {
         use pingora_core::protocols::l4::socket::SocketAddr as Address;
-        let socket_digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+        let socket_digest = SocketDigest::from_raw_fd(tcp.tcp().as_raw_fd());
         let _ = socket_digest.peer_addr.set(Some(Address::Inet(connection.peer)));
         let _ = socket_digest.local_addr.set(Some(Address::Inet(connection.socket.address)));
         connection.received.fetch_add(ahead.len() as u64, Ordering::Relaxed);
@@ -227,7 +235,7 @@ impl ClientStream {
     /// The connection will end with a reset.
     pub(super) fn abort(&self) {
         // Without it the end is only a plain one.
-        let _ = self.tcp.get_ref().set_zero_linger();
+        let _ = self.tcp.get_ref().tcp().set_zero_linger();
     }
 
     /// Reads until there is a whole head. A head that has begun has `idle_timeout` to be whole,
@@ -463,7 +471,7 @@ impl Shutdown for ClientStream {
 
 impl UniqueID for ClientStream {
     fn id(&self) -> UniqueIDType {
-        self.tcp.get_ref().as_raw_fd()
+        self.tcp.get_ref().tcp().as_raw_fd()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pingora_proxy::Session;
 
-use super::super::account::{count_response, is_sent_to};
+use super::super::account::{count_response, is_sent_to, secured};
 use super::super::errors::Cause;
 use super::Plane;
 use super::client::Connection;
@@ -145,8 +145,7 @@ impl Exchange {
             &Record {
                 kind: match (session.is_http2(), self.upgraded) {
                     (true, _) => Kind::H2,
-                    (false, true) => Kind::Ws,
-                    (false, false) => Kind::Http,
+                    (false, tunnel) => Kind::http1(connection.session.is_some(), tunnel),
                 },
                 time: clock::now(),
                 elb: &listener.elb,
@@ -166,6 +165,7 @@ impl Exchange {
                     version: version(request.version),
                 }),
                 listener: connection.socket.address,
+                tls: connection.session.as_deref().map(secured),
                 user_agent: Some(&user_agent),
                 target_group_arn: self.group.as_ref().map(|group| group.arn.as_str()),
                 trace_id: Some(&self.trace_id),

@@ -18,11 +18,12 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::super::errors::{self, Cause};
-use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_IDLE};
+use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_HANDSHAKE, TARGET_IDLE};
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::super::{head, headers};
 use super::client::{ClientStream, Connection};
 use super::exchange::{Chosen, Exchange};
+use super::secure::Secure;
 use super::{H2_REQUESTS, Plane};
 use crate::clock;
 use crate::model::{FixedResponse, Protocol};
@@ -57,7 +58,7 @@ impl Hooks {
         let Some(connection) = &exchange.connection else { return Choice::Own(Cause::Internal) };
         let routing = self.plane.thread.reader.load();
         let found = routing.listeners.get(&connection.socket);
-        let Some(listener) = found.filter(|found| found.protocol == Protocol::Http) else {
+        let Some(listener) = found.filter(|found| found.protocol.is_http()) else {
             return Choice::Own(Cause::NoListener);
         };
         let facts = Facts { host: host(request), path: request.uri.path() };
@@ -203,9 +204,16 @@ impl Hooks {
         let (made, tracer) = self.plane.pooled.tracer();
         chosen.made = Some(made);
         let options = &mut peer.options;
+        let is_secure = chosen.group.protocol == Protocol::Https;
+        if is_secure {
+            let made = chosen.made.clone()?;
+            let secure = Secure { target: endpoint.address, made };
+            options.custom_l4 = Some(Arc::new(secure));
+        }
         options.tracer = Some(tracer);
         options.connection_timeout = Some(CONNECT_TIMEOUT);
-        options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+        let total = if is_secure { CONNECT_TIMEOUT + TARGET_HANDSHAKE } else { CONNECT_TIMEOUT };
+        options.total_connection_timeout = Some(total);
         options.read_timeout = Some(idle_timeout);
         options.write_timeout = Some(idle_timeout);
         options.idle_timeout = Some(TARGET_IDLE);
@@ -331,6 +339,8 @@ impl ProxyHttp for Hooks {
         }
         let what = match e.etype() {
             ErrorType::ConnectTimedout => (Failure::ConnectTimeout, Cause::ConnectTimeout),
+            ErrorType::TLSHandshakeTimedout => (Failure::ConnectTimeout, Cause::TargetTls),
+            ErrorType::TLSHandshakeFailure => (Failure::Connect, Cause::TargetTls),
             _ => (Failure::Connect, Cause::Connect),
         };
         let again = self.failed(session, exchange, what);
@@ -377,12 +387,15 @@ impl ProxyHttp for Hooks {
             request.insert_header(HOST, host)?;
         }
         request.insert_header(headers::FORWARDED_FOR, exchange.forwarded_for.as_slice())?;
-        request.insert_header(headers::FORWARDED_PROTO, "http")?;
+        let scheme = headers::scheme(connection.session.is_some());
+        request.insert_header(headers::FORWARDED_PROTO, scheme)?;
         request.insert_header(headers::FORWARDED_PORT, port.to_string())?;
         request.insert_header(headers::TRACE_ID, exchange.trace_id.as_str())?;
         // Answered by us.
         request.remove_header(&EXPECT);
-        if connection.is_ambiguous() {
+        let chosen = exchange.chosen.as_ref();
+        let is_secure = chosen.is_some_and(|chosen| chosen.group.protocol == Protocol::Https);
+        if connection.is_ambiguous() || is_secure {
             // Pingora has dropped Content-Length; the target's connection is not used again either.
             request.insert_header(CONNECTION, "close")?;
         }

@@ -59,7 +59,8 @@ impl Pooled {
     ) -> Borrowed {
         let mut connections = self.lock();
         if let Some(made) = made {
-            made.fd.store(fd, Ordering::Relaxed);
+            let fd = if fd < 0 { made.fd.load(Ordering::Relaxed) } else { fd };
+            made.set(fd);
             let serial = self.serial.fetch_add(1, Ordering::Relaxed);
             connections.insert(fd, Held { registration, serial, busy: true });
             return Borrowed { fd, serial };
@@ -114,6 +115,13 @@ fn shut(fd: RawFd) {
 pub(super) struct Fd {
     pooled: Arc<Pooled>,
     fd: AtomicI32,
+}
+
+impl Fd {
+    /// Of a connection that pingora knows by none.
+    pub(super) fn set(&self, fd: RawFd) {
+        self.fd.store(fd, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ mod client;
 mod exchange;
 mod hooks;
 mod idle;
+mod secure;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +26,6 @@ use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use super::Settings;
@@ -37,6 +37,7 @@ use super::retry;
 use crate::logs::{AccessLog, Kind};
 use crate::metrics::Metrics;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
+use crate::tls::Stream;
 use client::{ClientStream, Connection, Next};
 use hooks::Hooks;
 use idle::Pooled;
@@ -118,15 +119,17 @@ impl Carrier {
     /// process began to close, at the latest.
     pub(super) async fn serve(
         &self,
-        (stream, read): (TcpStream, BytesMut),
+        (stream, read): (Stream, BytesMut),
         (peer, socket): (SocketAddr, SocketKey),
         mut listener: Arc<RoutedListener>,
     ) {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.tcp().set_nodelay(true) {
             tracing::debug!(%peer, %error, "a client's connection ended before it began");
             return;
         }
-        let connection = Arc::new(Connection::new(peer, socket, Arc::clone(&listener)));
+        let session = stream.session().cloned();
+        let connection = Connection::new(peer, socket, Arc::clone(&listener), session);
+        let connection = Arc::new(connection);
         let mut stream = Box::new(ClientStream::new((stream, read), Arc::clone(&connection)));
         loop {
             match stream.next(&self.plane.thread.closing, listener.idle_timeout).await {
@@ -217,6 +220,7 @@ impl Carrier {
             listener: &connection.listener,
             peer: connection.peer,
             socket: connection.socket,
+            session: connection.session.as_deref(),
             received,
             sent,
             connection_trace_id: &connection.trace_id,

@@ -31,4 +31,5 @@ mod native;
 mod passing;
 mod slow;
 mod strain;
+mod tls;
 mod world;

@@ -18,6 +18,9 @@ use crate::metrics::Metrics;
 use crate::model::*;
 use crate::routing::{Context, DataThread, Publisher, Reader, SocketKey};
 use crate::state::{Journal, Key, Store, StoreError};
+use crate::tls::policy::RECOMMENDED;
+use crate::tls::testing::{Client as Asking, Pem};
+use crate::tls::{Handshakes, Server, Stream};
 
 /// Longer than any test takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +55,10 @@ pub(super) struct Plan {
     pub(super) rules: Vec<Rule>,
     pub(super) default_action: Option<Action>,
     pub(super) log: Option<std::path::PathBuf>,
+    /// The listener's certificates; none: it speaks HTTP.
+    pub(super) certificates: Vec<Pem>,
+    /// Of the groups.
+    pub(super) protocol: Protocol,
 }
 
 impl Plan {
@@ -63,6 +70,8 @@ impl Plan {
             rules: Vec::new(),
             default_action: None,
             log: None,
+            certificates: Vec::new(),
+            protocol: Protocol::Http,
         }
     }
 }
@@ -133,20 +142,27 @@ impl World {
             created_at: Timestamp::default(),
             options: Default::default(),
         };
+        let rows = self.certificates(&plan.certificates);
+        let tls = (!rows.is_empty()).then(|| ListenerTls {
+            certificates: rows.iter().map(|row| row.arn.clone()).collect(),
+            policy: RECOMMENDED.to_owned(),
+            alpn: AlpnPolicy::default(),
+        });
         let listener = Listener {
             key: ListenerKey { load_balancer: "front".into(), port: address.port() },
             id: "0000000000000001".into(),
-            protocol: Protocol::Http,
+            protocol: if tls.is_some() { Protocol::Https } else { Protocol::Http },
             carrier: plan.carrier,
             rules: plan.rules,
             default_action: plan.default_action.unwrap_or_else(|| forward("a")),
             owner: Owner::File,
-            options: Default::default(),
+            options: ListenerOptions { tls, ..ListenerOptions::default() },
         };
+        let protocol = plan.protocol;
         let group = |name: &str| TargetGroup {
             name: name.into(),
             id: "0000000000000002".into(),
-            protocol: Protocol::Http,
+            protocol,
             port: 80,
             health_check: HealthCheck::defaults(Protocol::Http),
             deregistration_delay: Duration::ZERO,
@@ -155,6 +171,7 @@ impl World {
         };
         let (a, b) = (group("a"), group("b"));
         let filled = self.store.update(move |tx| {
+            rows.into_iter().for_each(|row| tx.put(row));
             tx.put(a);
             tx.put(b);
             tx.put(balancer);
@@ -163,6 +180,37 @@ impl World {
         });
         filled.await.unwrap();
         self.publisher.publish();
+    }
+
+    /// `arn:0`, `arn:1` …
+    fn certificates(&self, all: &[Pem]) -> Vec<Certificate> {
+        let row = |(pem, n): (&Pem, usize)| Certificate {
+            arn: CertificateArn::new(format!("arn:{n}")),
+            store: CertificateStore::Acm,
+            body: pem.certificate.clone(),
+            chain: String::new(),
+            private_key: PrivateKey::new(pem.key.clone()),
+            owner: Owner::File,
+            created_at: Timestamp::default(),
+            imported_at: Timestamp::default(),
+        };
+        all.iter().zip(0..).map(row).collect()
+    }
+
+    /// The listener presents these from now on.
+    pub(super) async fn present(&self, all: &[Pem]) {
+        let rows = self.certificates(all);
+        let changed = self.store.update(move |tx| {
+            rows.into_iter().for_each(|row| tx.put(row));
+            Ok::<_, StoreError>(())
+        });
+        changed.await.unwrap();
+        self.publisher.publish();
+    }
+
+    /// A client over TLS that asks for `test`.
+    pub(super) async fn secure_client(&self, asking: &Asking) -> Client {
+        Client::new(asking.dial(self.key.address, "test").await.unwrap())
     }
 
     /// Registers a target that is healthy at once.
@@ -288,6 +336,15 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) async fn new(act: impl Fn(&Response) -> Act + Send + Sync + 'static) -> Self {
+        Self::with(act, None).await
+    }
+
+    /// Over TLS where there is a server for it.
+    pub(super) async fn with(
+        act: impl Fn(&Response) -> Act + Send + Sync + 'static,
+        server: Option<Server>,
+    ) -> Self {
+        let server = server.map(Arc::new);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, act) = (Arc::<Seen>::default(), Arc::new(act));
@@ -299,7 +356,15 @@ impl Target {
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 shared.open.fetch_add(1, Ordering::SeqCst);
                 let (seen, act) = (Arc::clone(&shared), Arc::clone(&act));
+                let server = server.clone();
                 connections.spawn(async move {
+                    let stream = match server {
+                        None => Stream::Plain(stream),
+                        Some(server) => match Handshakes::default().accept(stream, &server).await {
+                            Ok(stream) => stream,
+                            Err(_) => return,
+                        },
+                    };
                     Self::serve(Client::new(stream), &seen, &*act).await;
                     seen.open.fetch_sub(1, Ordering::SeqCst);
                 });
@@ -393,13 +458,14 @@ impl Response {
 
 /// One end of a connection, by hand.
 pub(super) struct Client {
-    stream: TcpStream,
+    pub(super) stream: Stream,
     buffer: BytesMut,
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
+    pub(super) fn new(stream: impl Into<Stream>) -> Self {
+        let stream = stream.into();
+        stream.tcp().set_nodelay(true).unwrap();
         Self { stream, buffer: BytesMut::new() }
     }
 

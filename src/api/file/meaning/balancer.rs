@@ -97,16 +97,9 @@ impl Resources {
         balancer: &Balancer,
         at: &Place,
     ) -> Result<Listener, Bad> {
-        let (own, word) = match balancer.kind {
-            LoadBalancerKind::Application => (Protocol::Http, "application"),
-            LoadBalancerKind::Network => (Protocol::Tcp, "network"),
-        };
-        let protocol = written.protocol.unwrap_or(own);
-        if protocol != own {
-            let reason = format!("must be {} in load balancers of type {word}", own.as_str());
-            return Err(Bad::new(&at.key("protocol"), reason));
-        }
-        if written.carrier.is_some() && protocol != Protocol::Http {
+        let protocol = protocol(written, balancer.kind, at)?;
+        let tls = self.listener_tls(written, protocol, at)?;
+        if written.carrier.is_some() && !protocol.is_http() {
             return Err(Bad::new(&at.key("carrier"), "belongs to HTTP listeners"));
         }
         let carrier = written.carrier.unwrap_or_default();
@@ -119,7 +112,7 @@ impl Resources {
         };
         let default_action = self.action(&default, protocol, at)?;
         let list = at.key("rule");
-        if protocol == Protocol::Tcp && !written.rule.is_empty() {
+        if !protocol.is_http() && !written.rule.is_empty() {
             return Err(Bad::new(&list.index(0), "a TCP listener has no rules"));
         }
         let mut rules = Vec::new();
@@ -134,7 +127,7 @@ impl Resources {
             rules.push(rule);
         }
         rules.sort_by_key(|rule| rule.priority);
-        let (owner, options) = (Owner::File, ListenerOptions::default());
+        let (owner, options) = (Owner::File, ListenerOptions { tls, ..ListenerOptions::default() });
         Ok(Listener { key, id, protocol, carrier, rules, default_action, owner, options })
     }
 
@@ -190,7 +183,7 @@ impl Resources {
                 Ok(Action::Forward(vec![WeightedGroup { weight: 1, ..group }]))
             }
             (None, Some(groups), None) => self.forward(groups, protocol, &at.key("forward")),
-            (None, None, Some(response)) if protocol == Protocol::Http => {
+            (None, None, Some(response)) if protocol.is_http() => {
                 fixed_response(response, &at.key("fixed_response")).map(Action::FixedResponse)
             }
             (None, None, Some(_)) => {
@@ -234,7 +227,7 @@ impl Resources {
 
     fn forwarded(&self, name: &str, protocol: Protocol, at: &Place) -> Result<WeightedGroup, Bad> {
         let group = self.group(name, at)?;
-        if group.protocol != protocol {
+        if !protocol.forwards_to(group.protocol) {
             let (theirs, ours) = (group.protocol.as_str(), protocol.as_str());
             let reason =
                 format!("target group {name} speaks {theirs}, but the listener speaks {ours}");
@@ -242,6 +235,25 @@ impl Resources {
         }
         Ok(WeightedGroup { group: group.name.clone(), weight: 1 })
     }
+}
+
+/// HTTP and TCP unless it says otherwise.
+fn protocol(
+    written: &WrittenListener,
+    kind: LoadBalancerKind,
+    at: &Place,
+) -> Result<Protocol, Bad> {
+    let (own, word): (&[Protocol], _) = match kind {
+        LoadBalancerKind::Application => (&[Protocol::Http, Protocol::Https], "application"),
+        LoadBalancerKind::Network => (&[Protocol::Tcp], "network"),
+    };
+    let protocol = written.protocol.unwrap_or(own[0]);
+    if own.contains(&protocol) {
+        return Ok(protocol);
+    }
+    let own: Vec<_> = own.iter().map(|protocol| protocol.as_str()).collect();
+    let reason = format!("must be {} in load balancers of type {word}", own.join(" or "));
+    Err(Bad::new(&at.key("protocol"), reason))
 }
 
 fn balancer(written: &WrittenBalancer, at: &Place) -> Result<Balancer, Bad> {

@@ -48,6 +48,9 @@ impl Resources {
             return Err(Bad::new(&at.key("port"), "must be 1 to 65535"));
         }
         let protocol = written.protocol.unwrap_or(Protocol::Http);
+        if protocol == Protocol::Tls {
+            return Err(Bad::new(&at.key("protocol"), "must be HTTP, HTTPS or TCP"));
+        }
         let delay = written.deregistration_delay.map_or(DEREGISTRATION_DELAY, |time| time.0);
         if delay > LONGEST_DELAY {
             return Err(Bad::new(&at.key("deregistration_delay"), "must be at most 1h"));
@@ -90,6 +93,10 @@ fn health_check(
 ) -> Result<HealthCheck, Bad> {
     let protocol = written.protocol.unwrap_or(group);
     let default = HealthCheck::defaults(protocol);
+    if protocol == Protocol::Tls {
+        let reason = "must be HTTP, HTTPS or TCP";
+        return Err(Bad::new(&at.key("protocol"), reason));
+    }
     if protocol == Protocol::Tcp {
         for (key, there) in
             [("path", written.path.is_some()), ("matcher", written.matcher.is_some())]

@@ -1,11 +1,13 @@
 //! What is meant: defaults filled in, references found, ranges and duplicates checked.
 //!
-//! Pure but for one thing: a task definition may stand in a JSON file of its own, which is read
-//! here. Not here: what the State holds already (`apply`). **Invariant:** [`Resources`] names
+//! Pure but for one thing: task definitions may stand in JSON files of their own, certificates
+//! do, and they are read here. Not here: what the State holds already (`apply`).
+//! **Invariant:** [`Resources`] names
 //! nothing that it does not hold.
 
 mod balancer;
 mod group;
+mod secure;
 mod service;
 
 use std::collections::BTreeMap;
@@ -23,14 +25,15 @@ use super::place::Place;
 use super::source::{Bad, Format, Problem, Source};
 use super::written::{Written, WrittenCluster, WrittenNamespace};
 use crate::model::{
-    Cluster, ClusterName, DiscoveryService, Listener, LoadBalancerKind, LoadBalancerName,
-    Namespace, Owner, RECORD_TTL, Service, TargetGroup, TargetGroupName, TaskDefinition,
+    Certificate, Cluster, ClusterName, DiscoveryService, Listener, LoadBalancerKind,
+    LoadBalancerName, Namespace, Owner, RECORD_TTL, Service, TargetGroup, TargetGroupName,
+    TaskDefinition,
 };
 
 /// The cluster that always exists.
 pub(super) const DEFAULT_CLUSTER: &str = "default";
-/// A task definition's JSON file is not read further than this.
-const LARGEST_DEFINITION: u64 = 1 << 20;
+/// A file beside the configuration file is not read further than this.
+const LARGEST_FILE: u64 = 1 << 20;
 /// The greatest negative TTL (RFC 2308 section 5 recommends at most three hours).
 const LONGEST_NEGATIVE_TTL: Duration = Duration::from_secs(3 * 3600);
 
@@ -43,13 +46,16 @@ pub struct Resources {
     pub discovery_services: Vec<DiscoveryService>,
     /// Of revision 0: registering gives the number.
     pub definitions: Vec<TaskDefinition>,
+    pub certificates: Vec<Certificate>,
+    /// As the file calls them, in their order.
+    certificate_names: Vec<String>,
     pub target_groups: Vec<TargetGroup>,
     pub targets: Vec<FixedTarget>,
     pub load_balancers: Vec<Balancer>,
     pub listeners: Vec<Listener>,
     /// They name revision 0 of their family, and were never created.
     pub services: Vec<Service>,
-    /// JSON files that were read along.
+    /// Files that were read along.
     pub includes: Vec<PathBuf>,
     /// Where each stands, by what [`Kind::label`] calls it.
     places: BTreeMap<String, Place>,
@@ -123,6 +129,8 @@ pub(super) fn resources(source: &Source, written: &Written) -> Result<Resources,
     let rest = |resources: &mut Resources| -> Result<(), Bad> {
         resources.clusters(&written.cluster, &root.key("cluster"))?;
         resources.namespaces(&written.namespace, &root.key("namespace"))?;
+        let (account, list) = (written.settings().account, root.key("certificate"));
+        resources.certificates(source, &account, &written.certificate, &list)?;
         resources.groups(&written.target_group, &root.key("target_group"))?;
         resources.balancers(&written.load_balancer, &root.key("load_balancer"))?;
         resources.services(&written.service, &root.key("service"))
@@ -194,7 +202,7 @@ impl Resources {
 
 fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    std::fs::File::open(path)?.take(LARGEST_DEFINITION).read_to_string(&mut text)?;
+    std::fs::File::open(path)?.take(LARGEST_FILE).read_to_string(&mut text)?;
     Ok(text)
 }
 

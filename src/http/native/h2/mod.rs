@@ -40,6 +40,7 @@ use super::window::LARGE;
 use crate::clock::{self, Instant};
 use crate::model::FixedResponse;
 use crate::routing::{RoutedListener, SocketKey};
+use crate::tls;
 use screen::Screened;
 
 pub(super) use made::Made;
@@ -85,6 +86,7 @@ impl Carrier {
     pub(super) async fn serve_h2<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         (stream, read): (S, BytesMut),
+        tls: Option<Arc<tls::Session>>,
         (peer, socket): (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
     ) {
@@ -104,6 +106,7 @@ impl Carrier {
             running: FuturesUnordered::new(),
             start: |front, parts, ends, begun| {
                 let at = (peer, socket);
+                let front = (front, tls.clone());
                 let mut client = Client::new(front, at, Arc::clone(&listener), None);
                 client.begun = begun;
                 self.stream(client, parts, ends)
@@ -161,6 +164,7 @@ impl Carrier {
             listener: &client.listener,
             peer: client.peer,
             socket: client.socket,
+            session: client.session.as_deref(),
             received,
             sent,
             connection_trace_id: &client.trace_id(),

@@ -169,7 +169,7 @@ mod tests {
             parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         }
         let listener = "127.0.0.1:8080".parse().unwrap();
-        let origin = Origin { client: "10.0.0.1".into(), listener };
+        let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
         let read = translate(&parts, ends, &origin, trace_id, &mut out);
@@ -244,7 +244,8 @@ mod tests {
     fn extended_connect_asks_for_an_upgrade() {
         let (mut parts, ()) = http::Request::connect("http://t/ws").body(()).unwrap().into_parts();
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
-        let origin = Origin { client: "10.0.0.1".into(), listener: ([127, 0, 0, 1], 80).into() };
+        let listener = ([127, 0, 0, 1], 80).into();
+        let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
         let mut out = Vec::new();
         let (request, _) = translate(&parts, false, &origin, |_| String::new(), &mut out).unwrap();
         let head = String::from_utf8(out).unwrap();

@@ -1,0 +1,86 @@
+//! Handshakes with targets, whose certificates nobody verifies.
+//!
+//! AWS, "Target groups for your Application Load Balancers": a load balancer does not validate
+//! certificates of targets; self-signed and expired ones will do. **Invariant:** a signature is
+//! still checked, so that whoever answers has the key of what it shows.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, ClientConnection, Resumption};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use tokio::net::TcpStream;
+
+use super::accept::agreed;
+use super::stream::{Stream, TlsStream};
+
+/// What every target gets; sessions of an address are taken up again.
+static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
+    let config = ClientConfig::builder_with_provider(Arc::clone(super::provider()))
+        .with_safe_default_protocol_versions()?;
+    let verifier = Unverified(super::provider().signature_verification_algorithms);
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A shared one would be a lock between data threads.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+});
+
+/// Shakes hands with the target at the other end of `tcp`. The caller limits the time.
+///
+/// # Errors
+/// The target speaks no TLS that we do, or went away.
+pub async fn connect(tcp: TcpStream, address: IpAddr) -> io::Result<Stream> {
+    let config = CONFIG.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+    let name = ServerName::IpAddress(address.into());
+    let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+    let mut stream = TlsStream::new(tcp, rustls::Connection::Client(connection));
+    poll_fn(|cx| stream.poll_handshake(cx)).await?;
+    stream.session = Some(Arc::new(agreed(&stream.connection)));
+    Ok(stream.into())
+}
+
+/// Takes any certificate; checks signatures by these algorithms.
+#[derive(Debug)]
+pub(super) struct Unverified(pub(super) WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
