@@ -1,6 +1,7 @@
 //! The AWS APIs, driven by unmodified clients.
 
 use crate::support::aws::client;
+use crate::support::certificates;
 use crate::support::world::{PROGRAM, Service, World};
 use crate::support::{scrape, until};
 
@@ -48,8 +49,8 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_made_changed_and_deleted_by_the_stock_command() {
-    let running = World::new().start().await;
-    client(&running, "journey.py", &[PROGRAM]).await;
+    let (running, folder) = (World::new().start().await, certificates::folder());
+    client(&running, "journey.py", &[folder.path().to_str().unwrap(), PROGRAM]).await;
     let left = running.state().tasks.values().filter(|task| task.is_live()).count();
     assert_eq!(left, 0);
     running.stop().await;
@@ -109,6 +110,13 @@ async fn cloud_map_keeps_names_that_dns_answers() {
 async fn load_balancers_and_target_groups_are_what_was_asked_for() {
     let running = World::new().open_api().start().await;
     client(&running, "elb_load_balancers.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_imported_presented_and_deleted() {
+    let (running, folder) = (World::new().open_api().start().await, certificates::folder());
+    client(&running, "certificates.py", &[folder.path().to_str().unwrap()]).await;
     running.stop().await;
 }
 

@@ -135,7 +135,9 @@ async fn a_service_of_containers_is_made_changed_and_deleted_by_the_stock_comman
     let world = World::new().setting("[runtime]\nkind = \"docker\"");
     let _sweep = Sweep(world.data_dir());
     let running = world.start().await;
-    support::aws::client(&running, "journey.py", &["/roadstead", &image.0]).await;
+    let folder = support::certificates::folder();
+    let folder = folder.path().to_str().unwrap();
+    support::aws::client(&running, "journey.py", &[folder, "/roadstead", &image.0]).await;
     assert_eq!(running.state().tasks.values().filter(|task| task.is_live()).count(), 0);
     running.stop().await;
 }

@@ -8,6 +8,7 @@
 //! Not here: what the rows then cause (the planes and the orchestrator read the State).
 //! **Invariant:** a front writes only through `Store::update`.
 
+mod acm;
 mod answer;
 mod audit;
 mod autoscaling;
@@ -21,6 +22,7 @@ mod elb;
 mod entry;
 mod error;
 pub mod file;
+mod iam;
 pub mod keys;
 mod logs;
 mod page;

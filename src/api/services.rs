@@ -8,10 +8,10 @@ use std::sync::LazyLock;
 use super::call::{Accepted, Call, Input, Outcome};
 use super::wire::query::{pairs, plain};
 use super::wire::schema::{Model, Operation, Protocol};
-use super::{autoscaling, cloudmap, cloudwatch, ec2, ecs, elb, logs, route53, sts};
+use super::{acm, autoscaling, cloudmap, cloudwatch, ec2, ecs, elb, iam, logs, route53, sts};
 
 /// Names of the services, and their models.
-pub(crate) const MODELS: [(Name, &str); 9] = [
+pub(crate) const MODELS: [(Name, &str); 11] = [
     (Name::Ecs, include_str!("models/ecs.json")),
     (Name::Elb, include_str!("models/elbv2.json")),
     (Name::CloudMap, include_str!("models/servicediscovery.json")),
@@ -21,6 +21,8 @@ pub(crate) const MODELS: [(Name, &str); 9] = [
     (Name::Autoscaling, include_str!("models/application-autoscaling.json")),
     (Name::CloudWatch, include_str!("models/cloudwatch.json")),
     (Name::Logs, include_str!("models/logs.json")),
+    (Name::Acm, include_str!("models/acm.json")),
+    (Name::Iam, include_str!("models/iam.json")),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(crate) enum Name {
     Autoscaling,
     CloudWatch,
     Logs,
+    Acm,
+    Iam,
 }
 
 impl std::fmt::Display for Name {
@@ -55,6 +59,8 @@ impl Name {
             Self::Autoscaling => "application-autoscaling",
             Self::CloudWatch => "monitoring",
             Self::Logs => "logs",
+            Self::Acm => "acm",
+            Self::Iam => "iam",
         }
     }
 
@@ -65,7 +71,8 @@ impl Name {
             Self::Autoscaling => "ValidationException",
             Self::CloudMap | Self::Route53 => "InvalidInput",
             Self::Ec2 => "InvalidParameterValue",
-            Self::Elb | Self::Sts | Self::CloudWatch => "ValidationError",
+            Self::Acm => "ValidationException",
+            Self::Elb | Self::Sts | Self::CloudWatch | Self::Iam => "ValidationError",
         }
     }
 
@@ -81,7 +88,7 @@ impl Name {
 
     /// Whether its resources live in a region.
     pub(crate) const fn is_regional(self) -> bool {
-        !matches!(self, Self::Route53 | Self::Sts)
+        !matches!(self, Self::Route53 | Self::Sts | Self::Iam)
     }
 }
 
@@ -104,6 +111,8 @@ impl Service {
             Name::Autoscaling => autoscaling::call(call, input).await,
             Name::CloudWatch => cloudwatch::call(call, input).await,
             Name::Logs => logs::call(call, input).await,
+            Name::Acm => acm::call(call, input).await,
+            Name::Iam => iam::call(call, input).await,
         }
     }
 
@@ -115,7 +124,7 @@ impl Service {
             Name::CloudMap => cloudmap::ACCEPTED,
             Name::Route53 => route53::ACCEPTED,
             Name::Ec2 => ec2::ACCEPTED,
-            Name::Sts => &[],
+            Name::Sts | Name::Acm | Name::Iam => &[],
             Name::Autoscaling => autoscaling::ACCEPTED,
             Name::CloudWatch => cloudwatch::ACCEPTED,
             Name::Logs => logs::ACCEPTED,
@@ -164,6 +173,8 @@ pub fn coverage() -> Vec<Coverage> {
             Name::Autoscaling => ("Application Auto Scaling", "autoscaling/mod.rs"),
             Name::CloudWatch => ("CloudWatch", "cloudwatch/mod.rs"),
             Name::Logs => ("CloudWatch Logs", "logs/mod.rs"),
+            Name::Acm => ("Certificate Manager", "acm/mod.rs"),
+            Name::Iam => ("IAM, server certificates", "iam/mod.rs"),
         };
         let operations = service.model.operations().map(|operation| operation.name.clone());
         let accepted = service.accepted().iter().map(|accepted| (accepted.member, accepted.why));

@@ -15,13 +15,15 @@ mod tables;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::model::{
-    BadKey, DiscoveryInstance, DiscoveryService, HostedZoneId, Namespace, RecordSet, RecordSetKey,
-    RegistrationId, ServiceKey, Target, TargetGroupName, Task, TaskId, Verdict, VerdictState,
+    BadKey, CertificateArn, DiscoveryInstance, DiscoveryService, HostedZoneId, Namespace,
+    RecordSet, RecordSetKey, RegistrationId, ServiceKey, Target, TargetGroupName, Task, TaskId,
+    Verdict, VerdictState,
 };
 
 pub use bell::{Bell, Closed, Listener};
@@ -140,6 +142,17 @@ impl State {
     #[must_use]
     pub fn verdict(&self, target: RegistrationId) -> Option<&Verdict> {
         self.verdicts.get(&target).map(AsRef::as_ref)
+    }
+
+    /// The listeners that present a certificate.
+    pub fn presenting<'a>(
+        &'a self,
+        certificate: &'a CertificateArn,
+    ) -> impl Iterator<Item = &'a Arc<crate::model::Listener>> {
+        self.listeners.values().filter(move |listener| {
+            let tls = listener.options.tls.as_ref();
+            tls.is_some_and(|tls| tls.certificates.contains(certificate))
+        })
     }
 
     #[must_use]

@@ -4,8 +4,9 @@
 //! **Invariant:** a refused commit changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::model::{Action, CertificateArn, Desired, Listener, ListenerTls, Owner, Service, Task};
+use crate::model::{Action, Desired, Listener, Owner, Service, Task};
 
 use super::{Key, Row, State};
 
@@ -207,15 +208,8 @@ fn owner(owner: Owner) -> &'static str {
     }
 }
 
-fn check_certificate_removed(after: &State, arn: &CertificateArn) -> Result<(), Refused> {
-    let presents = |tls: &ListenerTls| tls.certificates.contains(arn);
-    let mut listeners = after.listeners.values();
-    let listener = listeners.find(|l| l.options.tls.as_ref().is_some_and(presents));
-    let by = listener.map(|l| format!("listener {} ({})", l.key, owner(l.owner)));
-    in_use(format!("certificate {arn}"), by)
-}
-
 fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
+    let named = |l: &Arc<Listener>| format!("listener {} ({})", l.key, owner(l.owner));
     match key {
         Key::TargetGroup(group) => {
             let listener = after.listeners.values().find(|listener| {
@@ -229,17 +223,18 @@ fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
             in_use(
                 format!("target group {group}"),
                 listener
-                    .map(|l| format!("listener {} ({})", l.key, owner(l.owner)))
+                    .map(named)
                     .or_else(|| service.map(|s| format!("service {} ({})", s.key, owner(s.owner))))
                     .or_else(|| target.map(|t| format!("target {}", t.id))),
             )
         }
         Key::LoadBalancer(name) => {
             let listener = after.listeners.values().find(|l| &l.key.load_balancer == name);
-            let by = listener.map(|l| format!("listener {} ({})", l.key, owner(l.owner)));
-            in_use(format!("load balancer {name}"), by)
+            in_use(format!("load balancer {name}"), listener.map(named))
         }
-        Key::Certificate(arn) => check_certificate_removed(after, arn),
+        Key::Certificate(arn) => {
+            in_use(format!("certificate {arn}"), after.presenting(arn).next().map(named))
+        }
         Key::TaskDefinition(key) => {
             let service = after.services.values().find(|s| &s.definition == key);
             let task = after.tasks.values().find(|task| &task.definition == key);
@@ -269,7 +264,7 @@ fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
             in_use(format!("hosted zone {id}"), set.map(|key| format!("record set {key}")))
         }
         Key::DiscoveryService(key) => {
-            let named = |s: &&std::sync::Arc<Service>| {
+            let named = |s: &&Arc<Service>| {
                 s.discovery.as_ref().is_some_and(|discovery| &discovery.service == key)
             };
             let service = after.services.values().find(named);

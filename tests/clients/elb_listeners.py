@@ -69,7 +69,7 @@ refused("ValidationError", create, **{**fresh, "Protocol": "TCP"}, DefaultAction
 refused("ValidationError", create, LoadBalancerArn=front, Port=1, DefaultActions=forward(web))
 refused("ValidationError", create, LoadBalancerArn=front, Protocol="HTTP", DefaultActions=forward(web))
 refused("ValidationError", create, **{**fresh, "Port": 0}, DefaultActions=forward(web))
-refused("UnsupportedProtocol", create, **{**fresh, "Protocol": "HTTPS"}, DefaultActions=forward(web))
+refused("ValidationError", create, **{**fresh, "Protocol": "HTTPS"}, DefaultActions=forward(web), says="certificate")
 refused("OperationNotPermitted", create, **fresh, DefaultActions=forward(web), SslPolicy="ELBSecurityPolicy-2016-08")
 refused("OperationNotPermitted", create, **fresh, DefaultActions=[
     {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Host": "a.b"}}])

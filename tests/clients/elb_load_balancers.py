@@ -142,8 +142,8 @@ for change in ({"Name": "a_b"}, {"Name": "x" * 33}, {"Protocol": None}, {"Port":
                {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 5}):
     asked = {name: value for name, value in {**good, **change}.items() if value is not None}
     refused("ValidationError", elb.create_target_group, **asked)
-for change in ({"Protocol": "HTTPS"}, {"Protocol": "UDP"}, {"Protocol": "GENEVE"}, {"ProtocolVersion": "GRPC"},
-               {"TargetType": "lambda"}, {"TargetType": "alb"}, {"HealthCheckProtocol": "HTTPS"},
+for change in ({"Protocol": "TLS"}, {"Protocol": "UDP"}, {"Protocol": "GENEVE"}, {"ProtocolVersion": "GRPC"},
+               {"TargetType": "lambda"}, {"TargetType": "alb"},
                {"TargetControlPort": 3000}):
     refused("OperationNotPermitted", elb.create_target_group, **{**good, **change}, says="not supported")
 refused("InvalidConfigurationRequest", elb.create_target_group, **good, HealthCheckProtocol="TCP")

@@ -1,11 +1,13 @@
 """A team's first hour with the stock aws command: from nothing to a service behind a load balancer and in DNS, a new
 revision and more tasks under load, and everything deleted again.
 
-Usage: journey.py PROGRAM [IMAGE]; with an image the tasks are containers of it.
+Usage: journey.py FOLDER PROGRAM [IMAGE]; the folder has one.pem and one.key, a certificate; with an image the tasks are containers of it.
 """
 import http.client
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ import threading
 from common import client, equal, eventually
 from resolve import resolve
 
-PROGRAM, IMAGE = sys.argv[1], (sys.argv + [None])[2]
+FOLDER, PROGRAM, IMAGE = sys.argv[1], sys.argv[2], (sys.argv + [None])[3]
 AWS = os.path.join(os.path.dirname(sys.executable), "aws")
 PORT = 8080
 
@@ -54,6 +56,14 @@ listener = aws(
     "elbv2", "create-listener", "--load-balancer-arn", balancer["LoadBalancerArn"], "--protocol", "HTTP", "--port",
     "80", "--default-actions", json.dumps(nothing),
 )["Listeners"][0]["ListenerArn"]
+certificate = aws(
+    "acm", "import-certificate", "--certificate", f"fileb://{FOLDER}/one.pem", "--private-key", f"fileb://{FOLDER}/one.key",
+)["CertificateArn"]
+secure = aws(
+    "elbv2", "create-listener", "--load-balancer-arn", balancer["LoadBalancerArn"], "--protocol", "HTTPS", "--port",
+    "443", "--certificates", f"CertificateArn={certificate}", "--ssl-policy", "ELBSecurityPolicy-TLS13-1-2-2021-06",
+    "--default-actions", f"Type=forward,TargetGroupArn={group}",
+)["Listeners"][0]["ListenerArn"]
 rule = aws(
     "elbv2", "create-rule", "--listener-arn", listener, "--priority", "10", "--conditions",
     "Field=path-pattern,Values=/app/*", "--actions", f"Type=forward,TargetGroupArn={group}",
@@ -93,9 +103,12 @@ def healthy():
     return sum(target["TargetHealth"]["State"] == "healthy" for target in health)
 
 
-def get(path):
+def get(path, tls=None):
+    """Over TLS in this context, where one is given."""
     (address,) = resolve(balancer["DNSName"])
-    connection = http.client.HTTPConnection(address, 80, timeout=10)
+    connection = http.client.HTTPConnection(address, 443 if tls else 80, timeout=10)
+    if tls:
+        connection.sock = tls.wrap_socket(socket.create_connection((address, 443), 10), server_hostname="a.one.test")
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -107,6 +120,9 @@ def get(path):
 stable(2)
 equal(get("/")[0], 404)
 equal(get("/app/x")[0], 200)
+# The client trusts the imported certificate and no other, and holds it against the name that it asked for.
+trusting = ssl.create_default_context(cafile=f"{FOLDER}/one.pem")
+equal(get("/app/x", trusting)[0], 200)
 eventually(lambda: len(resolve("web.shop.internal")) == 2, "two addresses in DNS")
 
 failed, answered, ending = [], [], threading.Event()
@@ -156,6 +172,8 @@ waiter = ecs.get_waiter("services_inactive")
 waiter.wait(cluster="shop", services=["web"], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
 aws("elbv2", "delete-rule", "--rule-arn", rule)
 aws("elbv2", "delete-listener", "--listener-arn", listener)
+aws("elbv2", "delete-listener", "--listener-arn", secure)
+aws("acm", "delete-certificate", "--certificate-arn", certificate)
 aws("elbv2", "delete-target-group", "--target-group-arn", group)
 aws("elbv2", "delete-load-balancer", "--load-balancer-arn", balancer["LoadBalancerArn"])
 aws("elbv2", "wait", "load-balancers-deleted", "--load-balancer-arns", balancer["LoadBalancerArn"])

@@ -40,6 +40,7 @@ pub(crate) fn skip(why: &str) {
 }
 
 pub(crate) mod aws;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod world;
 

@@ -36,6 +36,10 @@ ONLY = {
     "logs": """CreateLogGroup CreateLogStream DeleteLogGroup DeleteLogStream DeleteRetentionPolicy DescribeLogGroups
         DescribeLogStreams FilterLogEvents GetLogEvents ListTagsForResource ListTagsLogGroup PutRetentionPolicy
         TagResource UntagResource""",
+    "acm": """AddTagsToCertificate DeleteCertificate DescribeCertificate GetCertificate ImportCertificate ListCertificates
+        ListTagsForCertificate RemoveTagsFromCertificate""",
+    "iam": """DeleteServerCertificate GetServerCertificate ListServerCertificateTags ListServerCertificates
+        TagServerCertificate UntagServerCertificate UpdateServerCertificate UploadServerCertificate""",
     "ec2": """AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress CreateSecurityGroup CreateSubnet CreateTags
         CreateVpc DeleteSecurityGroup DeleteSubnet DeleteTags DeleteVpc DescribeAvailabilityZones
         DescribeNetworkInterfaces DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeTags
