@@ -94,7 +94,7 @@ impl Site {
                     answers_with(address, probe).is_some_and(|count| u64::from(count) == INSTANCES)
                 };
                 until(&mut running, "its first complete answer", complete)?;
-                Ok(Contestant { name, running, address })
+                Ok(Contestant { name, is_secure: false, running, address })
             });
             match started {
                 Ok(contestant) => contestants.push(contestant),

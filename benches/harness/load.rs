@@ -99,7 +99,8 @@ fn wrk(
     if fresh {
         command.args(["-H", "Connection: close"]);
     }
-    command.arg(format!("http://{}/", contestant.address));
+    let scheme = if contestant.is_secure { "https" } else { "http" };
+    command.arg(format!("{scheme}://{}/", contestant.address));
     let before = contestant.running.usage();
     let text = run(command)?;
     let (cpu, wall) = contestant.running.usage().since(before);

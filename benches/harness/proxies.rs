@@ -4,8 +4,9 @@
 //! targets that are kept, round robin, one thread on one core, the access log on or off for all.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use super::{
     Cores, Network, Options, Program, Running, answers_http, folder, progress, roadstead, until,
@@ -15,6 +16,8 @@ use super::{
 const PORT: u16 = 8080;
 /// The port of the stream.
 const BULK: u16 = 9000;
+/// The one cipher of TLS 1.3 that all are set to, so that none pays for a longer key.
+const CIPHER: &str = "TLS_AES_128_GCM_SHA256";
 /// Client connections that each program is set to take. HAProxy takes four files for each, and does
 /// not start when the system gives it fewer.
 const CONNECTIONS: usize = 4_000;
@@ -25,6 +28,8 @@ const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 #[derive(Debug)]
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
+    /// It is spoken to over TLS.
+    pub(crate) is_secure: bool,
     pub(crate) running: Running,
     pub(crate) address: SocketAddr,
 }
@@ -32,6 +37,8 @@ pub(crate) struct Contestant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Http,
+    /// The same over TLS with one ECDSA certificate and one cipher; plain to the targets.
+    Https,
     /// One port to the HTTP targets, one to the source of the stream.
     Tcp,
 }
@@ -94,15 +101,18 @@ pub(crate) fn proxies(kind: Kind, site: &Site, options: &Options) -> Vec<Contest
     type Start = fn(Kind, &Site, &Options, SocketAddr) -> anyhow::Result<Running>;
     let mut all: Vec<(&str, u8, Start)> =
         vec![("roadstead", 1, start_native), ("haproxy", 2, haproxy), ("nginx", 3, nginx)];
-    if kind == Kind::Http {
+    if kind != Kind::Tcp {
         all.insert(1, ("roadstead, pingora", 4, start_pingora));
     }
     let mut contestants = Vec::new();
     for (name, host, start) in all {
         let address = site.network.address(host, PORT);
         let started = start(kind, site, options, address).and_then(|mut running| {
-            until(&mut running, "its first answer", || answers_http(address))?;
-            Ok(Contestant { name, running, address })
+            until(&mut running, "its first answer", || match kind {
+                Kind::Https => answers_tls(address),
+                Kind::Http | Kind::Tcp => answers_http(address),
+            })?;
+            Ok(Contestant { name, is_secure: kind == Kind::Https, running, address })
         });
         match started {
             Ok(contestant) => contestants.push(contestant),
@@ -110,6 +120,25 @@ pub(crate) fn proxies(kind: Kind, site: &Site, options: &Options) -> Vec<Contest
         }
     }
     contestants
+}
+
+/// Whether anybody takes a connection: what is behind it is warmed up before it is measured.
+fn answers_tls(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+/// One certificate for all: `tls.pem` and `tls.key`, and both in `tls.both`.
+fn certificate(dir: &Path) -> anyhow::Result<()> {
+    if dir.join("tls.both").exists() {
+        return Ok(());
+    }
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+    let certificate = rcgen::CertificateParams::new(vec!["bench.test".to_owned()])?;
+    let (certificate, key) = (certificate.self_signed(&key)?.pem(), key.serialize_pem());
+    fs::write(dir.join("tls.pem"), &certificate)?;
+    fs::write(dir.join("tls.key"), &key)?;
+    fs::write(dir.join("tls.both"), certificate + &key)?;
+    Ok(())
 }
 
 fn start_native(
@@ -142,7 +171,7 @@ fn start_roadstead(
     let (ip, port) = (address.ip(), address.port());
     let (metrics, api) = (SocketAddr::new(ip, 9180), SocketAddr::new(ip, 4566));
     let mut text = format!("data_dir = {:?}\nthreads = 1\n", dir.join("roadstead"));
-    if options.access_log && kind == Kind::Http {
+    if options.access_log && kind != Kind::Tcp {
         text += &format!("access_log = {{ path = {:?} }}\n", dir.join("roadstead-access.log"));
     }
     text += &format!(
@@ -150,10 +179,18 @@ fn start_roadstead(
         api.address = \"{api}\"\n\
         limits.max_connections = {CONNECTIONS}\n"
     );
-    let (sort, protocol, carrier) = match kind {
-        Kind::Http => ("application", "HTTP", format!("carrier = \"{carrier}\"\n")),
+    let (sort, protocol, mut carrier) = match kind {
+        Kind::Http | Kind::Https => ("application", "HTTP", format!("carrier = \"{carrier}\"\n")),
         Kind::Tcp => ("network", "TCP", String::new()),
     };
+    if kind == Kind::Https {
+        certificate(site.dir.path())?;
+        let (pem, key) = (site.dir.path().join("tls.pem"), site.dir.path().join("tls.key"));
+        carrier += "protocol = \"HTTPS\"\ncertificates = [\"bench\"]\n";
+        text += &format!(
+            "[[certificate]]\nname = \"bench\"\ncertificate = {pem:?}\nprivate_key = {key:?}\n"
+        );
+    }
     text +=
         &format!("[[load_balancer]]\nname = \"bench\"\ntype = \"{sort}\"\naddress = \"{ip}\"\n");
     let group = |name: &str, port: u16, targets: [SocketAddr; 2]| {
@@ -181,14 +218,14 @@ fn haproxy(
     options: &Options,
     address: SocketAddr,
 ) -> anyhow::Result<Running> {
-    let log = options.access_log && kind == Kind::Http;
+    let log = options.access_log && kind != Kind::Tcp;
     let (to_stdout, logged) = if log {
         ("log stdout format raw local0", "log global\n option httplog")
     } else {
         ("", "")
     };
     let (mode, idle) = match kind {
-        Kind::Http => ("http", "60s"),
+        Kind::Http | Kind::Https => ("http", "60s"),
         Kind::Tcp => ("tcp", "350s"),
     };
     let mut text = format!(
@@ -198,19 +235,26 @@ fn haproxy(
         \x20timeout http-keep-alive 60s\n retries 1\n option redispatch\n balance roundrobin\n\
         \x20{logged}\n"
     );
-    if kind == Kind::Http {
+    if kind != Kind::Tcp {
         text += " http-reuse always\n option forwardfor\n";
+    }
+    let mut secure = String::new();
+    if kind == Kind::Https {
+        certificate(site.dir.path())?;
+        let both = site.dir.path().join("tls.both");
+        secure = format!(" ssl crt {} ciphersuites {CIPHER} alpn http/1.1", both.display());
     }
     let section = |name: &str, address: SocketAddr, targets: [SocketAddr; 2], headers: &str| {
         let [first, second] = targets;
         format!(
-            "listen {name}\n bind {address}\n{headers} server a {first} check inter 30s\n \
+            "listen {name}\n bind {address}{secure}\n{headers} server a {first} check inter 30s\n \
             server b {second} check inter 30s\n"
         )
     };
     let headers = match kind {
-        Kind::Http => {
+        Kind::Http | Kind::Https => {
             " http-request set-header X-Forwarded-Proto http\n \
+            http-request set-header X-Forwarded-Proto https if { ssl_fc }\n \
             http-request set-header X-Forwarded-Port %[dst_port]\n \
             http-request set-header X-Amzn-Trace-Id Root=1-%[date,hex]-%[uuid] \
             unless { req.hdr(X-Amzn-Trace-Id) -m found }\n"
@@ -240,7 +284,18 @@ fn nginx(
     let dir = site.dir.path();
     let base = nginx_base(dir, "nginx");
     let text = match kind {
-        Kind::Http => format!("{base}\nhttp {{\n{}\n}}\n", nginx_http(site, options, address)),
+        Kind::Http | Kind::Https => {
+            let mut secure = String::new();
+            if kind == Kind::Https {
+                certificate(dir)?;
+                let dir = dir.display();
+                secure = format!(
+                    "ssl_certificate {dir}/tls.pem; ssl_certificate_key {dir}/tls.key;
+                    ssl_protocols TLSv1.2 TLSv1.3; ssl_conf_command Ciphersuites {CIPHER};"
+                );
+            }
+            format!("{base}\nhttp {{\n{}\n}}\n", nginx_http(site, options, address, &secure))
+        }
         Kind::Tcp => {
             let load = match Path::new(STREAM_MODULE).is_file() {
                 true => format!("load_module {STREAM_MODULE};\n"),
@@ -260,7 +315,8 @@ fn nginx(
         .map_err(|error| error.context("TCP needs the Debian package libnginx-mod-stream"))
 }
 
-fn nginx_http(site: &Site, options: &Options, address: SocketAddr) -> String {
+fn nginx_http(site: &Site, options: &Options, address: SocketAddr, secure: &str) -> String {
+    let tls = if secure.is_empty() { "" } else { " ssl" };
     let dir = site.dir.path().display();
     let log = match options.access_log {
         true => format!("access_log {dir}/nginx-access.log combined buffer=64k flush=1s;"),
@@ -278,7 +334,7 @@ fn nginx_http(site: &Site, options: &Options, address: SocketAddr) -> String {
             keepalive 256; keepalive_requests 1000000000; keepalive_timeout 1h;
         }}
         server {{
-            listen {address} backlog=4096;
+            listen {address} backlog=4096{tls}; {secure}
             location / {{
                 proxy_pass http://web;
                 proxy_http_version 1.1;
