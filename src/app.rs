@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::api;
 use crate::api::file::{ApplyError, File, Problem};
 use crate::api::keys::{Keys, KeysError};
 use crate::clock;
@@ -211,7 +212,9 @@ impl App {
         let sockets = (unix(STATUS_SOCKET)?, unix(take_over::SOCKET)?);
         let (ready, successors) = (self.ready.subscribe(), self.successors.0.clone());
         self.control.serve(listener(&self.metrics)?, sockets, ready, successors);
-        self.control.serve_api(listener(&self.api)?, authentication(settings, keys));
+        let server = api::secure::server(&settings.api)
+            .map_err(|(key, why)| io(key, std::io::Error::other(why)))?;
+        self.control.serve_api(listener(&self.api)?, authentication(settings, keys), server);
         Ok(())
     }
 

@@ -124,6 +124,9 @@ impl Default for MetricsSettings {
 pub struct ApiSettings {
     pub address: SocketAddr,
     pub auth: ApiAuth,
+    /// PEM files, both or neither. None: it speaks plain HTTP.
+    pub certificate: Option<PathBuf>,
+    pub private_key: Option<PathBuf>,
     /// None: off.
     pub audit_log: Option<PathBuf>,
 }
@@ -131,7 +134,13 @@ pub struct ApiSettings {
 impl Default for ApiSettings {
     fn default() -> Self {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 4566);
-        Self { address, auth: ApiAuth::default(), audit_log: None }
+        Self {
+            address,
+            auth: ApiAuth::default(),
+            certificate: None,
+            private_key: None,
+            audit_log: None,
+        }
     }
 }
 
@@ -353,6 +362,11 @@ impl Settings {
                 "api.auth",
                 self.api.auth == ApiAuth::Sigv4 || self.api.address.ip().is_loopback(),
                 "must be sigv4 unless api.address is a loopback address",
+            ),
+            (
+                "api.private_key",
+                self.api.certificate.is_some() == self.api.private_key.is_some(),
+                "belongs to api.certificate: both or neither",
             ),
             (
                 "runtime.docker_endpoint",

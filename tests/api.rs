@@ -114,6 +114,14 @@ async fn load_balancers_and_target_groups_are_what_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_with_a_certificate_speaks_https_alone() {
+    let folder = certificates::folder();
+    let running = World::new().secure_api(folder.path(), "one").start().await;
+    client(&running, "secure.py", &[folder.path().to_str().unwrap()]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_imported_presented_and_deleted() {
     let (running, folder) = (World::new().open_api().start().await, certificates::folder());
     client(&running, "certificates.py", &[folder.path().to_str().unwrap()]).await;

@@ -32,6 +32,7 @@ use super::wire::schema::{Kind, Location, Operation, Protocol};
 use super::wire::{query, xml};
 use crate::clock;
 use crate::net::ACCEPT_REST;
+use crate::tls::{Handshakes, Server, Stream};
 
 /// Clients that may be connected at once (ours); more wait in the backlog.
 const CONNECTIONS: usize = 512;
@@ -59,11 +60,18 @@ pub enum Auth {
     Signatures(Keys),
 }
 
-/// Serves until `stop`, then answers what is under way.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>, stop: CancellationToken) {
+/// Serves until `stop`, then answers what is under way. With `server` it speaks HTTPS alone.
+pub async fn serve(
+    listener: TcpListener,
+    api: Arc<Api>,
+    auth: Arc<Auth>,
+    server: Option<Server>,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
+    let secure = Arc::new(server.map(|server| (server, Handshakes::default())));
     tokio::select! {
-        () = accept(listener, (&api, &auth), &connections, &stop) => {}
+        () = accept(listener, (&api, &auth, &secure), &connections, &stop) => {}
         () = stop.cancelled() => {}
     }
     connections.close();
@@ -72,9 +80,12 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, auth: Arc<Auth>, stop: 
     }
 }
 
+/// What a handshake needs.
+type Secure = Arc<Option<(Server, Handshakes)>>;
+
 async fn accept(
     listener: TcpListener,
-    (api, auth): (&Arc<Api>, &Arc<Auth>),
+    (api, auth, secure): (&Arc<Api>, &Arc<Auth>, &Secure),
     connections: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -92,8 +103,18 @@ async fn accept(
         };
         let _ = stream.set_nodelay(true);
         let (api, auth, calls) = (Arc::clone(api), Arc::clone(auth), Arc::clone(&calls));
-        let stop = stop.clone();
+        let (secure, stop) = (Arc::clone(secure), stop.clone());
         connections.spawn(async move {
+            let stream = match &*secure {
+                None => Stream::Plain(stream),
+                Some((server, handshakes)) => match handshakes.accept(stream, server).await {
+                    Ok(stream) => stream,
+                    Err(failure) => {
+                        tracing::debug!(%client, %failure, "no handshake with a client of the API");
+                        return;
+                    }
+                },
+            };
             let service = hyper::service::service_fn(move |request| {
                 let entry = Entry {
                     api: Arc::clone(&api),

@@ -27,6 +27,7 @@ pub mod keys;
 mod logs;
 mod page;
 mod route53;
+pub mod secure;
 mod services;
 pub mod sigv4;
 pub mod status;

@@ -23,6 +23,7 @@ use crate::health::Checker;
 use crate::orchestrator::Stopper;
 use crate::routing::Publisher;
 use crate::runtime::Runtime;
+use crate::tls::Server;
 
 /// A file that was refused for what may pass is tried again after this (ours: the full pass of
 /// every loop).
@@ -144,7 +145,7 @@ impl Control {
     }
 
     /// Serves the AWS APIs.
-    pub(super) fn serve_api(&self, listener: TcpListener, auth: Auth) {
+    pub(super) fn serve_api(&self, listener: TcpListener, auth: Auth, server: Option<Server>) {
         let parts = &self.parts;
         let (binder, giver) = (Arc::clone(parts), Arc::clone(parts));
         let api = Api {
@@ -163,7 +164,7 @@ impl Control {
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };
         let stop = self.stop.clone();
-        self.loops.spawn(api::serve(listener, Arc::new(api), Arc::new(auth), stop));
+        self.loops.spawn(api::serve(listener, Arc::new(api), Arc::new(auth), server, stop));
     }
 }
 

@@ -22,16 +22,17 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let settings = file::load(&options.config)?.settings;
-    let address = settings.api.address;
+    let (address, is_secure) = (settings.api.address, settings.api.certificate.is_some());
     anyhow::ensure!(address.port() != 0, "api.address: port 0 leaves the endpoint unknown");
     let path = settings.data_dir.join(FILE);
     let keys = Keys::read(&path).context("no key; the first start of roadstead serve makes one")?;
-    super::print(&lines(address, &settings.account.region, keys.default_key()));
+    super::print(&lines((address, is_secure), &settings.account.region, keys.default_key()));
     Ok(())
 }
 
-fn lines(address: SocketAddr, region: &str, key: &Key) -> String {
-    let url = format!("http://{}", SocketAddr::new(reachable(address.ip()), address.port()));
+fn lines((address, is_secure): (SocketAddr, bool), region: &str, key: &Key) -> String {
+    let scheme = if is_secure { "https" } else { "http" };
+    let url = format!("{scheme}://{}", SocketAddr::new(reachable(address.ip()), address.port()));
     let variables = [
         ("AWS_ENDPOINT_URL", url.as_str()),
         ("AWS_REGION", region),
@@ -80,7 +81,8 @@ mod tests {
         std::fs::write(&path, format!("{text}{odd}\n")).unwrap();
         let keys = Keys::read(&path).unwrap();
         let check = |address: &str, url: &str| {
-            let lines = lines(address.parse().unwrap(), "eu-west-1", keys.default_key());
+            let endpoint = (address.parse().unwrap(), url.starts_with("https"));
+            let lines = lines(endpoint, "eu-west-1", keys.default_key());
             let script = format!(
                 "{lines}printf '%s\\n' \"$AWS_ENDPOINT_URL\" \"$AWS_REGION\" \
                  \"$AWS_DEFAULT_REGION\" \"$AWS_ACCESS_KEY_ID\" \"$AWS_SECRET_ACCESS_KEY\" \
@@ -97,6 +99,7 @@ mod tests {
             assert_eq!(read, expected);
         };
         check("127.0.0.1:4566", "http://127.0.0.1:4566");
+        check("127.0.0.1:4566", "https://127.0.0.1:4566");
         check("0.0.0.0:4566", "http://127.0.0.1:4566");
         check("[::]:80", "http://[::1]:80");
         check("10.1.2.3:4566", "http://10.1.2.3:4566");

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) settings: String,
     /// The endpoint's `auth`.
     auth: &'static str,
+    /// More lines of `[api]`.
+    api: String,
 }
 
 /// One service behind a load balancer of its own.
@@ -150,6 +152,7 @@ impl World {
             services: Vec::new(),
             settings: String::new(),
             auth: "sigv4",
+            api: String::new(),
         }
     }
 
@@ -167,6 +170,14 @@ impl World {
     /// The AWS APIs take unsigned calls.
     pub(crate) fn open_api(mut self) -> Self {
         self.auth = "none";
+        self
+    }
+
+    /// The endpoint speaks HTTPS with `NAME.pem` and `NAME.key` of `folder`.
+    pub(crate) fn secure_api(mut self, folder: &Path, name: &str) -> Self {
+        let file = |end: &str| folder.join(format!("{name}.{end}"));
+        let (certificate, key) = (file("pem"), file("key"));
+        self.api = format!("certificate = {certificate:?}\nprivate_key = {key:?}\n");
         self
     }
 
@@ -202,10 +213,11 @@ impl World {
         let mut text = format!("data_dir = {:?}\nthreads = 2\n", self.data_dir());
         text.push_str(&self.settings);
         let (own, auth, audit) = (self.address(1), self.auth, self.audit_log());
+        let more = &self.api;
         let _ = write!(
             text,
             "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\nauth = \"{auth}\"\n\
-             audit_log = {audit:?}\n\
+             audit_log = {audit:?}\n{more}\
              [dns]\naddresses = [\"{own}:5533\"]\n"
         );
         if !self.settings.contains("[runtime]") {

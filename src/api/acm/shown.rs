@@ -33,7 +33,7 @@ pub(super) fn algorithm(key: Key) -> String {
 
 /// The name that ACM lists a certificate under.
 fn domain(facts: &Facts) -> Option<&String> {
-    facts.common_name.as_ref().or(facts.names.first())
+    facts.common_name.as_ref().or_else(|| facts.names.first())
 }
 
 pub(super) fn detail(

@@ -60,10 +60,12 @@ pub fn parse(path: &Path, text: &str) -> Result<File, Problem> {
     let source = Source::new(path, text, Format::Toml);
     let written: Written = source.read()?;
     let settings = written.settings();
-    settings.check().map_err(|bad| {
-        let place = bad.key.split('.').fold(Place::default(), |place, key| place.key(key));
-        source.problem(Bad::new(&place, bad.reason))
-    })?;
+    let problem = |key: &str, reason| {
+        let place = key.split('.').fold(Place::default(), |place, key| place.key(key));
+        source.problem(Bad::new(&place, reason))
+    };
+    settings.check().map_err(|bad| problem(bad.key, bad.reason))?;
+    super::secure::server(&settings.api).map_err(|(key, reason)| problem(key, reason))?;
     let resources = meaning::resources(&source, &written)?;
     Ok(File { settings, resources, source })
 }
