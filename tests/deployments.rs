@@ -158,8 +158,8 @@ async fn deleted_service_finishes_what_it_answers() {
     let other = Service { port: 8090, ..Service::http("other", 1) };
     running.edit(|services| services.push(other));
     running.settled("other", 1).await;
-    let load = Load::start(running.world.listener(8090), "/", 4);
     let (answer, task) = slow(&running).await;
+    let load = Load::start(running.world.listener(8090), "/", 4);
     running.edit(|services| services.retain(|service| service.name != "web"));
     assert_eq!(answer.await.unwrap(), 200);
     stopped(&running, &task).await;
