@@ -363,7 +363,16 @@ impl Running {
     /// left.
     pub(crate) async fn settled(&self, service: &str, count: usize) {
         let what = format!("{count} healthy tasks of {service}");
-        super::until(&what, || settled(&self.state(), service, count)).await;
+        let mut generation = None;
+        super::until(&what, || {
+            let state = self.state();
+            generation = settled(&state, service, count).then_some(state.generation);
+            generation.is_some()
+        })
+        .await;
+        // The State is ahead of those who route by it.
+        let reader = self.app.as_ref().unwrap().reader();
+        assert!(reader.wait_for(generation.unwrap()).await.is_ok(), "a data thread is silent");
     }
 
     /// Stops the tasks, then the App.
