@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::model::{Arn, ResourceArn, Tags};
+use super::call::{Call, Outcome};
+use super::error::Error;
+use crate::model::{Account, Arn, ResourceArn, Tags};
 use crate::state::{Key, State, Tx};
 
 /// AWS's limit for the tags of one resource.
@@ -81,6 +84,48 @@ pub(crate) fn remove(tx: &mut Tx<'_>, resource: &Arn, keys: &[String]) {
 /// A resource that is gone has no tags.
 pub(crate) fn forget(tx: &mut Tx<'_>, resource: &Arn) {
     write(tx, resource, BTreeMap::new());
+}
+
+/// How a service finds what an ARN names.
+pub(crate) type Find = fn(&State, &Account, &str) -> Result<Arn, Error>;
+
+/// Adds tags to what `resource` names; `bad` has the service's codes.
+///
+/// # Errors
+/// There is no such resource; what [`add`] says.
+pub(crate) async fn tag(
+    call: &Call,
+    resource: String,
+    tags: Vec<Tag>,
+    (find, bad): (Find, fn(&TagError) -> Error),
+) -> Outcome {
+    let account = call.account().clone();
+    let change = move |tx: &mut Tx<'_>| {
+        let arn = find(tx.state(), &account, &resource)?;
+        add(tx, &arn, tags).map_err(|error| bad(&error))
+    };
+    call.api.store.update(change).await?;
+    Ok(json!({}))
+}
+
+/// Takes tags from what `resource` names.
+///
+/// # Errors
+/// There is no such resource.
+pub(crate) async fn untag(call: &Call, resource: String, keys: Vec<String>, find: Find) -> Outcome {
+    let account = call.account().clone();
+    let change = move |tx: &mut Tx<'_>| {
+        let arn = find(tx.state(), &account, &resource)?;
+        remove(tx, &arn, &keys);
+        Ok::<_, Error>(())
+    };
+    call.api.store.update(change).await?;
+    Ok(json!({}))
+}
+
+/// Tags that are written as a map.
+pub(crate) fn list_of(tags: BTreeMap<String, String>) -> Vec<Tag> {
+    tags.into_iter().map(|(key, value)| Tag { key, value }).collect()
 }
 
 fn write(tx: &mut Tx<'_>, resource: &Arn, tags: BTreeMap<String, String>) {

@@ -3,9 +3,9 @@
 //! What containers with the log driver `awslogs` say, kept so that it can be read as CloudWatch
 //! Logs has it ([`reading`]). Under one folder: `GROUP/STREAM.log`, and `.log.1` to `.log.3` before
 //! it, each name percent-encoded where it is no plain file name. A line is a time (RFC 3339, UTC,
-//! nine digits of a second), a blank, and the message. Not here: who writes (`docker::logs`), who may read.
-//! **Invariant:** a writer that comes back writes nothing that is in the stream already: its end
-//! tells what is missing.
+//! nine digits of a second), a blank, and the message. Not here: who writes (`docker::logs`), who
+//! may read. **Invariant:** a writer that comes back writes nothing that is in the stream already:
+//! its end tells what is missing.
 
 pub mod reading;
 

@@ -1,11 +1,13 @@
 //! What requests name a service by, and the words that all operations share.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::error::Error;
 use crate::api::page::{BadToken, page};
-use crate::model::ServiceKey;
+use crate::model::{ScalingKey, ServiceKey};
 
 /// The one dimension that there is.
 pub(super) const DIMENSION: &str = "ecs:service:DesiredCount";
@@ -93,6 +95,36 @@ pub(super) fn missing(what: &str, service: &ServiceKey, which: &str) -> Error {
          scalable dimension: {DIMENSION}{which}"
     );
     Error::new("ObjectNotFoundException", message)
+}
+
+/// What a listing of policies or scheduled actions asks for.
+pub(super) struct Listing {
+    /// None: every service.
+    pub(super) service: Option<ServiceKey>,
+    /// Empty: every name.
+    pub(super) names: Vec<String>,
+    pub(super) token: Option<String>,
+    pub(super) most: Option<i64>,
+}
+
+impl Listing {
+    /// # Errors
+    /// The token is not ours, or the page too long.
+    pub(super) fn page<'a, T: 'a>(
+        &self,
+        rows: impl Iterator<Item = &'a Arc<T>>,
+        key: fn(&T) -> &ScalingKey,
+    ) -> Result<(Vec<&'a Arc<T>>, Option<String>), Error> {
+        let wanted = |row: &&'a Arc<T>| {
+            let key = key(row);
+            self.service.as_ref().is_none_or(|service| key.service == *service)
+                && (self.names.is_empty() || self.names.contains(&key.name))
+        };
+        // Pages go by text.
+        let mut rows: Vec<_> = rows.filter(wanted).collect();
+        rows.sort_by_key(|row| key(row).to_string());
+        paged(rows, |row| key(row).to_string(), self.token.as_deref(), self.most)
+    }
 }
 
 pub(super) fn paged<T>(

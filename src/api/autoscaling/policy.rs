@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::{described, missing, named, paged, uuid};
+use super::names::{Listing, described, missing, named, uuid};
 use super::policy_written::{self, Step, Tracking};
 use super::target;
 use crate::api::call::{Call, Input, Outcome};
@@ -113,28 +113,16 @@ struct Describe {
 
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let service = named!(asked).filter()?;
-    let state = call.state();
-    let wanted = |row: &&std::sync::Arc<ScalingPolicy>| {
-        service.as_ref().is_none_or(|service| row.key.service == *service)
-            && (asked.policy_names.is_empty() || asked.policy_names.contains(&row.key.name))
+    let listing = Listing {
+        service: named!(asked).filter()?,
+        names: asked.policy_names,
+        token: asked.next_token,
+        most: asked.max_results,
     };
-    let (page, next) = paged(
-        in_order(state.scaling_policies.values().filter(wanted), |row| row.key.to_string()),
-        |row| row.key.to_string(),
-        asked.next_token.as_deref(),
-        asked.max_results,
-    )?;
-    let account = call.account();
+    let (state, account) = (call.state(), call.account());
+    let (page, next) = listing.page(state.scaling_policies.values(), |row| &row.key)?;
     let shown: Vec<_> = page.into_iter().map(|row| shown(account, &state, row)).collect();
     Ok(json!({ "ScalingPolicies": shown, "NextToken": next }))
-}
-
-/// Pages go by text.
-pub(super) fn in_order<T>(items: impl Iterator<Item = T>, key: impl Fn(&T) -> String) -> Vec<T> {
-    let mut items: Vec<T> = items.collect();
-    items.sort_by_key(key);
-    items
 }
 
 fn shown(account: &Account, state: &State, row: &ScalingPolicy) -> Value {

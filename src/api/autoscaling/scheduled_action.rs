@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::{capacity, described, missing, moment, named, paged, uuid};
-use super::{policy, target};
+use super::names::{Listing, capacity, described, missing, moment, named, uuid};
+use super::target;
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::wire::time;
@@ -129,21 +129,15 @@ struct Describe {
 
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let service = named!(asked).filter()?;
-    let names = &asked.scheduled_action_names;
-    let state = call.state();
-    let wanted = |row: &&std::sync::Arc<ScheduledAction>| {
-        service.as_ref().is_none_or(|service| row.key.service == *service)
-            && (names.is_empty() || names.contains(&row.key.name))
+    let listing = Listing {
+        service: named!(asked).filter()?,
+        names: asked.scheduled_action_names,
+        token: asked.next_token,
+        most: asked.max_results,
     };
-    let found = state.scheduled_actions.values().filter(wanted);
-    let (page, next) = paged(
-        policy::in_order(found, |row| row.key.to_string()),
-        |row| row.key.to_string(),
-        asked.next_token.as_deref(),
-        asked.max_results,
-    )?;
-    let shown: Vec<_> = page.into_iter().map(|row| shown(call.account(), row)).collect();
+    let (state, account) = (call.state(), call.account());
+    let (page, next) = listing.page(state.scheduled_actions.values(), |row| &row.key)?;
+    let shown: Vec<_> = page.into_iter().map(|row| shown(account, row)).collect();
     Ok(json!({ "ScheduledActions": shown, "NextToken": next }))
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
-use crate::api::tags::{self, Tag, TagError};
+use crate::api::tags::{self, TagError, list_of};
 use crate::model::{Account, Arn};
 use crate::state::State;
 
@@ -16,10 +16,6 @@ pub(super) fn bad(error: &TagError) -> Error {
         TagError::TooMany => Error::new("TooManyTagsException", error.to_string()),
         _ => Error::invalid(error.to_string()),
     }
-}
-
-pub(super) fn list_of(tags: BTreeMap<String, String>) -> Vec<Tag> {
-    tags.into_iter().map(|(key, value)| Tag { key, value }).collect()
 }
 
 fn find(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
@@ -40,13 +36,7 @@ struct TagResource {
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
     let asked: TagResource = input.read()?;
-    let account = call.account().clone();
-    let change = move |tx: &mut crate::state::Tx<'_>| {
-        let arn = find(tx.state(), &account, &asked.resource)?;
-        tags::add(tx, &arn, list_of(asked.tags)).map_err(|error| bad(&error))
-    };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    tags::tag(call, asked.resource, list_of(asked.tags), (find, bad)).await
 }
 
 #[derive(Deserialize)]
@@ -59,14 +49,7 @@ struct UntagResource {
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
     let asked: UntagResource = input.read()?;
-    let account = call.account().clone();
-    let change = move |tx: &mut crate::state::Tx<'_>| {
-        let arn = find(tx.state(), &account, &asked.resource)?;
-        tags::remove(tx, &arn, &asked.tag_keys);
-        Ok::<_, Error>(())
-    };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    tags::untag(call, asked.resource, asked.tag_keys, find).await
 }
 
 #[derive(Deserialize)]

@@ -76,7 +76,7 @@ pub(super) async fn register(call: &Call, input: Input) -> Outcome {
             created_at: old.map_or(now, |old| old.created_at),
         };
         let arn = account.scalable_target(&row);
-        let tags = tagging::list_of(asked.tags.unwrap_or_default());
+        let tags = tags::list_of(asked.tags.unwrap_or_default());
         tags::add(tx, &arn, tags).map_err(|error| tagging::bad(&error))?;
         tx.put(row);
         Ok(arn.to_string())

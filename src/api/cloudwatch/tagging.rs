@@ -5,9 +5,13 @@ use serde_json::json;
 
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
-use crate::api::tags::{self, Tag};
+use crate::api::tags::{self, Tag, TagError};
 use crate::model::{Account, Arn};
-use crate::state::{State, Tx};
+use crate::state::State;
+
+fn bad(error: &TagError) -> Error {
+    Error::invalid(error.to_string())
+}
 
 fn find(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
     let mut arns = state.alarms.keys().map(|name| account.alarm(name.as_str()));
@@ -25,13 +29,7 @@ struct TagResource {
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
     let asked: TagResource = input.read()?;
-    let account = call.account().clone();
-    let write = move |tx: &mut Tx<'_>| {
-        let arn = find(tx.state(), &account, &asked.resource)?;
-        tags::add(tx, &arn, asked.tags).map_err(|error| Error::invalid(error.to_string()))
-    };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    tags::tag(call, asked.resource, asked.tags, (find, bad)).await
 }
 
 #[derive(Deserialize)]
@@ -44,14 +42,7 @@ struct UntagResource {
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
     let asked: UntagResource = input.read()?;
-    let account = call.account().clone();
-    let write = move |tx: &mut Tx<'_>| {
-        let arn = find(tx.state(), &account, &asked.resource)?;
-        tags::remove(tx, &arn, &asked.tag_keys);
-        Ok::<_, Error>(())
-    };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    tags::untag(call, asked.resource, asked.tag_keys, find).await
 }
 
 #[derive(Deserialize)]

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::{blocking, group_name, limit, missing, there};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
-use crate::api::tags::{self, Tag, TagError};
-use crate::model::{LogGroup, LogGroupName};
+use crate::api::tags::{self, TagError};
+use crate::model::{Account, Arn, LogGroup, LogGroupName};
 use crate::runtime::streams::reading::{self, Found};
-use crate::state::{Key, Tx};
+use crate::state::{Key, State, Tx};
 
 /// Days that a policy may name (CloudWatch's).
 const DAYS: [i64; 23] = [
@@ -45,10 +45,6 @@ fn bad_tags(error: &TagError) -> Error {
     }
 }
 
-fn list_of(tags: BTreeMap<String, String>) -> Vec<Tag> {
-    tags.into_iter().map(|(key, value)| Tag { key, value }).collect()
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Create {
@@ -75,7 +71,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
             return Err(there("log group"));
         }
         let arn = account.log_group(name.as_str());
-        tags::add(tx, &arn, list_of(asked.tags)).map_err(|error| bad_tags(&error))?;
+        tags::add(tx, &arn, tags::list_of(asked.tags)).map_err(|error| bad_tags(&error))?;
         tx.put(LogGroup { name, created_at: now, retention: None });
         Ok(())
     };
@@ -209,14 +205,8 @@ struct TagResource {
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
     let asked: TagResource = input.read()?;
-    let name = group_name(&asked.resource_arn).to_owned();
-    check(call, &name).await?;
-    let arn = call.account().log_group(&name);
-    let write = move |tx: &mut Tx<'_>| {
-        tags::add(tx, &arn, list_of(asked.tags)).map_err(|error| bad_tags(&error))
-    };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    check(call, group_name(&asked.resource_arn)).await?;
+    tags::tag(call, asked.resource_arn, tags::list_of(asked.tags), (find, bad_tags)).await
 }
 
 #[derive(Deserialize)]
@@ -228,15 +218,13 @@ struct UntagResource {
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
     let asked: UntagResource = input.read()?;
-    let name = group_name(&asked.resource_arn).to_owned();
-    check(call, &name).await?;
-    let arn = call.account().log_group(&name);
-    let write = move |tx: &mut Tx<'_>| {
-        tags::remove(tx, &arn, &asked.tag_keys);
-        Ok::<_, Error>(())
-    };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    check(call, group_name(&asked.resource_arn)).await?;
+    tags::untag(call, asked.resource_arn, asked.tag_keys, find).await
+}
+
+/// What is on disk alone is there as well: whoever asks has looked.
+fn find(_: &State, account: &Account, text: &str) -> Result<Arn, Error> {
+    Ok(account.log_group(group_name(text)))
 }
 
 #[derive(Deserialize)]
