@@ -92,6 +92,8 @@ pub struct Record<'a> {
     pub created: Timestamp,
     pub action: Option<&'a str>,
     pub error_reason: Option<&'a str>,
+    /// Desync mitigation's class and reason, where it has anything to say.
+    pub classification: Option<(&'a str, &'a str)>,
     /// Of the client's connection.
     pub connection_trace_id: &'a str,
 }
@@ -145,8 +147,10 @@ impl fmt::Display for Record<'_> {
         write!(f, "\"{}\" \"-\" ", Text(self.action))?;
         write!(f, "\"{}\" ", Text(self.error_reason))?;
         write!(f, "\"{}\" \"{}\" ", Or(self.target), Or(self.target_status))?;
-        // Classification, its reason; then the transforms behind the connection's id.
-        write!(f, "\"-\" \"-\" {} \"-\" \"-\" \"-\"", self.connection_trace_id)
+        let (class, reason) = self.classification.unwrap_or(("-", "-"));
+        write!(f, "\"{class}\" \"{reason}\" {} ", self.connection_trace_id)?;
+        // The transforms.
+        f.write_str("\"-\" \"-\" \"-\"")
     }
 }
 
@@ -296,6 +300,7 @@ mod tests {
             created: AT,
             action: Some("forward"),
             error_reason: None,
+            classification: None,
             connection_trace_id: "TID_1",
         }
     }
@@ -356,6 +361,7 @@ mod tests {
             priority: None,
             action: None,
             error_reason: Some("MalformedRequest"),
+            classification: Some(("Severe", "BadHeader")),
             ..record()
         };
         check(
@@ -364,7 +370,7 @@ mod tests {
              -1 -1 -1 400 - 34 366 \"- http://127.0.0.1:8080- -\" \"-\"\n\
              - - - \"-\" \"-\" \"-\" -1\n\
              2018-07-02T22:36:20.186641Z \"-\" \"-\" \"MalformedRequest\"\n\
-             \"-\" \"-\" \"-\" \"-\" TID_1 \"-\" \"-\" \"-\"",
+             \"-\" \"-\" \"Severe\" \"BadHeader\" TID_1 \"-\" \"-\" \"-\"",
         );
     }
 

@@ -52,6 +52,7 @@ specs! {
     LISTENER_REJECTED = "roadstead_listener_rejected_connections_total" ["listener"] "Client connections closed at once because a limit was reached.";
     LISTENER_REQUESTS = "roadstead_listener_requests_total" ["listener", "class"] "Requests answered, by status class.";
     LISTENER_OWN_RESPONSES = "roadstead_listener_own_responses_total" ["listener", "code"] "Responses generated here rather than by a target.";
+    LISTENER_NON_COMPLIANT = "roadstead_listener_non_compliant_requests_total" ["listener", "class"] "Requests that desync mitigation does not call compliant.";
     LISTENER_REQUEST_SECONDS = "roadstead_listener_request_seconds" ["listener"] "From a request's first byte to its response's last.";
     LISTENER_RECEIVED = "roadstead_listener_received_bytes_total" ["listener"] "Bytes received from clients.";
     LISTENER_SENT = "roadstead_listener_sent_bytes_total" ["listener"] "Bytes sent to clients.";

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::desync::{self, Classified, Verdict};
 use super::errors::Cause;
 use crate::clock;
 use crate::logs::{AccessLog, Kind, Record, Secured};
@@ -46,6 +47,36 @@ pub(super) fn secured(session: &Session) -> Secured<'_> {
     }
 }
 
+/// Classifies a head, counts what is worse than compliant, and says what is to be done with it.
+pub(super) fn screen(
+    head: &[u8],
+    (thread, socket): (&DataThread, SocketKey),
+) -> Option<(Classified, Verdict)> {
+    let found = desync::classify(head)?;
+    let routing = thread.reader.load();
+    let listener = routing.listeners.get(&socket);
+    let mode = listener.map(|listener| listener.load_balancer.options.desync_mitigation_mode);
+    if let Some(listener) = listener {
+        listener.metrics.non_compliant[found.class as usize].add(thread.index, 1);
+    }
+    Some((found, desync::verdict(mode.unwrap_or_default(), found.class)))
+}
+
+/// The same for what `head` has refused for this cause, as far as it has come; it is refused all
+/// the same. What was too long or too slow is not looked at.
+pub(super) fn screen_refused(
+    bytes: &[u8],
+    cause: Cause,
+    at: (&DataThread, SocketKey),
+) -> Option<Classified> {
+    let unread = [Cause::Slow, Cause::Header, Cause::Headers, Cause::RequestLine];
+    if unread.contains(&cause) {
+        return None;
+    }
+    let end = memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+    screen(&bytes[..end], at).map(|(classified, _)| classified)
+}
+
 /// Something that never became an exchange, and the connection it came over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoExchange<'a> {
@@ -55,6 +86,7 @@ pub(super) struct NoExchange<'a> {
     pub(super) peer: SocketAddr,
     pub(super) socket: SocketKey,
     pub(super) session: Option<&'a Session>,
+    pub(super) classified: Option<Classified>,
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) connection_trace_id: &'a str,
@@ -70,7 +102,10 @@ impl NoExchange<'_> {
         let Some(log) = log else { return };
         let now = clock::now();
         let record = Record {
-            kind: self.kind,
+            kind: match self.kind {
+                Kind::Http => Kind::http1(self.session.is_some(), false),
+                other => other,
+            },
             time: now,
             elb: &self.listener.elb,
             client: self.peer,
@@ -92,6 +127,7 @@ impl NoExchange<'_> {
             created: now,
             action: None,
             error_reason: Some(self.cause.reason()),
+            classification: self.classified.map(|found| (found.class.as_str(), found.reason)),
             connection_trace_id: self.connection_trace_id,
         };
         log.log(thread, &record);

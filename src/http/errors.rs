@@ -15,6 +15,8 @@ pub enum Cause {
     Header,
     /// All headers together are longer than 64 KiB.
     Headers,
+    /// Desync mitigation lets nothing of the kind pass.
+    Desync,
     /// The client closed before it had sent the whole body.
     ShortBody,
     Method,
@@ -52,7 +54,7 @@ impl Cause {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::Malformed | Self::Header | Self::Headers | Self::ShortBody => 400,
+            Self::Malformed | Self::Desync | Self::Header | Self::Headers | Self::ShortBody => 400,
             Self::Method => 405,
             Self::Slow => 408,
             Self::RequestLine => 414,
@@ -79,6 +81,7 @@ impl Cause {
             Self::RequestLine => "RequestLineTooLong",
             Self::Header => "HeaderTooLong",
             Self::Headers => "HeadersTooLong",
+            Self::Desync => "DesyncMitigation",
             Self::ShortBody => "RequestBodyTooShort",
             Self::Method => "MethodNotAllowed",
             Self::Slow => "RequestTimeout",
@@ -172,6 +175,7 @@ mod tests {
         check(Cause::Malformed, 400);
         check(Cause::Header, 400);
         check(Cause::Headers, 400);
+        check(Cause::Desync, 400);
         check(Cause::ShortBody, 400);
         check(Cause::Method, 405);
         check(Cause::Slow, 408);

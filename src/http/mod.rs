@@ -1,6 +1,7 @@
 //! The HTTP plane: what a request meets between its client and its target.
 //!
 //! Decisions are pure and know no carrier: [`head`] (limits and framing of what a client sent),
+//! [`desync`] (how sure that is),
 //! [`headers`] (what is added and taken away), [`errors`] (what happened → what is answered),
 //! [`retry`] (what may be replayed). Two carriers move the bytes and call them alike: `native`, and
 //! `pingora` for listeners that ask for it. Not here: accepting, rules and picks
@@ -8,6 +9,7 @@
 //! the last byte moved, whatever ends it.
 
 mod account;
+pub mod desync;
 pub mod errors;
 pub mod head;
 pub mod headers;
@@ -17,6 +19,6 @@ mod pingora;
 mod plane;
 pub mod retry;
 #[cfg(test)]
-mod tests;
+pub(in crate::http) mod tests;
 
 pub use plane::{HttpPlane, Settings};

@@ -46,8 +46,34 @@ pub struct BalancerOptions {
     /// HTTPS listeners do not offer HTTP/2.
     #[serde(default)]
     pub http1_only: bool,
+    /// ALB's `routing.http.desync_mitigation_mode`.
+    #[serde(default)]
+    pub desync_mitigation_mode: DesyncMode,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
+}
+
+/// What becomes of requests that servers might read in different ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DesyncMode {
+    /// They are counted and logged.
+    Monitor,
+    #[default]
+    Defensive,
+    /// Only what is compliant is sent on.
+    Strictest,
+}
+
+impl DesyncMode {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Monitor => "monitor",
+            Self::Defensive => "defensive",
+            Self::Strictest => "strictest",
+        }
+    }
 }
 
 impl LoadBalancer {

@@ -301,6 +301,8 @@ impl ListenerMetrics {
             active: metrics.gauge(&names::LISTENER_ACTIVE, &[listener]),
             rejected: metrics.counter(&names::LISTENER_REJECTED, &[listener]),
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
+            non_compliant: ["Acceptable", "Ambiguous", "Severe"]
+                .map(|class| metrics.counter(&names::LISTENER_NON_COMPLIANT, &[listener, class])),
             request_seconds: metrics.histogram(&names::LISTENER_REQUEST_SECONDS, &[listener]),
             received: metrics.counter(&names::LISTENER_RECEIVED, &[listener]),
             sent: metrics.counter(&names::LISTENER_SENT, &[listener]),

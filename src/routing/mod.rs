@@ -99,6 +99,8 @@ pub struct ListenerMetrics {
     pub rejected: Counter,
     /// By status class, 1xx … 5xx.
     pub requests: [Counter; 5],
+    /// By class: Acceptable, Ambiguous, Severe.
+    pub non_compliant: [Counter; 3],
     pub request_seconds: Histogram,
     pub received: Counter,
     pub sent: Counter,

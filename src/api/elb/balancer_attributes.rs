@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::attributes::{Attribute, Kept, Table, Values};
-use crate::model::{LoadBalancer, LoadBalancerKind};
+use crate::model::{DesyncMode, LoadBalancer, LoadBalancerKind};
 
 pub(super) const TABLE: Table<LoadBalancer> = Table {
     of: "Load balancer",
@@ -41,6 +41,15 @@ fn network(lb: &LoadBalancer, default: &'static str) -> Option<&'static str> {
 /// Checked before to be a number.
 fn seconds(value: &str) -> Duration {
     Duration::from_secs(value.parse().unwrap_or_default())
+}
+
+/// Checked before to be one of the three.
+fn desync_mode(value: &str) -> DesyncMode {
+    match value {
+        "monitor" => DesyncMode::Monitor,
+        "strictest" => DesyncMode::Strictest,
+        _ => DesyncMode::Defensive,
+    }
 }
 
 const ROWS: &[Attribute<LoadBalancer>] = &[
@@ -107,7 +116,10 @@ const ROWS: &[Attribute<LoadBalancer>] = &[
         "routing.http.desync_mitigation_mode",
         |lb| application(lb, "defensive"),
         Values::OneOf(&["monitor", "defensive", "strictest"]),
-        Kept::Fixed("ambiguous requests are always refused"),
+        Kept::Honoured(
+            |lb| lb.options.desync_mitigation_mode.as_str().to_owned(),
+            |lb, value| lb.options.desync_mitigation_mode = desync_mode(value),
+        ),
     ),
     row(
         "routing.http.drop_invalid_header_fields.enabled",
@@ -227,6 +239,10 @@ pub(super) mod tests {
         check(Application, "routing.http.xff_header_processing.mode", "drop", Err("one of"));
         check(Application, "routing.http.xff_header_processing.mode", "remove", Err("only be"));
         check(Network, "dns_record.client_routing_policy", "availability_zone_affinity", Ok(()));
+        for mode in ["monitor", "strictest", "defensive"] {
+            check(Application, "routing.http.desync_mitigation_mode", mode, Ok(()));
+        }
+        check(Application, "routing.http.desync_mitigation_mode", "off", Err("one of"));
         check(Application, "moon.phase", "full", Err("'moon.phase' is not recognized"));
     }
 

@@ -376,7 +376,10 @@ impl<'t, 'a> Pass<'t, 'a> {
                 client_keep_alive: balancer.client_keep_alive,
                 owner: Owner::File,
                 created_at: self.now,
-                options: BalancerOptions::default(),
+                options: BalancerOptions {
+                    desync_mitigation_mode: balancer.desync_mitigation_mode,
+                    ..BalancerOptions::default()
+                },
             };
             let current = current.map(|row| (Arc::clone(&row), row.owner));
             let ours: &[&str] = match balancer.address {

@@ -13,7 +13,7 @@ use crate::config::{
     AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, Limits,
     LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings, Time,
 };
-use crate::model::{Account, Carrier, LoadBalancerKind, Protocol};
+use crate::model::{Account, Carrier, DesyncMode, LoadBalancerKind, Protocol};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +180,7 @@ pub(super) struct WrittenBalancer {
     pub(super) address: Option<IpAddr>,
     pub(super) idle_timeout: Option<Time>,
     pub(super) client_keep_alive: Option<Time>,
+    pub(super) desync_mitigation_mode: Option<DesyncMode>,
     #[serde(default)]
     pub(super) listener: Vec<WrittenListener>,
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::super::desync::Classified;
 use super::super::errors::Cause;
 use super::super::head::{Head, PREFACE, Scan, Scanner};
 use super::super::limits::{LINGER, PARTING};
@@ -100,6 +101,8 @@ pub(super) struct Client {
     /// Bytes read since they were taken last.
     received: u64,
     pub(super) exchanges: u64,
+    /// What desync mitigation says of the current head.
+    pub(super) classified: Option<Classified>,
     trace_id: u128,
     /// None where somebody else watches.
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -131,6 +134,7 @@ impl Client {
             listener,
             received: 0,
             exchanges: 0,
+            classified: None,
             trace_id: fastrand::u128(..),
             closing: closing.map(|closing| Box::pin(closing.cancelled_owned())),
             is_parting: false,

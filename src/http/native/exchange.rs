@@ -10,11 +10,12 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::super::account;
+use super::super::desync::Verdict;
 use super::super::errors::{self, Cause};
 use super::super::head::{self, Head};
 use super::super::headers;
 use super::super::limits::{CONNECT_TIMEOUT, TARGET_HANDSHAKE};
-use super::super::retry::{self, Attempt, Failure, Verdict};
+use super::super::retry::{self, Attempt, Failure};
 use super::Carrier;
 use super::body::Body;
 use super::client::{Client, Front};
@@ -59,14 +60,27 @@ impl Carrier {
     ///
     /// # Errors
     /// It is no request.
-    pub(super) async fn exchange(&self, client: &mut Client, head: Head) -> Result<After, Cause> {
+    pub(super) async fn exchange(
+        &self,
+        client: &mut Client,
+        mut head: Head,
+    ) -> Result<After, Cause> {
         client.exchanges += 1;
         client.up.begin();
+        let bytes = &client.up.window.all()[..head.length];
+        let found = account::screen(bytes, (&self.thread, client.socket));
+        client.classified = found.map(|(classified, _)| classified);
+        let verdict = found.map_or(Verdict::Pass, |(_, verdict)| verdict);
+        head.ambiguous |= verdict == Verdict::PassAndClose;
         let mut rng = fastrand::Rng::new();
         let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
         let bytes = client.up.window.all();
         let out = &mut client.up.lead;
-        let (request, trace_id) = request::translate(bytes, head, &client.origin, trace_id, out)?;
+        let (mut request, trace_id) =
+            request::translate(bytes, head, &client.origin, trace_id, out)?;
+        if verdict == Verdict::Refuse {
+            request.refused = Some(Cause::Desync);
+        }
         Ok(self.run(client, request, trace_id).await)
     }
 
@@ -146,10 +160,10 @@ impl Carrier {
                 response_begun: exchange.status.is_some(),
                 made: exchange.attempts,
             });
-            if verdict == Verdict::GiveUp || !self.again(client, exchange) {
+            if verdict == retry::Verdict::GiveUp || !self.again(client, exchange) {
                 return self.give_up(client, exchange, cause).await;
             }
-            if verdict == Verdict::Elsewhere {
+            if verdict == retry::Verdict::Elsewhere {
                 exchange.tried.push(id);
             }
             choice = self.choose(client, exchange);

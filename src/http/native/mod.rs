@@ -27,7 +27,7 @@ use bytes::BytesMut;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
-use super::account::NoExchange;
+use super::account::{self, NoExchange};
 use super::errors::{self, Cause};
 use crate::clock;
 use crate::logs::{AccessLog, Kind};
@@ -114,7 +114,11 @@ impl Carrier {
             let next = client.next(&self.buffers).await;
             let after = match next {
                 Next::Request(head) => self.exchange(&mut client, head).await,
-                Next::Refused(cause) => Err(cause),
+                Next::Refused(cause) => {
+                    let at = (&self.thread, client.socket);
+                    client.classified = account::screen_refused(client.up.window.all(), cause, at);
+                    Err(cause)
+                }
                 Next::H2 => {
                     let read = BytesMut::from(client.up.window.all());
                     let Front::Connection(stream) = client.front else { return None };
@@ -156,10 +160,16 @@ impl Carrier {
             Ok(()) => client.linger(&self.buffers).await,
             Err(error) => tracing::debug!(peer = %client.peer, %error, "a refusal was not read"),
         }
+        self.report_refused(client, (cause, Kind::Http));
+    }
+
+    /// Counts and logs what never became an exchange.
+    fn report_refused(&self, client: &mut Client, (cause, kind): (Cause, Kind)) {
         let (received, sent) = client.take_bytes();
         let refused = NoExchange {
             cause,
-            kind: Kind::Http,
+            kind,
+            classified: client.classified,
             listener: &client.listener,
             peer: client.peer,
             socket: client.socket,

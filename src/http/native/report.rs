@@ -138,6 +138,7 @@ impl Exchange {
             created: self.created,
             action: self.action,
             error_reason: self.cause.map(Cause::reason),
+            classification: client.classified.map(|found| (found.class.as_str(), found.reason)),
             connection_trace_id: &client.trace_id(),
         };
         log.log(thread, &record);

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::super::desync::Classified;
 use super::super::errors::Cause;
 use super::super::head::{Body, PREFACE, Scan, Scanner};
 use super::super::limits::{LINGER, PARTING};
@@ -66,6 +67,8 @@ pub(super) struct Connection {
     allowance: AtomicU64,
     /// The current request had both kinds of framing.
     ambiguous: std::sync::atomic::AtomicBool,
+    /// What desync mitigation says of it. Never waited for: one thread has the connection.
+    classified: Mutex<Option<Classified>>,
     exchanges: AtomicU64,
     finished: AtomicU64,
     goaway: OnceLock<watch::Sender<bool>>,
@@ -92,6 +95,7 @@ impl Connection {
             sent: AtomicU64::new(0),
             allowance: AtomicU64::new(0),
             ambiguous: false.into(),
+            classified: Mutex::default(),
             exchanges: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             goaway: OnceLock::new(),
@@ -153,6 +157,19 @@ impl Connection {
 
     pub(super) fn is_ambiguous(&self) -> bool {
         self.ambiguous.load(Ordering::Relaxed)
+    }
+
+    /// Neither connection is used again.
+    pub(super) fn is_suspect(&self) {
+        self.ambiguous.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn classify(&self, found: Option<Classified>) {
+        *self.classified.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    pub(super) fn classified(&self) -> Option<Classified> {
+        *self.classified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on all bytes belong to this exchange: it became a tunnel.
@@ -230,6 +247,11 @@ impl ClientStream {
 
     pub(super) fn unbounded(&mut self) {
         self.connection.unbounded();
+    }
+
+    /// What was read and not given to pingora yet.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.ahead
     }
 
     /// The connection will end with a reset.

@@ -173,6 +173,9 @@ impl Exchange {
                 created: self.created,
                 action: self.action,
                 error_reason: self.cause.map(Cause::reason),
+                classification: connection
+                    .classified()
+                    .map(|found| (found.class.as_str(), found.reason)),
                 connection_trace_id: &connection.trace_id,
             },
         );

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::account::{self, NoExchange};
+use super::desync::Verdict;
 use super::errors::{self, Cause};
 use super::head::HEADERS;
 use super::limits::LINGER;
@@ -134,13 +135,26 @@ impl Carrier {
         loop {
             match stream.next(&self.plane.thread.closing, listener.idle_timeout).await {
                 Next::Request(head) => {
+                    let found = account::screen(&head, (&self.plane.thread, socket));
+                    connection.classify(found.map(|(classified, _)| classified));
+                    match found.map(|(_, verdict)| verdict) {
+                        Some(Verdict::Refuse) => {
+                            return self.refuse(stream, &connection, Cause::Desync).await;
+                        }
+                        Some(Verdict::PassAndClose) => connection.is_suspect(),
+                        Some(Verdict::Pass) | None => {}
+                    }
                     let Some(again) = self.exchange(stream, head, &connection).await else {
                         return;
                     };
                     stream = again;
                 }
                 Next::H2 => return self.serve_h2(stream, &connection).await,
-                Next::Refused(cause) => return self.refuse(stream, &connection, cause).await,
+                Next::Refused(cause) => {
+                    let at = (&self.plane.thread, socket);
+                    connection.classify(account::screen_refused(stream.ahead(), cause, at));
+                    return self.refuse(stream, &connection, cause).await;
+                }
                 Next::End => return,
             }
             // A listener that is gone still has to answer what has arrived.
@@ -217,6 +231,7 @@ impl Carrier {
         let refused = NoExchange {
             cause,
             kind: Kind::Http,
+            classified: connection.classified(),
             listener: &connection.listener,
             peer: connection.peer,
             socket: connection.socket,

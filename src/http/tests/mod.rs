@@ -24,6 +24,7 @@ macro_rules! on_both_carriers {
     };
 }
 
+mod desync;
 mod endings;
 mod floods;
 mod h2;

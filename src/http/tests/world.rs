@@ -59,6 +59,7 @@ pub(super) struct Plan {
     pub(super) certificates: Vec<Pem>,
     /// Of the groups.
     pub(super) protocol: Protocol,
+    pub(super) desync: DesyncMode,
 }
 
 impl Plan {
@@ -72,6 +73,7 @@ impl Plan {
             log: None,
             certificates: Vec::new(),
             protocol: Protocol::Http,
+            desync: DesyncMode::default(),
         }
     }
 }
@@ -140,7 +142,10 @@ impl World {
             client_keep_alive: plan.client_keep_alive,
             owner: Owner::File,
             created_at: Timestamp::default(),
-            options: Default::default(),
+            options: BalancerOptions {
+                desync_mitigation_mode: plan.desync,
+                ..BalancerOptions::default()
+            },
         };
         let rows = self.certificates(&plan.certificates);
         let tls = (!rows.is_empty()).then(|| ListenerTls {
@@ -545,11 +550,13 @@ impl Client {
             loop {
                 let size = self.line().await?;
                 let size = usize::from_str_radix(size.trim(), 16).unwrap();
-                message.body += &self.take(size).await?;
-                self.line().await?;
                 if size == 0 {
+                    // Trailers, if any, and the empty line.
+                    while !self.line().await?.trim().is_empty() {}
                     break;
                 }
+                message.body += &self.take(size).await?;
+                self.line().await?;
             }
         } else if message.head.starts_with("HTTP/")
             && message.status() >= 200

@@ -273,12 +273,17 @@ fn balancer(written: &WrittenBalancer, at: &Place) -> Result<Balancer, Bad> {
     if !KEEP_ALIVE.contains(&keep_alive) {
         return Err(Bad::new(&at.key("client_keep_alive"), "must be 1s to 168h"));
     }
+    if written.desync_mitigation_mode.is_some() && written.kind == LoadBalancerKind::Network {
+        let reason = "belongs to load balancers of type application";
+        return Err(Bad::new(&at.key("desync_mitigation_mode"), reason));
+    }
     Ok(Balancer {
         name: written.name.as_str().into(),
         kind: written.kind,
         address: written.address,
         idle_timeout,
         client_keep_alive: keep_alive,
+        desync_mitigation_mode: written.desync_mitigation_mode.unwrap_or_default(),
     })
 }
 

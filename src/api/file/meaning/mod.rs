@@ -25,7 +25,7 @@ use super::place::Place;
 use super::source::{Bad, Format, Problem, Source};
 use super::written::{Written, WrittenCluster, WrittenNamespace};
 use crate::model::{
-    Certificate, Cluster, ClusterName, DiscoveryService, Listener, LoadBalancerKind,
+    Certificate, Cluster, ClusterName, DesyncMode, DiscoveryService, Listener, LoadBalancerKind,
     LoadBalancerName, Namespace, Owner, RECORD_TTL, Service, TargetGroup, TargetGroupName,
     TaskDefinition,
 };
@@ -85,6 +85,7 @@ pub struct Balancer {
     pub address: Option<IpAddr>,
     pub idle_timeout: Duration,
     pub client_keep_alive: Duration,
+    pub desync_mitigation_mode: DesyncMode,
 }
 
 impl Resources {

@@ -27,7 +27,6 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::super::account::NoExchange;
 use super::super::errors::{self, Cause};
 use super::super::head::{HEADERS, REQUEST_LINE};
 use super::super::headers;
@@ -38,6 +37,7 @@ use super::exchange::After;
 use super::fields::MOST;
 use super::window::LARGE;
 use crate::clock::{self, Instant};
+use crate::logs::Kind;
 use crate::model::FixedResponse;
 use crate::routing::{RoutedListener, SocketKey};
 use crate::tls;
@@ -157,19 +157,7 @@ impl Carrier {
             Ok(()) => After::Close,
             Err(_) => After::Abort,
         };
-        let (received, sent) = client.take_bytes();
-        let refused = NoExchange {
-            cause,
-            kind: crate::logs::Kind::H2,
-            listener: &client.listener,
-            peer: client.peer,
-            socket: client.socket,
-            session: client.session.as_deref(),
-            received,
-            sent,
-            connection_trace_id: &client.trace_id(),
-        };
-        refused.report(self.thread.index, self.access_log.as_ref());
+        self.report_refused(client, (cause, Kind::H2));
         after
     }
 }

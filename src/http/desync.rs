@@ -1,0 +1,225 @@
+//! Desync mitigation: how sure it is that everybody reads a request's head alike.
+//!
+//! AWS's own classifier (the `http_desync_guardian` crate) has the word; a screen of ours says of
+//! ordinary heads that it would have nothing to say, for less. Modes: AWS, "Desync mitigation
+//! mode". Not here: what cannot be framed in one way only (`head`), which is refused in every mode.
+//! **Invariant:** the screen never passes a head that the classifier does not call compliant.
+
+use http_desync_guardian::request_analyzer::HttpRequestData;
+use http_desync_guardian::{ClassificationReason as Why, RequestSafetyTier};
+
+use crate::model::DesyncMode;
+
+/// Worse than compliant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Not by the letter, and no known danger.
+    Acceptable,
+    /// Servers differ in where it ends.
+    Ambiguous,
+    /// Malformed, or made to mislead.
+    Severe,
+}
+
+impl Class {
+    /// As the access log and the metric have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Acceptable => "Acceptable",
+            Self::Ambiguous => "Ambiguous",
+            Self::Severe => "Severe",
+        }
+    }
+}
+
+/// What is wrong with a head; the reason in AWS's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classified {
+    pub class: Class,
+    pub reason: &'static str,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    /// Neither connection is used again.
+    PassAndClose,
+    /// 400, and the client's connection is closed.
+    Refuse,
+}
+
+/// What a load balancer in this mode does with such a head.
+#[must_use]
+pub const fn verdict(mode: DesyncMode, class: Class) -> Verdict {
+    match (mode, class) {
+        (DesyncMode::Monitor, _) | (DesyncMode::Defensive, Class::Acceptable) => Verdict::Pass,
+        (DesyncMode::Defensive, Class::Ambiguous) => Verdict::PassAndClose,
+        (DesyncMode::Defensive, Class::Severe) | (DesyncMode::Strictest, _) => Verdict::Refuse,
+    }
+}
+
+/// What is wrong with a head, with its empty line; none when it is compliant.
+#[must_use]
+pub fn classify(head: &[u8]) -> Option<Classified> {
+    if is_ordinary(head) { None } else { analyse(head) }
+}
+
+/// The classifier's own word.
+fn analyse(head: &[u8]) -> Option<Classified> {
+    // Empty lines before a request are no part of it: RFC 9112, section 2.2.
+    let begin = head.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(head.len());
+    let analysed = HttpRequestData::analyze_raw_request(&head[begin..]);
+    let class = match analysed.tier {
+        RequestSafetyTier::Compliant => return None,
+        RequestSafetyTier::Acceptable => Class::Acceptable,
+        RequestSafetyTier::Ambiguous => Class::Ambiguous,
+        RequestSafetyTier::Severe => Class::Severe,
+    };
+    Some(Classified { class, reason: word(analysed.reason) })
+}
+
+const fn word(why: Why) -> &'static str {
+    match why {
+        Why::Compliant => "Compliant",
+        Why::EmptyHeader => "EmptyHeader",
+        Why::SuspiciousHeader => "SuspiciousHeader",
+        Why::NonCompliantHeader => "NonCompliantHeader",
+        Why::BadHeader => "BadHeader",
+        Why::AmbiguousUri => "AmbiguousUri",
+        Why::SpaceInUri => "SpaceInUri",
+        Why::BadUri => "BadUri",
+        Why::NonCompliantVersion => "NonCompliantVersion",
+        Why::BadVersion => "BadVersion",
+        Why::GetHeadZeroContentLength => "GetHeadZeroContentLength",
+        Why::UndefinedContentLengthSemantics => "UndefinedContentLengthSemantics",
+        Why::MultipleContentLength => "MultipleContentLength",
+        Why::DuplicateContentLength => "DuplicateContentLength",
+        Why::BadContentLength => "BadContentLength",
+        Why::UndefinedTransferEncodingSemantics => "UndefinedTransferEncodingSemantics",
+        Why::MultipleTransferEncodingChunked => "MultipleTransferEncodingChunked",
+        Why::BadTransferEncoding => "BadTransferEncoding",
+        Why::BothTeClPresent => "BothTeClPresent",
+        Why::BadMethod => "BadMethod",
+        Why::NonCrLfLineTermination => "NonCrLfLineTermination",
+        Why::MultilineHeader => "MultilineHeader",
+        Why::PartialHeaderLine => "PartialHeaderLine",
+        Why::MissingLastEmptyLine => "MissingLastEmptyLine",
+        Why::MissingHeaderColon => "MissingHeaderColon",
+        Why::MissingUri => "MissingUri",
+    }
+}
+
+/// What a byte may be part of, in an ordinary head.
+const NAME: u8 = 1;
+const VALUE: u8 = 2;
+const TARGET: u8 = 4;
+const METHOD: u8 = 8;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        // In range: a byte.
+        #[allow(clippy::cast_possible_truncation, reason = "below 256")]
+        let value = byte as u8;
+        if value.is_ascii_alphanumeric() || value == b'-' || value == b'_' {
+            kinds[byte] |= NAME;
+        }
+        if value == b'\t' || value >= b' ' && value < 0x7f {
+            kinds[byte] |= VALUE;
+        }
+        if value > b' ' && value < 0x7f {
+            kinds[byte] |= TARGET;
+        }
+        if value.is_ascii_uppercase() {
+            kinds[byte] |= METHOD;
+        }
+        byte += 1;
+    }
+    kinds
+};
+
+fn all(bytes: &[u8], kind: u8) -> bool {
+    bytes.iter().fold(kind, |seen, byte| seen & KINDS[usize::from(*byte)]) == kind
+}
+
+/// Whether a head is certainly compliant; each byte is looked at once.
+fn is_ordinary(head: &[u8]) -> bool {
+    let mut lines = Lines(head);
+    let Some(line) = lines.next() else { return false };
+    let Some((method, rest)) = split(line, b' ') else { return false };
+    let Some((target, version)) = split(rest, b' ') else { return false };
+    let ordinary = !method.is_empty()
+        && all(method, METHOD)
+        && !target.is_empty()
+        && all(target, TARGET)
+        && version == b"HTTP/1.1";
+    if !ordinary {
+        return false;
+    }
+    let has_body = method != b"GET" && method != b"HEAD";
+    let mut is_framed = false;
+    loop {
+        match lines.next() {
+            Some([]) => return lines.0.is_empty(),
+            Some(line) => {
+                let Some((name, value)) = split(line, b':') else { return false };
+                if name.is_empty() || !all(name, NAME) || !all(value, VALUE) {
+                    return false;
+                }
+                if may_frame(name) {
+                    // Once, where a body is meant, in the plainest words.
+                    if is_framed || !has_body || !frames(name, value) {
+                        return false;
+                    }
+                    is_framed = true;
+                }
+            }
+            None => return false,
+        }
+    }
+}
+
+/// Lines that end with CR LF, and no other.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Lines<'a> {
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let (line, rest) = self.0.split_at(end);
+        self.0 = &rest[1..];
+        line.strip_suffix(b"\r")
+    }
+}
+
+fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let at = memchr::memchr(at, bytes)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// Whether the classifier could take a name for that of a framing field. It looks at letters and
+/// digits in their order and forgives one more where the hyphen stands; here the first word and the
+/// beginning of the second are enough.
+fn may_frame(name: &[u8]) -> bool {
+    name.len() >= 13 && (resembles(name, b"content", b'l') || resembles(name, b"transfer", b'e'))
+}
+
+fn resembles(name: &[u8], word: &[u8], next: u8) -> bool {
+    let mut letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let mut letters = || letters.next().map(u8::to_ascii_lowercase);
+    word.iter().all(|own| letters().is_none_or(|letter| letter == *own))
+        && (letters().is_none_or(|letter| letter == next)
+            || letters().is_none_or(|letter| letter == next))
+}
+
+fn frames(name: &[u8], value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    let digits = !value.is_empty() && value.len() < 19 && value.iter().all(u8::is_ascii_digit);
+    name.eq_ignore_ascii_case(b"content-length") && digits
+        || name.eq_ignore_ascii_case(b"transfer-encoding") && value.eq_ignore_ascii_case(b"chunked")
+}
+
+#[cfg(test)]
+mod tests;
