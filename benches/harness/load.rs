@@ -122,6 +122,63 @@ fn wrk(
     })
 }
 
+/// One table of HTTP/2 requests on so many connections with so many streams each: a warm-up, then
+/// every contestant in turns.
+pub(crate) fn h2load_table(
+    title: &'static str,
+    at_once: (usize, usize),
+    site: &Site,
+    contestants: &[Contestant],
+    options: &Options,
+) {
+    for contestant in contestants {
+        if let Err(error) = h2load(contestant, site, at_once, WARM_UP) {
+            progress(&format!("{}: {error:#}", contestant.name));
+        }
+    }
+    let results = alternate(title, options.rounds, contestants, |contestant| {
+        h2load(contestant, site, at_once, options.run())
+    });
+    let (rate, cpu) = ("requests/s", "CPU µs/request");
+    Table { title, rate, cpu, scale: 1e6, latencies: true }.show(&results);
+}
+
+/// HTTP/2 requests for `time`. Latencies are those of its log, a line per request.
+fn h2load(
+    contestant: &Contestant,
+    site: &Site,
+    (clients, streams): (usize, usize),
+    time: Duration,
+) -> anyhow::Result<Sample> {
+    let log = site.dir.path().join("h2load.log");
+    let _ = std::fs::remove_file(&log);
+    let mut command = pinned(&Program::H2load.require()?, site.cores.load);
+    command.args(["-t1", &format!("-c{clients}"), &format!("-m{streams}")]);
+    command.args(["-D", &time.as_secs().to_string(), "-H", "user-agent: bench/1.0"]);
+    command.args(["-H", "accept: */*"]).arg(format!("--log-file={}", log.display()));
+    command.arg(format!("http://{}/", contestant.address));
+    let before = contestant.running.usage();
+    run(command)?;
+    let (cpu, wall) = contestant.running.usage().since(before);
+    let (mut latencies, mut requests, mut errors) = (Latencies::default(), 0_u32, 0_u32);
+    for line in std::fs::read_to_string(&log)?.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &[_, status, micros] = words.as_slice() else { anyhow::bail!("h2load logs {line}") };
+        requests += 1;
+        errors += u32::from(status != "200");
+        latencies.add(Duration::from_micros(micros.parse()?));
+    }
+    anyhow::ensure!(requests > errors, "not one request was answered");
+    Ok(Sample {
+        rate: f64::from(requests) / time.as_secs_f64(),
+        cpu: cpu / f64::from(requests),
+        busy: cpu / wall,
+        p50: latencies.percentile(50).as_secs_f64(),
+        p99: latencies.percentile(99).as_secs_f64(),
+        errors: errors.into(),
+    })
+}
+
 /// Queries from `queries`, one `NAME TYPE` a line, for `time`. Latencies are those of `probe`, a
 /// query of our own sent all the while: dnsperf tells only averages.
 pub(crate) fn dnsperf(

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 pub(crate) use figures::{Latencies, Sample, Table, alternate, median, millis};
 pub(crate) use fleet::Fleet;
-pub(crate) use load::{Connections, WARM_UP, bulk, dnsperf, target_of_bulk, wrk_tables};
+pub(crate) use load::{
+    Connections, WARM_UP, bulk, dnsperf, h2load_table, target_of_bulk, wrk_tables,
+};
 pub(crate) use machine::{Cores, LoadCore, raise_open_files, show_machine};
 pub(crate) use network::{Network, answers_http, answers_with, until};
 pub(crate) use process::Running;
