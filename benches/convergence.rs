@@ -157,7 +157,7 @@ impl World {
         let host = self.fleet.host(number);
         let mut rng = fastrand::Rng::new();
         let mut trial = Trial { thread: 0, rng: &mut rng, exclude: &[] };
-        let facts = Facts { host: &host, path: "/" };
+        let facts = Facts { host: &host, path: "/", ..Facts::default() };
         for _ in 0..self.fleet.per_group() {
             if let Outcome::Forward { guard, .. } = decide(listener, &facts, &mut trial).outcome
                 && guard.endpoint().id == self.fleet.id(number)
@@ -201,7 +201,8 @@ fn data_thread(
             let routing = reader.load();
             let mut trial = Trial { thread: index, rng: &mut rng, exclude: &[] };
             if let Some(listener) = routing.listeners.get(&fleet.socket()) {
-                drop(decide(listener, &Facts { host: &host, path: "/" }, &mut trial));
+                let facts = Facts { host: &host, path: "/", ..Facts::default() };
+                drop(decide(listener, &facts, &mut trial));
                 let _ = decided.send((routing.generation, clock::instant()));
             }
             drop(routing);

@@ -11,6 +11,7 @@ mod harness;
 mod http1;
 mod http2;
 mod memory;
+mod rules;
 mod tcp;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ const BENCHES: &[(&str, &str, Run)] = &[
     ("tcp", "TCP: small exchanges, fresh connections, bulk", tcp::run),
     ("dns", "A and SRV queries of a zone of 100 services", dns::run),
     ("convergence", "from a commit to the decision that obeys it; compile times", convergence::run),
+    ("rules", "matching a request against 10 to 10,000 rules", rules::run),
     ("api", "the AWS APIs: first answer, calls per second", api::run),
     ("memory", "resident memory: quickstart, idle connections", memory::run),
 ];

@@ -91,9 +91,11 @@ pub struct Record<'a> {
     pub priority: Option<u32>,
     pub created: Timestamp,
     pub action: Option<&'a str>,
+    pub redirect_url: Option<&'a str>,
     pub error_reason: Option<&'a str>,
     /// Desync mitigation's class and reason, where it has anything to say.
     pub classification: Option<(&'a str, &'a str)>,
+    pub transforms: Transforms<'a>,
     /// Of the client's connection.
     pub connection_trace_id: &'a str,
 }
@@ -109,6 +111,14 @@ pub struct Secured<'a> {
     pub server_name: Option<&'a str>,
     /// The ARN of the certificate that was presented.
     pub certificate: &'a str,
+}
+
+/// What a rule's transforms made of a request; nothing where it has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transforms<'a> {
+    pub host: Option<&'a str>,
+    pub target: Option<&'a str>,
+    pub status: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,13 +154,13 @@ impl fmt::Display for Record<'_> {
         write!(f, "\"{}\" \"{}\" ", Text(self.trace_id), Text(name))?;
         write!(f, "\"{}\" ", Text(certificate))?;
         write!(f, "{} {} ", self.priority.map_or(-1, i64::from), self.created)?;
-        write!(f, "\"{}\" \"-\" ", Text(self.action))?;
+        write!(f, "\"{}\" \"{}\" ", Text(self.action), Text(self.redirect_url))?;
         write!(f, "\"{}\" ", Text(self.error_reason))?;
         write!(f, "\"{}\" \"{}\" ", Or(self.target), Or(self.target_status))?;
         let (class, reason) = self.classification.unwrap_or(("-", "-"));
         write!(f, "\"{class}\" \"{reason}\" {} ", self.connection_trace_id)?;
-        // The transforms.
-        f.write_str("\"-\" \"-\" \"-\"")
+        let Transforms { host, target, status } = self.transforms;
+        write!(f, "\"{}\" \"{}\" \"{}\"", Text(host), Text(target), Text(status))
     }
 }
 
@@ -299,8 +309,10 @@ mod tests {
             priority: Some(0),
             created: AT,
             action: Some("forward"),
+            redirect_url: None,
             error_reason: None,
             classification: None,
+            transforms: Transforms::default(),
             connection_trace_id: "TID_1",
         }
     }
@@ -372,6 +384,16 @@ mod tests {
              2018-07-02T22:36:20.186641Z \"-\" \"-\" \"MalformedRequest\"\n\
              \"-\" \"-\" \"Severe\" \"BadHeader\" TID_1 \"-\" \"-\" \"-\"",
         );
+    }
+
+    #[test]
+    fn redirects_and_transforms_are_told() {
+        let transforms =
+            Transforms { host: Some("b"), target: Some("/c"), status: Some("TransformSuccess") };
+        let (action, redirect_url) = (Some("redirect"), Some("https://a:443/"));
+        let line = Record { action, redirect_url, transforms, ..record() }.to_string();
+        assert!(line.contains(r#" "redirect" "https://a:443/" "-" "#), "{line}");
+        assert!(line.ends_with(r#" TID_1 "b" "/c" "TransformSuccess""#), "{line}");
     }
 
     #[test]

@@ -200,16 +200,13 @@ impl Fleet {
                 owner,
                 options: GroupOptions::default(),
             });
-            rules.push(Rule {
-                id: hexadecimal(group),
-                priority: u32::try_from(group + 1).unwrap_or(u32::MAX),
-                conditions: vec![Condition::HostHeader(vec![self.host(first)])],
-                action: Action::Forward(vec![WeightedGroup {
-                    group: name.as_str().into(),
-                    weight: 1,
-                }]),
-                order: None,
-            });
+            let groups = vec![WeightedGroup { group: name.as_str().into(), weight: 1 }];
+            rules.push(Rule::new(
+                hexadecimal(group),
+                u32::try_from(group + 1).unwrap_or(u32::MAX),
+                vec![Condition::HostHeader(vec![self.host(first)])],
+                Action::Forward(groups),
+            ));
         }
         let nothing =
             FixedResponse { status: 404, content_type: "text/plain".into(), body: String::new() };

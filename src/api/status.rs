@@ -206,6 +206,7 @@ fn listeners(state: &State, region: &str, domain: &str) -> Vec<ListenerRow> {
                     format!("forward to {}", names.join(", "))
                 }
                 Action::FixedResponse(response) => format!("fixed response {}", response.status),
+                Action::Redirect(redirect) => format!("redirect {}", redirect.status),
             },
         })
     };

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::desync::{self, Classified, Verdict};
 use super::errors::Cause;
 use crate::clock;
-use crate::logs::{AccessLog, Kind, Record, Secured};
+use crate::logs::{AccessLog, Kind, Record, Secured, Transforms};
 use crate::model::RegistrationId;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
+use crate::rules::Transformed;
 use crate::tls::Session;
 
 /// The HTTP listener at `socket` in the newest snapshot.
@@ -26,6 +27,16 @@ pub(super) fn is_sent_to(routing: &Routing, id: RegistrationId) -> bool {
     let group = routing.groups.get(&endpoint.group);
     // In the order of their ids.
     group.is_some_and(|group| group.endpoints.binary_search_by_key(&id, |e| e.id).is_ok())
+}
+
+/// What the log says of transforms. AWS: `TransformSuccess`, or what went wrong.
+pub(super) fn transforms(transformed: &Transformed, cause: Option<Cause>) -> Transforms<'_> {
+    let (host, target) = (transformed.host.as_deref(), transformed.target.as_deref());
+    let status = match cause {
+        Some(Cause::Transform) => Some("TransformInvalidHttpString"),
+        _ => host.or(target).map(|_| "TransformSuccess"),
+    };
+    Transforms { host, target, status }
 }
 
 /// Counts one response of `listener`.
@@ -126,6 +137,8 @@ impl NoExchange<'_> {
             priority: None,
             created: now,
             action: None,
+            redirect_url: None,
+            transforms: Transforms::default(),
             error_reason: Some(self.cause.reason()),
             classification: self.classified.map(|found| (found.class.as_str(), found.reason)),
             connection_trace_id: self.connection_trace_id,

@@ -27,6 +27,8 @@ pub enum Cause {
     /// More than 30 addresses in `X-Forwarded-For`.
     ForwardedFor,
     Internal,
+    /// A transform's result may not stand in a request.
+    Transform,
     /// Something other than chunked and identity in `Transfer-Encoding`.
     TransferCoding,
     Version,
@@ -47,6 +49,8 @@ pub enum Cause {
     ConnectTimeout,
     /// No byte from the target within the idle timeout.
     TargetTimeout,
+    /// A redirect's location is longer than 8 KiB.
+    Location,
 }
 
 impl Cause {
@@ -60,7 +64,7 @@ impl Cause {
             Self::RequestLine => 414,
             Self::ClientGone => 460,
             Self::ForwardedFor => 463,
-            Self::Internal => 500,
+            Self::Internal | Self::Transform => 500,
             Self::TransferCoding => 501,
             Self::Connect
             | Self::TargetTls
@@ -70,6 +74,7 @@ impl Cause {
             Self::NoTarget | Self::NoListener => 503,
             Self::ConnectTimeout | Self::TargetTimeout => 504,
             Self::Version => 505,
+            Self::Location => 507,
         }
     }
 
@@ -88,6 +93,7 @@ impl Cause {
             Self::ClientGone => "ClientClosed",
             Self::ForwardedFor => "TooManyForwardedFor",
             Self::Internal => "InternalError",
+            Self::Transform => "TransformFailed",
             Self::TransferCoding => "UnknownTransferEncoding",
             Self::Version => "UnknownVersion",
             Self::Connect => "TargetConnectionError",
@@ -99,6 +105,7 @@ impl Cause {
             Self::NoListener => "ListenerGone",
             Self::ConnectTimeout => "TargetConnectionTimeout",
             Self::TargetTimeout => "TargetTimeout",
+            Self::Location => "RedirectLocationTooLong",
         }
     }
 
@@ -106,7 +113,10 @@ impl Cause {
     /// bytes is unsure, nor when there is nothing to decide it by.
     #[must_use]
     pub const fn keeps_connection(self) -> bool {
-        matches!(self, Self::NoTarget | Self::ForwardedFor | Self::Method)
+        matches!(
+            self,
+            Self::NoTarget | Self::ForwardedFor | Self::Method | Self::Transform | Self::Location
+        )
     }
 }
 
@@ -114,6 +124,8 @@ impl Cause {
 #[must_use]
 pub const fn phrase(status: u16) -> &'static str {
     match status {
+        301 => "Moved Permanently",
+        302 => "Found",
         400 => "Bad Request",
         405 => "Not Allowed",
         408 => "Request Timeout",
@@ -126,6 +138,7 @@ pub const fn phrase(status: u16) -> &'static str {
         503 => "Service Temporarily Unavailable",
         504 => "Gateway Time-out",
         505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
         _ => "Error",
     }
 }
@@ -193,6 +206,8 @@ mod tests {
         check(Cause::ConnectTimeout, 504);
         check(Cause::TargetTimeout, 504);
         check(Cause::Version, 505);
+        check(Cause::Transform, 500);
+        check(Cause::Location, 507);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! Decisions are pure and know no carrier: [`head`] (limits and framing of what a client sent),
 //! [`desync`] (how sure that is),
 //! [`headers`] (what is added and taken away), [`errors`] (what happened → what is answered),
-//! [`retry`] (what may be replayed). Two carriers move the bytes and call them alike: `native`, and
-//! `pingora` for listeners that ask for it. Not here: accepting, rules and picks
-//! (`routing::decide`). **Invariant:** an exchange is counted on its endpoint from the pick until
-//! the last byte moved, whatever ends it.
+//! [`own`] (responses of our own), [`retry`] (what may be replayed). Two carriers move the bytes
+//! and call them alike: `native`, and `pingora` for listeners that ask for it. Not here: accepting,
+//! rules and picks (`routing::decide`). **Invariant:** an exchange is counted on its endpoint from
+//! the pick until the last byte moved, whatever ends it.
 
 mod account;
 pub mod desync;
@@ -15,6 +15,7 @@ pub mod head;
 pub mod headers;
 mod limits;
 mod native;
+pub mod own;
 mod pingora;
 mod plane;
 pub mod retry;

@@ -138,7 +138,10 @@ impl TcpRelay {
             Outcome::Forward { group, guard } => {
                 Some((group, guard, Arc::clone(&listener.metrics), listener.idle_timeout))
             }
-            Outcome::Fixed(_) | Outcome::NoTarget { .. } => None,
+            Outcome::Fixed(_)
+            | Outcome::Redirect(_)
+            | Outcome::NoTarget { .. }
+            | Outcome::Unfit { .. } => None,
         }
     }
 

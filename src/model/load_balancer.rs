@@ -1,4 +1,4 @@
-//! Load balancers, listeners, rules, conditions and actions, as configured.
+//! Load balancers and listeners, as configured.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ListenerKey, ListenerTls, LoadBalancerName, Owner, TargetGroupName};
+use super::rule::{Action, GroupStickiness, Rule};
+use super::{ListenerKey, ListenerTls, LoadBalancerName, Owner};
 use crate::clock::Timestamp;
 
 /// ALB's `idle_timeout.timeout_seconds`.
@@ -128,6 +129,9 @@ pub struct ListenerOptions {
     /// Of HTTPS and TLS listeners.
     #[serde(default)]
     pub tls: Option<ListenerTls>,
+    /// Of the default action.
+    #[serde(default)]
+    pub stickiness: GroupStickiness,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
 }
@@ -191,50 +195,6 @@ impl Protocol {
             Self::Tls => !group.is_http(),
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Sixteen hexadecimal digits.
-    pub id: String,
-    /// 1 to 50000; the lowest that matches wins.
-    pub priority: u32,
-    /// All of them have to match.
-    pub conditions: Vec<Condition>,
-    pub action: Action,
-    /// The action's place among the actions, as it was given.
-    #[serde(default)]
-    pub order: Option<u32>,
-}
-
-/// Any of a condition's values has to match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Condition {
-    /// Case-insensitive, `*` and `?`, compared without the port.
-    HostHeader(Vec<String>),
-    /// Case-sensitive, `*` and `?`, compared without the query.
-    PathPattern(Vec<String>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
-    Forward(Vec<WeightedGroup>),
-    FixedResponse(FixedResponse),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WeightedGroup {
-    pub group: TargetGroupName,
-    /// 0 to 999.
-    pub weight: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FixedResponse {
-    pub status: u16,
-    pub content_type: String,
-    /// At most 1024 bytes.
-    pub body: String,
 }
 
 #[cfg(test)]

@@ -264,6 +264,7 @@ fn actions(
 ) -> Option<Vec<RoutedAction>> {
     let action = |action: &Action| match action {
         Action::FixedResponse(response) => Some(RoutedAction::Fixed(Arc::new(response.clone()))),
+        Action::Redirect(redirect) => Some(RoutedAction::Redirect(Arc::new(redirect.clone()))),
         Action::Forward(weighted) => {
             let found =
                 weighted.iter().map(|w| Some((Arc::clone(groups.get(&w.group)?), w.weight)));
@@ -276,15 +277,15 @@ fn actions(
     listener.actions().map(action).collect()
 }
 
-/// Whether both forward to the very same groups; fixed responses are part of the listener's row.
+/// Whether both forward to the very same groups; our own responses are part of the listener's row.
 fn same_actions(old: &[RoutedAction], new: &[RoutedAction]) -> bool {
     let same = |(old, new): (&RoutedAction, &RoutedAction)| match (old, new) {
         (RoutedAction::Forward(old), RoutedAction::Forward(new)) => {
             old.groups.len() == new.groups.len()
                 && old.groups.iter().zip(&new.groups).all(|(old, new)| Arc::ptr_eq(&old.0, &new.0))
         }
-        (RoutedAction::Fixed(_), RoutedAction::Fixed(_)) => true,
-        _ => false,
+        (RoutedAction::Forward(_), _) | (_, RoutedAction::Forward(_)) => false,
+        _ => true,
     };
     old.len() == new.len() && old.iter().zip(new).all(same)
 }

@@ -20,8 +20,8 @@ use std::time::Duration;
 use crate::balance::{Endpoint, Group};
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::model::{
-    FixedResponse, Generation, Listener, LoadBalancer, Protocol, RegistrationId, TargetGroupName,
-    Transport,
+    FixedResponse, Generation, Listener, LoadBalancer, Protocol, Redirect, RegistrationId,
+    TargetGroupName, Transport,
 };
 use crate::rules::Matcher;
 use crate::zone::Zones;
@@ -82,6 +82,7 @@ impl RoutedListener {
 pub enum RoutedAction {
     Forward(Forwarding),
     Fixed(Arc<FixedResponse>),
+    Redirect(Arc<Redirect>),
 }
 
 /// Weighted groups; one in nearly every case.

@@ -1,113 +1,120 @@
 //! A listener's rules, compiled.
+//!
+//! Rules are indexed by their host patterns and, within, by their path patterns: only those whose
+//! literal ends fit a request are tested, and each of them is tested whole. Rules with neither are
+//! tested always. **Invariant:** what is found is what testing every rule in order would find.
 
-use crate::model::{Condition, Rule};
+use super::condition::Test;
+use super::index::Index;
+use super::wildcard::{Anchor, Pattern};
+use super::{BadValue, Facts, Transform};
+use crate::model::Rule;
 
-use super::{BadPattern, Facts, Pattern};
+/// Host names that are looked up without allocating: DNS has no longer ones.
+const LONG_HOST: usize = 256;
 
 /// Rules in the order of their priorities.
 #[derive(Debug, Default)]
 pub struct Matcher {
     rules: Box<[Compiled]>,
+    /// By host, then by path; indexes of rules, ascending.
+    index: Index<Index<Vec<usize>>>,
 }
 
 #[derive(Debug)]
 struct Compiled {
     priority: u32,
     tests: Box<[Test]>,
+    transform: Option<Box<Transform>>,
 }
 
-/// One condition: true when any pattern matches.
-#[derive(Debug)]
-enum Test {
-    Host(Box<[Pattern]>),
-    Path(Box<[Pattern]>),
+/// The rule that a request met.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub index: usize,
+    pub priority: u32,
+    pub transform: Option<&'a Transform>,
 }
 
 impl Matcher {
     /// Compiles rules that are sorted by priority.
     ///
     /// # Errors
-    /// The first pattern that breaks the grammar, with the text.
-    pub fn compile(rules: &[Rule]) -> Result<Self, (String, BadPattern)> {
+    /// The first value that breaks the grammar.
+    pub fn compile(rules: &[Rule]) -> Result<Self, BadValue> {
         let compile = |rule: &Rule| {
-            let tests = rule.conditions.iter().map(test).collect::<Result<_, _>>()?;
-            Ok(Compiled { priority: rule.priority, tests })
+            let tests = rule.conditions.iter().map(Test::compile).collect::<Result<_, _>>()?;
+            let transform = Transform::compile(&rule.transforms)?.map(Box::new);
+            Ok(Compiled { priority: rule.priority, tests, transform })
         };
-        Ok(Self { rules: rules.iter().map(compile).collect::<Result<_, _>>()? })
-    }
-
-    /// Index and priority of the first rule that matches; none when the default action applies.
-    #[must_use]
-    pub fn find(&self, facts: &Facts<'_>) -> Option<(usize, u32)> {
-        let matches = |rule: &&Compiled| rule.tests.iter().all(|test| test.holds(facts));
-        self.rules
-            .iter()
-            .enumerate()
-            .find(|(_, rule)| matches(rule))
-            .map(|(index, rule)| (index, rule.priority))
-    }
-}
-
-impl Test {
-    fn holds(&self, facts: &Facts<'_>) -> bool {
-        match self {
-            Self::Host(patterns) => patterns.iter().any(|p| p.matches(facts.host_name())),
-            Self::Path(patterns) => patterns.iter().any(|p| p.matches(facts.path)),
+        let rules = rules.iter().map(compile).collect::<Result<Box<[_]>, _>>()?;
+        let mut index = Index::<Index<Vec<usize>>>::default();
+        for (place, rule) in rules.iter().enumerate() {
+            let hosts = rule.anchors(|test| match test {
+                Test::Host(patterns) => Some(patterns),
+                _ => None,
+            });
+            let paths = rule.anchors(|test| match test {
+                Test::Path(patterns) => Some(patterns),
+                _ => None,
+            });
+            for host in &hosts {
+                for path in &paths {
+                    index.at(*host).at(*path).push(place);
+                }
+            }
         }
+        index.finish(|paths| paths.finish(|places| places.dedup()));
+        Ok(Self { rules, index })
+    }
+
+    /// The first rule that matches; none when the default action applies.
+    #[must_use]
+    pub fn find(&self, facts: &Facts<'_>) -> Option<Found<'_>> {
+        let host = facts.host_name().as_bytes();
+        let (mut short, mut long) = ([0; LONG_HOST], Vec::new());
+        let lower = match short.get_mut(..host.len()) {
+            Some(short) => short,
+            None => {
+                long.resize(host.len(), 0);
+                &mut long[..]
+            }
+        };
+        lower.copy_from_slice(host);
+        lower.make_ascii_lowercase();
+        let mut best = self.rules.len();
+        self.index.visit(lower, |paths| {
+            paths.visit(facts.path.as_bytes(), |places| {
+                let before = places.iter().take_while(|place| **place < best);
+                if let Some(place) = before.copied().find(|place| self.rules[*place].holds(facts)) {
+                    best = place;
+                }
+            });
+        });
+        let rule = self.rules.get(best)?;
+        let transform = rule.transform.as_deref();
+        Some(Found { index: best, priority: rule.priority, transform })
+    }
+
+    /// Whether any rule looks at headers.
+    #[must_use]
+    pub fn reads_headers(&self) -> bool {
+        let reads = |test: &Test| matches!(test, Test::Header(..) | Test::HeaderRegex(..));
+        self.rules.iter().flat_map(|rule| &rule.tests).any(reads)
     }
 }
 
-fn test(condition: &Condition) -> Result<Test, (String, BadPattern)> {
-    let all = |values: &[String], parse: fn(&str) -> Result<Pattern, BadPattern>| {
-        let parsed = values.iter().map(|text| parse(text).map_err(|bad| (text.clone(), bad)));
-        parsed.collect::<Result<Box<[Pattern]>, _>>()
-    };
-    Ok(match condition {
-        Condition::HostHeader(values) => Test::Host(all(values, Pattern::host)?),
-        Condition::PathPattern(values) => Test::Path(all(values, Pattern::path)?),
-    })
+impl Compiled {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.tests.iter().all(|test| test.holds(facts))
+    }
+
+    /// Of the first condition that `of` takes for its own; one that says nothing without any.
+    fn anchors<'a>(&'a self, of: impl Fn(&'a Test) -> Option<&'a [Pattern]>) -> Vec<Anchor<'a>> {
+        let patterns = self.tests.iter().find_map(of);
+        patterns.map_or_else(|| vec![Anchor::None], |all| all.iter().map(Pattern::anchor).collect())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Action, FixedResponse};
-
-    fn rule(priority: u32, conditions: Vec<Condition>) -> Rule {
-        let response =
-            FixedResponse { status: 200, content_type: String::new(), body: String::new() };
-        let action = Action::FixedResponse(response);
-        Rule { id: String::new(), priority, conditions, action, order: None }
-    }
-
-    fn host(values: &[&str]) -> Condition {
-        Condition::HostHeader(values.iter().map(ToString::to_string).collect())
-    }
-
-    fn path(values: &[&str]) -> Condition {
-        Condition::PathPattern(values.iter().map(ToString::to_string).collect())
-    }
-
-    fn check(host_header: &str, request_path: &str, expected: Option<u32>) {
-        let matcher = Matcher::compile(&[
-            rule(10, vec![host(&["a.example.com"]), path(&["/x/*", "/y"])]),
-            rule(20, vec![path(&["/x/*"])]),
-            rule(30, vec![host(&["*.example.com"])]),
-        ]);
-        let facts = Facts { host: host_header, path: request_path };
-        assert_eq!(matcher.unwrap().find(&facts).map(|(_, priority)| priority), expected);
-    }
-
-    #[test]
-    fn rule_with_lower_priority_wins() {
-        check("a.example.com", "/x/1", Some(10));
-        check("a.example.com:8080", "/y", Some(10));
-        check("b.example.com", "/x/1", Some(20));
-    }
-
-    #[test]
-    fn all_conditions_of_a_rule_have_to_match() {
-        check("a.example.com", "/z", Some(30));
-        check("b.org", "/y", None);
-    }
-}
+mod tests;

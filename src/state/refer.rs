@@ -150,11 +150,7 @@ fn check_tls(after: &State, listener: &Listener) -> Result<(), Refused> {
 }
 
 fn forwarded(action: &Action) -> impl Iterator<Item = &crate::model::TargetGroupName> {
-    let groups = match action {
-        Action::Forward(groups) => groups.as_slice(),
-        Action::FixedResponse(_) => &[],
-    };
-    groups.iter().map(|weighted| &weighted.group)
+    action.groups().iter().map(|weighted| &weighted.group)
 }
 
 fn check_service(after: &State, service: &Service) -> Result<(), Refused> {

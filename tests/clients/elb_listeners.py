@@ -71,8 +71,10 @@ refused("ValidationError", create, LoadBalancerArn=front, Protocol="HTTP", Defau
 refused("ValidationError", create, **{**fresh, "Port": 0}, DefaultActions=forward(web))
 refused("ValidationError", create, **{**fresh, "Protocol": "HTTPS"}, DefaultActions=forward(web), says="certificate")
 refused("OperationNotPermitted", create, **fresh, DefaultActions=forward(web), SslPolicy="ELBSecurityPolicy-2016-08")
+refused("InvalidLoadBalancerAction", create, **fresh, says="leads to itself", DefaultActions=[
+    {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301"}}])
 refused("OperationNotPermitted", create, **fresh, DefaultActions=[
-    {"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Host": "a.b"}}])
+    {"Type": "authenticate-cognito", "Order": 1}, {**forward(web)[0], "Order": 2}])
 refused("TargetGroupAssociationLimit", create, **{**fresh, "LoadBalancerArn": other}, DefaultActions=forward(web))
 refused("InvalidLoadBalancerAction", create, LoadBalancerArn=net, Protocol="TCP", Port=1, DefaultActions=answer("x"))
 refused("ValidationError", create, **fresh, DefaultActions=[
@@ -158,12 +160,67 @@ for change in ({"Priority": 0}, {"Priority": 50001}, {"Conditions": []}, {"Condi
                {"Conditions": [{"Field": "path-pattern", "Values": [f"/{n}" for n in range(6)]}]},
                {"Conditions": [{"Field": "host-header", "Values": ["nodot"]}]}):
     refused("ValidationError", elb.create_rule, **{**new, **change})
-refused("OperationNotPermitted", elb.create_rule, **{**new, "Conditions": [
-    {"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8"]}}]})
-refused("OperationNotPermitted", elb.create_rule, **{**new, "Conditions": [
-    {"Field": "path-pattern", "PathPatternConfig": {"RegexValues": ["^/a"]}}]})
-refused("OperationNotPermitted", elb.create_rule, **new, Transforms=[
-    {"Type": "url-rewrite", "UrlRewriteConfig": {"Rewrites": [{"Regex": "a", "Replace": "b"}]}}])
+refused("ValidationError", elb.create_rule, **{**new, "Conditions": [
+    {"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.1"]}}]})
+refused("ValidationError", elb.create_rule, **{**new, "Conditions": [
+    {"Field": "path-pattern", "PathPatternConfig": {"RegexValues": ["(?=a)"]}}]}, says="look-around")
+rewrite = {"Type": "url-rewrite", "UrlRewriteConfig": {"Rewrites": [{"Regex": "^/a", "Replace": "/b"}]}}
+rename = {"Type": "host-header-rewrite",
+          "HostHeaderRewriteConfig": {"Rewrites": [{"Regex": "^(.*)$", "Replace": "$1.test"}]}}
+refused("ValidationError", elb.create_rule, **new, Transforms=[rewrite, rewrite], says="one transform")
+refused("OperationNotPermitted", elb.create_rule, **{**new, "Actions": answer("x")}, Transforms=[rewrite])
+
+# Every kind of condition, of action and of transform reads back as it was given, and may be sent again.
+redirect = [{"Type": "redirect", "RedirectConfig": {
+    "StatusCode": "HTTP_301", "Protocol": "HTTPS", "Host": "#{host}", "Port": "443", "Path": "/#{path}",
+    "Query": "#{query}"}}]
+short = [{"Type": "redirect", "RedirectConfig": {"StatusCode": "HTTP_301", "Protocol": "HTTPS", "Port": "443"}}]
+
+
+def sticky(enabled, seconds):
+    config = {"Enabled": enabled, **({} if seconds is None else {"DurationSeconds": seconds})}
+    groups = [{"TargetGroupArn": web, "Weight": 1}]
+    return [{"Type": "forward", "ForwardConfig": {"TargetGroups": groups, "TargetGroupStickinessConfig": config}}]
+
+
+def stuck(enabled, seconds):
+    return [{**sticky(enabled, seconds)[0], "TargetGroupArn": web}]
+
+
+def regexes(field, config, *values):
+    return {"Field": field, "RegexValues": list(values), config: {"RegexValues": list(values)}}
+
+
+pairs = [{"Key": "version", "Value": "v1"}, {"Value": "*example*"}]
+for conditions, actions, seen, transforms in (
+        ([regexes("path-pattern", "PathPatternConfig", "^/v[0-9]+/")], short, redirect, []),
+        ([regexes("host-header", "HostHeaderConfig", "^(.+)[.]example[.]com$")], stuck(True, 3600), None, [rename, rewrite]),
+        ([{"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "X-A", "Values": ["a*"]}},
+          {"Field": "http-header", "HttpHeaderConfig": {"HttpHeaderName": "X-B", "RegexValues": ["^b"]}}],
+         stuck(False, 60), None, [rewrite]),
+        ([{"Field": "http-request-method", "HttpRequestMethodConfig": {"Values": ["GET", "PUT"]}}],
+         sticky(False, 0), shown((web, 1)), []),
+        ([{"Field": "query-string", "QueryStringConfig": {"Values": pairs}}], sticky(False, None), shown((web, 1)), []),
+        ([{"Field": "source-ip", "SourceIpConfig": {"Values": ["10.0.0.0/8", "fd00::/8"]}}],
+         answer("x"), None, [])):
+    more = {"Transforms": transforms} if transforms else {}
+    made = elb.create_rule(ListenerArn=LISTENER, Priority=30, Conditions=conditions, Actions=actions, **more)["Rules"][0]
+    equal(made["Conditions"], conditions)
+    equal(made["Actions"], seen or actions)
+    equal(made.get("Transforms", []), transforms)
+    ARN = made["RuleArn"]
+    equal(twice(elb.describe_rules, RuleArns=[ARN])["Rules"], [made])
+    again = elb.modify_rule(RuleArn=ARN, Conditions=made["Conditions"], Actions=made["Actions"])["Rules"]
+    equal(again, [made])
+    reset = elb.modify_rule(RuleArn=ARN, ResetTransforms=True)["Rules"][0]
+    equal(reset, {key: value for key, value in made.items() if key != "Transforms"})
+    elb.delete_rule(RuleArn=ARN)
+refused("ValidationError", elb.create_rule, **{**new, "Actions": sticky(True, None)}, says="1 to 604800")
+moved = elb.modify_listener(ListenerArn=second["ListenerArn"], DefaultActions=short)["Listeners"][0]
+equal(moved["DefaultActions"], redirect)
+moved = elb.modify_listener(ListenerArn=second["ListenerArn"], DefaultActions=stuck(False, 3600))["Listeners"][0]
+equal(moved["DefaultActions"], stuck(False, 3600))
+elb.modify_listener(ListenerArn=second["ListenerArn"], DefaultActions=answer("moved", "404"))
 refused("RuleNotFound", elb.describe_rules, RuleArns=[NO_RULE])
 refused("ListenerNotFound", elb.describe_rules, ListenerArn=NO_LISTENER)
 refused("ValidationError", elb.describe_rules)

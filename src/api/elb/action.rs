@@ -1,15 +1,20 @@
-//! Actions of listeners and rules: forward and fixed-response.
+//! Actions of listeners and rules: forward, redirect and fixed-response.
 //!
-//! Not here: redirects and the actions that authenticate: they are refused. **Invariant:** an
+//! Not here: the actions that authenticate: they are refused. **Invariant:** an
 //! action that is shown reads back as the same action.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::find;
-use super::limits::{CONTENT_TYPES, LARGEST_BODY, MOST_GROUPS, MOST_WEIGHT};
+use super::limits::{CONTENT_TYPES, LARGEST_BODY, MOST_GROUPS, MOST_WEIGHT, STICKY_SECONDS};
 use crate::api::error::Error;
-use crate::model::{Account, Action, FixedResponse, Protocol, TargetGroupName, WeightedGroup};
+use crate::model::{
+    Account, Action, FixedResponse, GroupStickiness, Protocol, Redirect, TargetGroupName,
+    WeightedGroup,
+};
 use crate::state::State;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -20,6 +25,7 @@ pub(super) struct Asked {
     order: Option<u32>,
     target_group_arn: Option<String>,
     forward_config: Option<Forward>,
+    redirect_config: Option<RedirectTo>,
     fixed_response_config: Option<Fixed>,
 }
 
@@ -41,7 +47,22 @@ struct Weighted {
 #[serde(rename_all = "PascalCase")]
 struct Stickiness {
     enabled: Option<bool>,
+    duration_seconds: Option<u64>,
 }
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RedirectTo {
+    status_code: String,
+    protocol: Option<String>,
+    host: Option<String>,
+    port: Option<String>,
+    path: Option<String>,
+    query: Option<String>,
+}
+
+/// An action, with what stands beside it in a row.
+pub(super) type Meant = (Action, Option<u32>, GroupStickiness);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -53,11 +74,7 @@ struct Fixed {
 
 /// The target groups that an action names.
 pub(super) fn groups(action: &Action) -> impl Iterator<Item = &TargetGroupName> {
-    let groups = match action {
-        Action::Forward(groups) => groups.as_slice(),
-        Action::FixedResponse(_) => &[],
-    };
-    groups.iter().map(|weighted| &weighted.group)
+    action.groups().iter().map(|weighted| &weighted.group)
 }
 
 /// The one action of a rule of a listener that speaks `protocol`, and its order as given.
@@ -66,33 +83,123 @@ pub(super) fn meaning(
     account: &Account,
     protocol: Protocol,
     asked: &[Asked],
-) -> Result<(Action, Option<u32>), Error> {
+) -> Result<Meant, Error> {
     let wrong = |message: String| Error::new("InvalidLoadBalancerActionException", message);
     for action in asked {
         let kind = &action.kind;
-        if !matches!(kind.as_str(), "forward" | "fixed-response") {
+        if !matches!(kind.as_str(), "forward" | "fixed-response" | "redirect") {
             return Err(Error::unsupported(format!("Action type '{kind}' is not supported here")));
         }
-        if kind == "fixed-response" && !protocol.is_http() {
+        if kind != "forward" && !protocol.is_http() {
             let message =
-                "Action type 'fixed-response' is not supported for listeners of protocol 'TCP'";
-            return Err(wrong(message.to_owned()));
+                format!("Action type '{kind}' is not supported for listeners of protocol 'TCP'");
+            return Err(wrong(message));
         }
     }
     let [action] = asked else {
-        let message = "Exactly one action of type 'forward' or 'fixed-response' must be specified";
+        let message = "Exactly one action of type 'forward', 'redirect' or 'fixed-response' must \
+                       be specified";
         return Err(wrong(message.to_owned()));
     };
     let forwards = action.target_group_arn.is_some() || action.forward_config.is_some();
-    let made = match (action.kind.as_str(), &action.fixed_response_config) {
-        ("fixed-response", Some(fixed)) if !forwards => Action::FixedResponse(response(fixed)?),
-        ("forward", None) => Action::Forward(forward(state, account, protocol, action)?),
+    let configs = (&action.fixed_response_config, &action.redirect_config);
+    let made = match (action.kind.as_str(), configs) {
+        ("fixed-response", (Some(fixed), None)) if !forwards => {
+            Action::FixedResponse(response(fixed)?)
+        }
+        ("redirect", (None, Some(to))) if !forwards => Action::Redirect(redirect(protocol, to)?),
+        ("forward", (None, None)) => Action::Forward(forward(state, account, protocol, action)?),
         (kind, _) => {
             let message = format!("An action of type '{kind}' needs its own configuration alone");
             return Err(wrong(message));
         }
     };
-    Ok((made, action.order))
+    Ok((made, action.order, stickiness(protocol, action)?))
+}
+
+/// Whether a client stays with its group. A duration is kept even where it is of no use.
+fn stickiness(protocol: Protocol, action: &Asked) -> Result<GroupStickiness, Error> {
+    let config = action.forward_config.as_ref();
+    let Some(asked) = config.and_then(|config| config.target_group_stickiness_config.as_ref())
+    else {
+        return Ok(GroupStickiness::default());
+    };
+    let enabled = asked.enabled == Some(true);
+    let bad = |seconds: &u64| !STICKY_SECONDS.contains(seconds);
+    // Terraform sends 0 for what is not enabled and was not given.
+    let given = asked.duration_seconds.filter(|seconds| enabled || *seconds > 0);
+    if given.as_ref().is_some_and(bad) || (enabled && given.is_none()) {
+        let (first, last) = (STICKY_SECONDS.start(), STICKY_SECONDS.end());
+        let message =
+            format!("The target group stickiness duration must be {first} to {last} seconds");
+        return Err(Error::invalid(message));
+    }
+    if enabled && protocol == Protocol::Tcp {
+        let message = "Target group stickiness is not supported for listeners of protocol 'TCP'";
+        return Err(Error::new("InvalidLoadBalancerActionException", message));
+    }
+    Ok(GroupStickiness { enabled, duration: given.map(Duration::from_secs) })
+}
+
+fn redirect(protocol: Protocol, to: &RedirectTo) -> Result<Redirect, Error> {
+    // The model knows no other.
+    let status = if to.status_code == "HTTP_302" { 302 } else { 301 };
+    let mut redirect = Redirect::to_itself(status);
+    let parts = [
+        (&to.protocol, &mut redirect.protocol),
+        (&to.host, &mut redirect.host),
+        (&to.port, &mut redirect.port),
+        (&to.path, &mut redirect.path),
+        (&to.query, &mut redirect.query),
+    ];
+    for (asked, part) in parts {
+        if let Some(asked) = asked {
+            part.clone_from(asked);
+        }
+    }
+    check_redirect(&redirect, protocol).map_err(|(part, reason)| {
+        let message = format!("The redirect configuration's {part} {reason}");
+        Error::new("InvalidLoadBalancerActionException", message)
+    })?;
+    Ok(redirect)
+}
+
+/// What is wrong with a redirect of a listener, and with which part of it.
+pub(in crate::api) fn check_redirect(
+    to: &Redirect,
+    listener: Protocol,
+) -> Result<(), (&'static str, &'static str)> {
+    let visible = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    let itself = Redirect::to_itself(to.status);
+    let port = || to.port.parse::<u16>().is_ok_and(|port| port > 0);
+    match to {
+        _ if !matches!(to.protocol.as_str(), "HTTP" | "HTTPS" | "#{protocol}") => {
+            Err(("protocol", "must be HTTP, HTTPS or #{protocol}"))
+        }
+        _ if to.protocol == "HTTP" && listener.as_str() == "HTTPS" => {
+            Err(("protocol", "cannot be HTTP where the listener's is HTTPS"))
+        }
+        _ if to.port != itself.port && !port() => Err(("port", "must be 1 to 65535 or #{port}")),
+        _ if !(1..=128).contains(&to.host.len())
+            || !visible(&to.host)
+            || to.host.contains(['/', '?', '@']) =>
+        {
+            Err(("host", "must be 1 to 128 characters of a host name"))
+        }
+        _ if !(1..=128).contains(&to.path.len())
+            || !visible(&to.path)
+            || !to.path.starts_with('/') =>
+        {
+            Err(("path", "must begin with / and have at most 128 visible characters"))
+        }
+        _ if to.query.len() > 128 || !visible(&to.query) || to.query.starts_with('?') => {
+            Err(("query", "must have at most 128 visible characters, without the first ?"))
+        }
+        _ if Redirect { query: itself.query.clone(), ..to.clone() } == itself => {
+            Err(("parts", "must change protocol, host, port or path, or it leads to itself"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn response(fixed: &Fixed) -> Result<FixedResponse, Error> {
@@ -121,10 +228,6 @@ fn forward(
     action: &Asked,
 ) -> Result<Vec<WeightedGroup>, Error> {
     let config = action.forward_config.as_ref();
-    let sticky = config.and_then(|config| config.target_group_stickiness_config.as_ref());
-    if sticky.is_some_and(|sticky| sticky.enabled == Some(true)) {
-        return Err(Error::unsupported("Target group stickiness is not supported here"));
-    }
     let listed = config.and_then(|config| config.target_groups.as_deref()).unwrap_or_default();
     let mut wanted: Vec<(&str, u32)> = Vec::new();
     for group in listed {
@@ -184,9 +287,21 @@ pub(super) fn shown(
     state: &State,
     account: &Account,
     action: &Action,
-    order: Option<u32>,
+    (order, sticky): (Option<u32>, GroupStickiness),
 ) -> Value {
     match action {
+        Action::Redirect(to) => json!({
+            "Type": "redirect",
+            "Order": order,
+            "RedirectConfig": {
+                "StatusCode": format!("HTTP_{}", to.status),
+                "Protocol": to.protocol,
+                "Host": to.host,
+                "Port": to.port,
+                "Path": to.path,
+                "Query": to.query,
+            },
+        }),
         Action::FixedResponse(fixed) => json!({
             "Type": "fixed-response",
             "Order": order,
@@ -214,7 +329,10 @@ pub(super) fn shown(
                 "TargetGroupArn": single,
                 "ForwardConfig": {
                     "TargetGroups": weighted.collect::<Vec<_>>(),
-                    "TargetGroupStickinessConfig": {"Enabled": false},
+                    "TargetGroupStickinessConfig": {
+                        "Enabled": sticky.enabled,
+                        "DurationSeconds": sticky.duration.map(|time| time.as_secs()),
+                    },
                 },
             })
         }
@@ -265,21 +383,29 @@ mod tests {
         let read: Vec<Asked> = serde_json::from_str(&text).unwrap();
         let made = meaning(&state, &account(), protocol, &read);
         match (made, expected) {
-            (Ok((action, order)), Ok(expected)) => {
+            (Ok((action, order, sticky)), Ok(expected)) => {
                 let words = match &action {
                     Action::Forward(groups) => {
                         let word = |g: &WeightedGroup| format!("{}={}", g.group, g.weight);
-                        groups.iter().map(word).collect::<Vec<_>>().join(" ")
+                        let mut words: Vec<_> = groups.iter().map(word).collect();
+                        if let Some(time) = sticky.duration {
+                            words.push(format!("{} {}s", sticky.enabled, time.as_secs()));
+                        }
+                        words.join(" ")
                     }
+                    Action::Redirect(to) => format!(
+                        "{} {} {} {} {} {}",
+                        to.status, to.protocol, to.host, to.port, to.path, to.query
+                    ),
                     Action::FixedResponse(fixed) => {
                         format!("{} {} {:?}", fixed.status, fixed.content_type, fixed.body)
                     }
                 };
                 assert_eq!(words, expected);
-                let shown = shown(&state, &account(), &action, order);
+                let shown = shown(&state, &account(), &action, (order, sticky));
                 let again: Vec<Asked> = serde_json::from_value(json!([shown])).unwrap();
                 let again = meaning(&state, &account(), protocol, &again).unwrap();
-                assert_eq!(again, (action, order));
+                assert_eq!(again, (action, order, sticky));
             }
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
             (made, _) => panic!("{text}: {made:?}"),
@@ -302,12 +428,49 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_is_kept_whether_it_is_used_or_not() {
+        for (enabled, seconds, expected) in
+            [(true, 60, "a=1 true 60s"), (false, 60, "a=1 false 60s"), (false, 0, "a=1")]
+        {
+            let sticky = json!({"TargetGroups": [{"TargetGroupArn": "$a"}],
+                "TargetGroupStickinessConfig": {"Enabled": enabled, "DurationSeconds": seconds}});
+            let asked = json!([{"Type": "forward", "ForwardConfig": sticky}]);
+            check(Protocol::Http, &asked, Ok(expected));
+        }
+    }
+
+    #[test]
+    fn redirects_change_what_they_name() {
+        let check = |config: Value, expected| {
+            let asked = json!([{"Type": "redirect", "RedirectConfig": config}]);
+            check(Protocol::Http, &asked, expected);
+        };
+        check(
+            json!({"StatusCode": "HTTP_301", "Protocol": "HTTPS", "Port": "443"}),
+            Ok("301 HTTPS #{host} 443 /#{path} #{query}"),
+        );
+        check(
+            json!({"StatusCode": "HTTP_302", "Host": "a.b", "Path": "/x", "Query": ""}),
+            Ok("302 #{protocol} a.b #{port} /x "),
+        );
+        let bad = |part: &str, value: &str, reason| {
+            check(json!({"StatusCode": "HTTP_301", part: value}), Err(reason));
+        };
+        bad("Port", "0", "port must be 1 to 65535");
+        bad("Path", "x", "path must begin with /");
+        bad("Host", "a/b", "host must be");
+        bad("Query", "?a", "query must");
+        bad("Query", "a=b", "leads to itself");
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused() {
         let http = |asked: Value, part| check(Protocol::Http, &asked, Err(part));
         http(json!([]), "Exactly one action");
         let one = json!({"Type": "forward", "TargetGroupArn": "$a"});
         http(json!([one, one]), "Exactly one action");
-        http(json!([{"Type": "redirect"}]), "'redirect' is not supported here");
+        http(json!([{"Type": "redirect"}]), "needs its own configuration");
+        http(json!([{"Type": "jwt-validation"}]), "'jwt-validation' is not supported here");
         http(json!([{"Type": "forward"}]), "A target group must be specified");
         http(json!([{"Type": "forward", "TargetGroupArn": "$t"}]), "not compatible");
         http(json!([{"Type": "forward", "TargetGroupArn": "$a0"}]), "not found");
@@ -320,8 +483,8 @@ mod tests {
         let nobody = json!({"TargetGroups": [{"TargetGroupArn": "$a", "Weight": 0}]});
         http(json!([{"Type": "forward", "ForwardConfig": nobody}]), "weight above 0");
         let sticky = json!({"TargetGroups": [{"TargetGroupArn": "$a"}],
-            "TargetGroupStickinessConfig": {"Enabled": true}});
-        http(json!([{"Type": "forward", "ForwardConfig": sticky}]), "stickiness");
+            "TargetGroupStickinessConfig": {"Enabled": true, "DurationSeconds": 604_801}});
+        http(json!([{"Type": "forward", "ForwardConfig": sticky}]), "1 to 604800 seconds");
         let redirecting = json!({"StatusCode": "301"});
         http(json!([{"Type": "fixed-response", "FixedResponseConfig": redirecting}]), "2XX");
         let fixed =

@@ -21,11 +21,13 @@ pub(in crate::api) const MOST_RULES: usize = 100;
 /// Values of all conditions of one rule.
 pub(in crate::api) const MOST_VALUES: usize = 5;
 /// Wildcards in one rule.
-pub(in crate::api) const MOST_WILDCARDS: usize = 5;
+pub(in crate::api) const MOST_WILDCARDS: usize = 6;
 /// Target groups of one action.
 pub(in crate::api) const MOST_GROUPS: usize = 5;
 /// The greatest weight of a target group in an action.
 pub(in crate::api) const MOST_WEIGHT: u32 = 999;
+/// Times that a client stays with a target group, in seconds.
+pub(in crate::api) const STICKY_SECONDS: RangeInclusive<u64> = 1..=604_800;
 /// A fixed response's body, in bytes.
 pub(in crate::api) const LARGEST_BODY: usize = 1024;
 /// Priorities of rules.

@@ -96,7 +96,7 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
     let Some(port) = asked.port else {
         return Err(Error::invalid("A listener port must be specified"));
     };
-    let (default_action, order) =
+    let (default_action, order, stickiness) =
         action::meaning(state, account, protocol, &asked.default_actions)?;
     let secure = certificate::Asked {
         certificates: asked.certificates.as_deref(),
@@ -129,7 +129,7 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
         rules: Vec::new(),
         default_action,
         owner: Owner::Api,
-        options: ListenerOptions { order, tls, ..ListenerOptions::default() },
+        options: ListenerOptions { order, stickiness, tls, ..ListenerOptions::default() },
     };
     bind(binder, &lb, &made)?;
     find::put_tags(tx, &account.listener(&lb, &made.key, &made.id), asked.tags)?;
@@ -228,7 +228,8 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
 fn shown(state: &State, account: &Account, listener: &Listener) -> Value {
     let lb = state.load_balancers.get(&listener.key.load_balancer);
     let own = lb.map(|lb| account.listener(lb, &listener.key, &listener.id).to_string());
-    let default = action::shown(state, account, &listener.default_action, listener.options.order);
+    let beside = (listener.options.order, listener.options.stickiness);
+    let default = action::shown(state, account, &listener.default_action, beside);
     let mut shown = json!({
         "ListenerArn": own,
         "LoadBalancerArn": lb.map(|lb| account.load_balancer(lb).to_string()),
@@ -269,13 +270,15 @@ fn change(tx: &mut Tx<'_>, binder: &Binder, asked: &Modify) -> Result<Listener, 
     new.options.tls =
         certificate::meaning(state, new.protocol, listener.options.tls.as_ref(), &secure)?;
     if let Some(actions) = &asked.default_actions {
-        let (action, order) = action::meaning(state, account, new.protocol, actions)?;
+        let (action, order, stickiness) = action::meaning(state, account, new.protocol, actions)?;
         associate(state, account, &lb, &action)?;
         (new.default_action, new.options.order) = (action, order);
+        new.options.stickiness = stickiness;
     }
     let weights = new.key == listener.key
         && new.protocol == listener.protocol
         && new.options.tls == listener.options.tls
+        && new.options.stickiness == listener.options.stickiness
         && action::differs_in_weights_only(&listener.default_action, &new.default_action);
     if !weights {
         own(listener.owner, "listener", &listener.key)?;

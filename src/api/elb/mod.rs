@@ -4,7 +4,7 @@
 //! Not here: wire forms and checks against the model, which are done before an operation sees its
 //! input. **Invariant:** [`call`] is the list of what is served.
 
-mod action;
+pub(in crate::api) mod action;
 mod attributes;
 mod balancer_attributes;
 mod certificate;
@@ -22,6 +22,7 @@ mod ssl_policy;
 mod tags;
 mod target;
 mod target_group;
+mod transform;
 
 use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;

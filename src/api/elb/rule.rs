@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use super::find::{self, PAGE, default_rule_id, marker, new_id, own};
 use super::limits::{MOST_RULES, PRIORITIES};
-use super::{action, condition, listener};
+use super::{action, condition, listener, transform};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::page;
 use crate::api::tags::{self, Tag};
-use crate::model::{Account, Listener, LoadBalancer, Rule};
+use crate::model::{Account, Listener, LoadBalancer, Rule, Transforms};
 use crate::state::{State, Tx};
 
 #[derive(Deserialize)]
@@ -26,6 +26,7 @@ struct Create {
     conditions: Vec<condition::Asked>,
     priority: u32,
     actions: Vec<action::Asked>,
+    transforms: Option<Vec<transform::Asked>>,
     tags: Option<Vec<Tag>>,
 }
 
@@ -35,6 +36,8 @@ struct Modify {
     rule_arn: String,
     conditions: Option<Vec<condition::Asked>>,
     actions: Option<Vec<action::Asked>>,
+    transforms: Option<Vec<transform::Asked>>,
+    reset_transforms: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +56,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     find::tag_map(asked.tags.as_ref())?;
     priority(asked.priority)?;
     let conditions = condition::meaning(&asked.conditions)?;
+    let transforms = transform::meaning(asked.transforms.as_deref().unwrap_or_default())?;
     let account = call.account().clone();
     let made = find::change(call, move |tx| {
         let state = tx.state();
@@ -70,9 +74,12 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
             let message = format!("The maximum number of rules is '{MOST_RULES}'");
             return Err(Error::new("TooManyRulesException", message));
         }
-        let (action, order) = action::meaning(state, &account, row.protocol, &asked.actions)?;
+        let meant = action::meaning(state, &account, row.protocol, &asked.actions)?;
+        let (action, order, stickiness) = meant;
         listener::associate(state, &account, &lb, &action)?;
-        let rule = Rule { id: new_id(), priority: asked.priority, conditions, action, order };
+        transform::fits(&transforms, &action)?;
+        let rule = Rule::new(new_id(), asked.priority, conditions, action);
+        let rule = Rule { transforms, order, stickiness, ..rule };
         let mut row = Listener::clone(&row);
         row.rules.push(rule.clone());
         row.rules.sort_by_key(|rule| rule.priority);
@@ -146,23 +153,32 @@ fn shown(
 ) -> Value {
     let default = default_rule_id(&row.id);
     let id = rule.map_or(&default, |rule| &rule.id);
-    let (action, order) = match rule {
-        Some(rule) => (&rule.action, rule.order),
-        None => (&row.default_action, row.options.order),
+    let (action, beside) = match rule {
+        Some(rule) => (&rule.action, (rule.order, rule.stickiness)),
+        None => (&row.default_action, (row.options.order, row.options.stickiness)),
     };
     let conditions = rule.map(|rule| rule.conditions.as_slice()).unwrap_or_default();
     json!({
         "RuleArn": account.rule(lb, &row.id, id).to_string(),
         "Priority": rule.map_or_else(|| "default".to_owned(), |rule| rule.priority.to_string()),
         "Conditions": conditions.iter().map(condition::shown).collect::<Vec<_>>(),
-        "Actions": [action::shown(state, account, action, order)],
+        "Actions": [action::shown(state, account, action, beside)],
         "IsDefault": rule.is_none(),
+        "Transforms": rule.and_then(|rule| transform::shown(&rule.transforms)),
     })
 }
 
 pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
     let asked: Modify = input.read()?;
     let conditions = asked.conditions.as_deref().map(condition::meaning).transpose()?;
+    let transforms = match (asked.reset_transforms, &asked.transforms) {
+        (Some(true), Some(_)) => {
+            let message = "Transforms cannot be both given and reset";
+            return Err(Error::invalid(message));
+        }
+        (Some(true), None) => Some(Transforms::default()),
+        (_, given) => given.as_deref().map(transform::meaning).transpose()?,
+    };
     let account = call.account().clone();
     let modified = find::change(call, move |tx| {
         let state = tx.state();
@@ -173,12 +189,16 @@ pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
         };
         let mut rule = old.clone();
         if let Some(actions) = &asked.actions {
-            let (action, order) = action::meaning(state, &account, row.protocol, actions)?;
-            listener::associate(state, &account, &lb, &action)?;
-            (rule.action, rule.order) = (action, order);
+            let meant = action::meaning(state, &account, row.protocol, actions)?;
+            (rule.action, rule.order, rule.stickiness) = meant;
+            listener::associate(state, &account, &lb, &rule.action)?;
         }
         rule.conditions = conditions.unwrap_or(rule.conditions);
+        rule.transforms = transforms.unwrap_or(rule.transforms);
+        transform::fits(&rule.transforms, &rule.action)?;
         let weights = rule.conditions == old.conditions
+            && rule.transforms == old.transforms
+            && rule.stickiness == old.stickiness
             && action::differs_in_weights_only(&old.action, &rule.action);
         if !weights {
             own(row.owner, "listener", &row.key)?;

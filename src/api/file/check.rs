@@ -7,8 +7,8 @@ use std::fmt::{Display, Write as _};
 use super::{Balancer, File};
 use crate::config::Time;
 use crate::model::{
-    Action, Condition, Listener, LoadBalancerKind, Protocol, Rule, Service, TargetGroup,
-    TaskDefinition,
+    Action, Condition, Listener, LoadBalancerKind, Protocol, QueryValue, Rule, Service,
+    TargetGroup, TaskDefinition,
 };
 
 /// Lines for people: load balancers with their listeners and rules, target groups, task
@@ -79,17 +79,41 @@ fn balancer_line(file: &File, balancer: &Balancer) -> String {
 }
 
 fn rule_line(rule: &Rule) -> String {
-    let condition = |condition: &Condition| match condition {
-        Condition::HostHeader(values) => format!("host {}", values.join(" or ")),
-        Condition::PathPattern(values) => format!("path {}", values.join(" or ")),
-    };
-    let conditions: Vec<_> = rule.conditions.iter().map(condition).collect();
+    let conditions: Vec<_> = rule.conditions.iter().map(condition_words).collect();
     format!("rule {}: {}: {}", rule.priority, conditions.join(" and "), action(&rule.action))
+}
+
+/// A condition in words; regular expressions begin with `~`.
+pub(in crate::api) fn condition_words(condition: &Condition) -> String {
+    let any = |values: &[String]| values.join(" or ");
+    let regex =
+        |values: &[String]| any(&values.iter().map(|v| format!("~{v}")).collect::<Vec<_>>());
+    match condition {
+        Condition::HostHeader(values) => format!("host {}", any(values)),
+        Condition::HostRegex(values) => format!("host {}", regex(values)),
+        Condition::PathPattern(values) => format!("path {}", any(values)),
+        Condition::PathRegex(values) => format!("path {}", regex(values)),
+        Condition::HttpHeader { name, values } => format!("header {name} {}", any(values)),
+        Condition::HeaderRegex { name, values } => format!("header {name} {}", regex(values)),
+        Condition::HttpRequestMethod(values) => format!("method {}", any(values)),
+        Condition::QueryString(values) => {
+            let pair = |pair: &QueryValue| match &pair.key {
+                Some(key) => format!("{key}={}", pair.value),
+                None => pair.value.clone(),
+            };
+            format!("query {}", any(&values.iter().map(pair).collect::<Vec<_>>()))
+        }
+        Condition::SourceIp(values) => format!("source {}", any(values)),
+    }
 }
 
 fn action(action: &Action) -> String {
     match action {
         Action::FixedResponse(response) => format!("answer {}", response.status),
+        Action::Redirect(to) => format!(
+            "redirect {} to {}://{}:{}{}?{}",
+            to.status, to.protocol, to.host, to.port, to.path, to.query
+        ),
         Action::Forward(groups) => match groups.as_slice() {
             [one] => format!("forward to {}", one.group),
             several => {

@@ -30,6 +30,8 @@ use crate::config::Settings;
 pub(super) use apply::wrote_target;
 pub use apply::{ApplyError, Summary, apply};
 pub use check::check;
+#[cfg(test)]
+pub(in crate::api) use check::condition_words;
 pub(super) use meaning::id_of;
 pub use meaning::{Balancer, FixedTarget, Resources};
 pub use source::Problem;

@@ -97,8 +97,5 @@ fn revision(state: &State, name: &str) -> Vec<(Option<Owner>, String)> {
 }
 
 fn forwards_to(action: &Action, group: &str) -> bool {
-    match action {
-        Action::Forward(groups) => groups.iter().any(|weighted| weighted.group.as_str() == group),
-        Action::FixedResponse(_) => false,
-    }
+    action.groups().iter().any(|weighted| weighted.group.as_str() == group)
 }

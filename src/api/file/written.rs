@@ -194,9 +194,11 @@ pub(super) struct WrittenListener {
     /// The default one first.
     pub(super) certificates: Option<Vec<String>>,
     pub(super) ssl_policy: Option<String>,
-    // The default action: one of three.
+    // The default action: one of four.
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,
+    pub(super) group_stickiness: Option<Time>,
+    pub(super) redirect: Option<WrittenRedirect>,
     pub(super) fixed_response: Option<WrittenFixedResponse>,
     #[serde(default)]
     pub(super) rule: Vec<WrittenRule>,
@@ -207,10 +209,61 @@ pub(super) struct WrittenListener {
 pub(super) struct WrittenRule {
     pub(super) priority: u32,
     pub(super) host_header: Option<Vec<String>>,
+    pub(super) host_regex: Option<Vec<String>>,
     pub(super) path_pattern: Option<Vec<String>>,
+    pub(super) path_regex: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) http_header: Vec<WrittenHeader>,
+    pub(super) http_request_method: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) query_string: Vec<WrittenQuery>,
+    pub(super) source_ip: Option<Vec<String>>,
+    pub(super) host_header_rewrite: Option<WrittenRewrite>,
+    pub(super) url_rewrite: Option<WrittenRewrite>,
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,
+    pub(super) group_stickiness: Option<Time>,
+    pub(super) redirect: Option<WrittenRedirect>,
     pub(super) fixed_response: Option<WrittenFixedResponse>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenHeader {
+    pub(super) name: String,
+    pub(super) values: Option<Vec<String>>,
+    pub(super) regex: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenQuery {
+    pub(super) values: Vec<WrittenParameter>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenParameter {
+    pub(super) key: Option<String>,
+    pub(super) value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenRewrite {
+    pub(super) regex: String,
+    pub(super) replace: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenRedirect {
+    pub(super) status: u16,
+    pub(super) protocol: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) query: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -19,13 +19,13 @@ use super::super::desync::Classified;
 use super::super::errors::Cause;
 use super::super::head::{Head, PREFACE, Scan, Scanner};
 use super::super::limits::{LINGER, PARTING};
+use super::super::own::Own;
 use super::h2::Stream;
 use super::lane::Lane;
 use super::request::Origin;
 use super::response::{self, Asked, Out, Response};
 use super::window::{Buffers, LARGE, SMALL};
 use crate::clock::{self, Instant};
-use crate::model::FixedResponse;
 use crate::routing::{RoutedListener, SocketKey};
 use crate::tls::{self, Session};
 
@@ -292,7 +292,7 @@ impl Client {
     }
 
     /// Stages a whole response of our own.
-    pub(super) fn stage_own(&mut self, own: &FixedResponse, is_head: bool, keep_alive: bool) {
+    pub(super) fn stage_own(&mut self, own: &Own, is_head: bool, keep_alive: bool) {
         match &mut self.front {
             Front::Connection(_) => {
                 response::write_own(own, is_head, keep_alive, &mut self.down.lead);

@@ -11,14 +11,16 @@ use tokio::net::TcpStream;
 
 use super::super::account;
 use super::super::desync::Verdict;
-use super::super::errors::{self, Cause};
+use super::super::errors::Cause;
 use super::super::head::{self, Head};
 use super::super::headers;
 use super::super::limits::{CONNECT_TIMEOUT, TARGET_HANDSHAKE};
+use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure};
 use super::Carrier;
 use super::body::Body;
 use super::client::{Client, Front};
+use super::h2;
 use super::pool::Held;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
@@ -26,8 +28,9 @@ use super::request::{self, Request};
 use super::response::Asked;
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant};
-use crate::model::{FixedResponse, Generation, Protocol};
+use crate::model::{Generation, Protocol};
 use crate::routing::{Outcome, Trial, decide};
+use crate::rules::Transformed;
 use crate::tls::{self, Stream};
 
 /// What a client's connection is good for behind an exchange.
@@ -45,8 +48,8 @@ pub(super) enum After {
 /// What a decision asks for.
 enum Choice {
     Forward(Arc<Group>, InFlight),
-    Fixed(Arc<FixedResponse>),
-    Own(Cause),
+    Answer(Own),
+    Refuse(Cause),
 }
 
 /// How one attempt ended.
@@ -76,8 +79,8 @@ impl Carrier {
         let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
         let bytes = client.up.window.all();
         let out = &mut client.up.lead;
-        let (mut request, trace_id) =
-            request::translate(bytes, head, &client.origin, trace_id, out)?;
+        let from = (&client.origin, &Transformed::default());
+        let (mut request, trace_id) = request::translate(bytes, head, from, trace_id, out)?;
         if verdict == Verdict::Refuse {
             request.refused = Some(Cause::Desync);
         }
@@ -130,16 +133,19 @@ impl Carrier {
         loop {
             let (group, guard) = match choice {
                 Choice::Forward(group, guard) => (group, guard),
-                Choice::Fixed(fixed) => {
+                Choice::Answer(own) => {
                     exchange.cause = None;
-                    return self.answer(client, exchange, &fixed, true).await;
+                    return self.answer(client, exchange, &own, true).await;
                 }
-                Choice::Own(cause) => {
+                Choice::Refuse(cause) => {
                     // Nobody else to try: what went wrong first is the answer.
                     let cause = exchange.cause.unwrap_or(cause);
                     return self.refuse(client, exchange, cause).await;
                 }
             };
+            if exchange.transformed != exchange.written && !self.again(client, exchange) {
+                return self.refuse(client, exchange, Cause::Internal).await;
+            }
             let (failure, cause, kept) = match self.attempt(client, exchange, &group, &guard).await
             {
                 Attempted::Done(after) => return after,
@@ -178,13 +184,23 @@ impl Carrier {
         let routing = self.thread.reader.load();
         let found = routing.listeners.get(&client.socket);
         let Some(listener) = found.filter(|found| found.protocol.is_http()) else {
-            return Choice::Own(Cause::NoListener);
+            return Choice::Refuse(Cause::NoListener);
         };
-        let facts = exchange.request.facts(client.head());
+        let facts = exchange.request.facts(client.head(), client.peer.ip());
         let mut rng = fastrand::Rng::new();
         let thread = self.thread.index;
         let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
         let decision = decide(listener, &facts, &mut trial);
+        let own = match &decision.outcome {
+            Outcome::Fixed(fixed) => Some(Ok(Own::Fixed(Arc::clone(fixed)))),
+            Outcome::Redirect(redirect) => {
+                let port = client.socket.address.port();
+                let scheme = if client.session.is_some() { "https" } else { "http" };
+                Some(Own::redirect(redirect, &facts, (scheme, port)))
+            }
+            _ => None,
+        };
+        exchange.transformed = decision.transformed.unwrap_or_default();
         exchange.priority = Some(decision.priority);
         exchange.listener = Arc::clone(listener);
         exchange.generation = routing.generation;
@@ -195,15 +211,36 @@ impl Carrier {
                 exchange.group = Some(Arc::clone(&group));
                 Choice::Forward(group, guard)
             }
-            Outcome::Fixed(response) => {
-                exchange.action = Some("fixed-response");
-                Choice::Fixed(response)
-            }
+            Outcome::Fixed(_) | Outcome::Redirect(_) => self.own(exchange, own),
             Outcome::NoTarget { group } => {
                 exchange.action = Some("forward");
                 exchange.group = Some(group);
-                Choice::Own(Cause::NoTarget)
+                Choice::Refuse(Cause::NoTarget)
             }
+            Outcome::Unfit { group } => {
+                exchange.action = Some("forward");
+                exchange.group = Some(group);
+                Choice::Refuse(Cause::Transform)
+            }
+        }
+    }
+
+    /// A response of our own that the rule asks for.
+    fn own(&self, exchange: &mut Exchange, own: Option<Result<Own, Cause>>) -> Choice {
+        exchange.action = Some("fixed-response");
+        match own {
+            Some(Ok(own)) => {
+                if let Some(location) = own.location() {
+                    exchange.action = Some("redirect");
+                    exchange.redirect_url = Some(location.to_owned());
+                }
+                Choice::Answer(own)
+            }
+            Some(Err(cause)) => {
+                exchange.action = Some("redirect");
+                Choice::Refuse(cause)
+            }
+            None => Choice::Refuse(Cause::Internal),
         }
     }
 
@@ -339,20 +376,22 @@ impl Carrier {
     }
 
     /// Makes the client's side ready for another attempt. Whether it can be.
-    fn again(&self, client: &mut Client, exchange: &Exchange) -> bool {
+    fn again(&self, client: &mut Client, exchange: &mut Exchange) -> bool {
         client.down.begin();
         client.down.window.clear(&self.buffers);
         client.up.rewind();
+        exchange.written.clone_from(&exchange.transformed);
         let Client { front, up, origin, .. } = client;
         let is_written = match front {
             Front::Stream(stream) => {
-                up.lead.extend_from_slice(stream.head());
+                h2::rewrite(stream.head(), &exchange.written, &mut up.lead);
                 true
             }
             Front::Connection(_) => {
                 let trace_id = |_: Option<&str>| exchange.trace_id.clone();
                 let (bytes, head) = (up.window.all(), exchange.request.head);
-                request::translate(bytes, head, origin, trace_id, &mut up.lead).is_ok()
+                let from = (&*origin, &exchange.written);
+                request::translate(bytes, head, from, trace_id, &mut up.lead).is_ok()
             }
         };
         is_written && up.stage().is_ok()
@@ -372,9 +411,7 @@ impl Carrier {
     /// Answers with a page of our own.
     async fn refuse(&self, client: &mut Client, exchange: &mut Exchange, cause: Cause) -> After {
         exchange.cause = Some(cause);
-        let status = cause.status();
-        let content_type = errors::PAGE_TYPE.to_owned();
-        let own = FixedResponse { status, content_type, body: errors::page(status) };
+        let own = Own::Page(cause.status());
         self.answer(client, exchange, &own, cause.keeps_connection()).await
     }
 
@@ -382,7 +419,7 @@ impl Carrier {
         &self,
         client: &mut Client,
         exchange: &mut Exchange,
-        own: &FixedResponse,
+        own: &Own,
         keep_alive: bool,
     ) -> After {
         let now = clock::instant();
@@ -392,7 +429,7 @@ impl Carrier {
             && !is_last(client, exchange, now)
             && !self.closing.is_cancelled();
         exchange.own = true;
-        exchange.status = Some(own.status);
+        exchange.status = Some(own.status());
         client.down.begin();
         client.down.window.clear(&self.buffers);
         client.stage_own(own, exchange.request.is_head, keep_alive);

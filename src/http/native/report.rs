@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::super::account::{count_response, secured};
+use super::super::account::{count_response, secured, transforms};
 use super::super::errors::Cause;
 use super::client::Client;
 use super::request::Request;
@@ -14,6 +14,7 @@ use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{AccessLog, Kind, Record, RequestLine};
 use crate::model::{Generation, RegistrationId};
 use crate::routing::RoutedListener;
+use crate::rules::Transformed;
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -30,6 +31,11 @@ pub(super) struct Exchange {
     /// Who was chosen last, for the log.
     pub(super) group: Option<Arc<Group>>,
     pub(super) target: Option<SocketAddr>,
+    /// What the target is to get in place of what was sent, and what its head was written with.
+    pub(super) transformed: Transformed,
+    pub(super) written: Transformed,
+    /// Where the client was sent to.
+    pub(super) redirect_url: Option<String>,
     /// What a retry decides without.
     pub(super) tried: Vec<RegistrationId>,
     pub(super) attempts: u32,
@@ -60,6 +66,9 @@ impl Exchange {
             action: None,
             group: None,
             target: None,
+            transformed: Transformed::default(),
+            written: Transformed::default(),
+            redirect_url: None,
             tried: Vec::new(),
             attempts: 0,
             sent_at: None,
@@ -137,8 +146,10 @@ impl Exchange {
             priority: self.priority,
             created: self.created,
             action: self.action,
+            redirect_url: self.redirect_url.as_deref(),
             error_reason: self.cause.map(Cause::reason),
             classification: client.classified.map(|found| (found.class.as_str(), found.reason)),
+            transforms: transforms(&self.transformed, self.cause),
             connection_trace_id: &client.trace_id(),
         };
         log.log(thread, &record);

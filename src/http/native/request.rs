@@ -8,14 +8,14 @@
 
 use std::io::Write as _;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::super::errors::Cause;
 use super::super::head::{Body, Head};
 use super::super::headers;
 use super::fields::{self, Field, Fields, MOST};
-use crate::rules::Facts;
+use crate::rules::{Facts, Headers, Transformed};
 
 /// The connection that a request came over.
 #[derive(Debug)]
@@ -78,21 +78,30 @@ impl Request {
         }
     }
 
-    pub(super) fn facts<'a>(&'a self, bytes: &'a [u8]) -> Facts<'a> {
+    /// `source` is the connection's other end.
+    pub(super) fn facts<'a>(&'a self, bytes: &'a [u8], source: IpAddr) -> Facts<'a> {
         let target = self.target(bytes);
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
-        Facts { host: self.host(bytes), path }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        Facts {
+            host: self.host(bytes),
+            path,
+            query,
+            method: self.method(bytes),
+            source: Some(source),
+            headers: Headers::Head(&bytes[..self.head.length]),
+        }
     }
 }
 
-/// Parses the head at the beginning of `bytes` and writes what the target gets to `out`.
+/// Parses the head at the beginning of `bytes` and writes what the target gets to `out`, with what
+/// is `transformed` in place of what was sent.
 ///
 /// # Errors
 /// It is no request, or its authority could be read in two ways.
 pub(super) fn translate(
     bytes: &[u8],
     head: Head,
-    origin: &Origin,
+    (origin, transformed): (&Origin, &Transformed),
     trace_id: impl FnOnce(Option<&str>) -> String,
     out: &mut Vec<u8>,
 ) -> Result<(Request, String), Cause> {
@@ -129,10 +138,13 @@ pub(super) fn translate(
     };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(request.target(bytes).as_bytes());
+    let target = transformed.target.as_deref().unwrap_or_else(|| request.target(bytes));
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    let host = write_host(&fields, (authority, origin.listener), out)?;
-    request.host = range(bytes, host.as_bytes());
+    let sent = read_host(&fields, authority)?;
+    request.host = range(bytes, sent.as_bytes());
+    let host = transformed.host.as_deref().unwrap_or(sent);
+    write_host(host, origin.listener, out);
     let sent_trace_id = pass(&fields, &mut request, out);
     request.user_agent = fields.values(Field::UserAgent).last().map(|value| range(bytes, value));
     let trace_id = trace_id(sent_trace_id);
@@ -172,12 +184,10 @@ pub(super) fn origin_form(target: &str) -> Result<(&str, Option<String>, Option<
     Ok((path, Some(escaped), authority))
 }
 
-/// `Host`: of the authority, else as sent, else (HTTP/1.0) the address that it was sent to. Returns
-/// what was asked for.
-pub(super) fn write_host<'a>(
+/// The host that is meant: of the authority, else as sent.
+pub(super) fn read_host<'a>(
     fields: &Fields<'_, 'a>,
-    (authority, listener): (Option<&'a str>, SocketAddr),
-    out: &mut Vec<u8>,
+    authority: Option<&'a str>,
 ) -> Result<&'a str, Cause> {
     let sent = fields.values(Field::Host).next().map(<[u8]>::trim_ascii);
     let differs =
@@ -188,7 +198,11 @@ pub(super) fn write_host<'a>(
     {
         return Err(Cause::Malformed);
     }
-    let host = authority.unwrap_or_else(|| text(sent.unwrap_or_default()));
+    Ok(authority.unwrap_or_else(|| text(sent.unwrap_or_default())))
+}
+
+/// `Host`; where none was sent (HTTP/1.0), the address that the request was sent to.
+pub(super) fn write_host(host: &str, listener: SocketAddr, out: &mut Vec<u8>) {
     match headers::host(host, listener.port()) {
         Some(changed) => fields::write_line(b"Host", changed.as_bytes(), out),
         None if host.is_empty() => {
@@ -196,7 +210,6 @@ pub(super) fn write_host<'a>(
         }
         None => fields::write_line(b"Host", host.as_bytes(), out),
     }
-    Ok(host)
 }
 
 /// What may stand in an authority that nobody reads in another way: no user information, no
@@ -307,7 +320,8 @@ mod tests {
         let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
-        let read = translate(text, head, &origin, trace_id, &mut out);
+        let sent = Transformed::default();
+        let read = translate(text, head, (&origin, &sent), trace_id, &mut out);
         Some(read.map(|(request, _)| (request, String::from_utf8_lossy(&out).into_owned())))
     }
 
@@ -403,7 +417,7 @@ mod tests {
         let text = format!("GET / HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: {addresses}\r\n\r\n");
         let (request, _) = read(text.as_bytes()).unwrap().unwrap();
         assert_eq!(request.refused, Some(Cause::ForwardedFor));
-        assert_eq!(request.facts(text.as_bytes()).host, "t");
+        assert_eq!(request.facts(text.as_bytes(), [10, 0, 0, 1].into()).host, "t");
     }
 
     proptest! {

@@ -8,10 +8,10 @@ use std::mem::MaybeUninit;
 
 use super::super::errors::{self, Cause};
 use super::super::head::RESPONSE_HEADERS;
+use super::super::own::Own;
 use super::body::Body;
 use super::fields::{self, Field, Fields, MOST};
 use super::h2::Made;
-use crate::model::FixedResponse;
 
 /// What the client's side of an exchange asks of its response.
 #[derive(Clone, Copy, Debug)]
@@ -274,21 +274,25 @@ fn write_connection(keep_alive: bool, out: &mut Vec<u8>) {
 }
 
 /// Writes a whole response of our own.
-pub(super) fn write_own(own: &FixedResponse, is_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
-    let known = http::StatusCode::from_u16(own.status).ok();
+pub(super) fn write_own(own: &Own, is_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+    let status = own.status();
+    let known = http::StatusCode::from_u16(status).ok();
     let reason = known.and_then(|status| status.canonical_reason());
-    write_line(own.status, Some(reason.unwrap_or_else(|| errors::phrase(own.status))), out);
+    write_line(status, Some(reason.unwrap_or_else(|| errors::phrase(status))), out);
     fields::write_line(b"Server", errors::SERVER.as_bytes(), out);
-    let is_bodyless = matches!(own.status, 204 | 304);
+    if let Some(location) = own.location() {
+        fields::write_line(b"Location", location.as_bytes(), out);
+    }
+    let (is_bodyless, body) = (matches!(status, 204 | 304), own.body());
     if !is_bodyless {
-        let _ = write!(out, "Content-Length: {}\r\n", own.body.len());
-        if !own.content_type.is_empty() {
-            fields::write_line(b"Content-Type", own.content_type.as_bytes(), out);
+        let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        if !own.content_type().is_empty() {
+            fields::write_line(b"Content-Type", own.content_type().as_bytes(), out);
         }
     }
     write_connection(keep_alive, out);
     if !is_bodyless && !is_head {
-        out.extend_from_slice(own.body.as_bytes());
+        out.extend_from_slice(body.as_bytes());
     }
 }
 

@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use pingora_proxy::Session;
 
-use super::super::account::{count_response, is_sent_to, secured};
+use super::super::account::{count_response, is_sent_to, secured, transforms};
 use super::super::errors::Cause;
+use super::super::own::Own;
 use super::Plane;
+use super::choose::host;
 use super::client::Connection;
-use super::hooks::host;
 use super::idle::{Borrowed, Fd};
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{Kind, Record, RequestLine};
-use crate::model::{FixedResponse, RegistrationId};
+use crate::model::RegistrationId;
 use crate::routing::RoutedListener;
+use crate::rules::Transformed;
 
 /// Pingora's context of one exchange.
 #[derive(Debug, Default)]
@@ -34,6 +36,10 @@ pub(super) struct Exchange {
     /// Who was chosen last, for the log.
     pub(super) group: Option<Arc<Group>>,
     pub(super) target: Option<SocketAddr>,
+    /// What the target gets in place of what was sent.
+    pub(super) transformed: Transformed,
+    /// Where the client was sent to.
+    pub(super) redirect_url: Option<String>,
     /// What a retry decides without.
     pub(super) tried: Vec<RegistrationId>,
     /// It failed and may be tried again.
@@ -46,8 +52,8 @@ pub(super) struct Exchange {
     /// What the target gets.
     pub(super) forwarded_for: Vec<u8>,
     pub(super) cause: Option<Cause>,
-    /// A retry met a fixed response.
-    pub(super) fixed: Option<Arc<FixedResponse>>,
+    /// A retry met a rule that answers here.
+    pub(super) answer: Option<Own>,
     /// The response is ours.
     pub(super) own: bool,
     pub(super) upgraded: bool,
@@ -172,10 +178,12 @@ impl Exchange {
                 priority: self.priority,
                 created: self.created,
                 action: self.action,
+                redirect_url: self.redirect_url.as_deref(),
                 error_reason: self.cause.map(Cause::reason),
                 classification: connection
                     .classified()
                     .map(|found| (found.class.as_str(), found.reason)),
+                transforms: transforms(&self.transformed, self.cause),
                 connection_trace_id: &connection.trace_id,
             },
         );

@@ -19,16 +19,16 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::super::errors::{self, Cause};
 use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_HANDSHAKE, TARGET_IDLE};
+use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::super::{head, headers};
+use super::choose::{Choice, choose};
 use super::client::{ClientStream, Connection};
-use super::exchange::{Chosen, Exchange};
+use super::exchange::Exchange;
 use super::secure::Secure;
 use super::{H2_REQUESTS, Plane};
 use crate::clock;
-use crate::model::{FixedResponse, Protocol};
-use crate::routing::{Outcome, Trial, decide};
-use crate::rules::Facts;
+use crate::model::Protocol;
 
 /// The response's headers are longer than we pass on.
 const LONG_RESPONSE: ErrorType = ErrorType::new("ResponseHeaders");
@@ -41,51 +41,9 @@ pub(super) struct Hooks {
     plane: Arc<Plane>,
 }
 
-/// What a decision asks for.
-enum Choice {
-    Forward,
-    Fixed(Arc<FixedResponse>),
-    Own(Cause),
-}
-
 impl Hooks {
     pub(super) const fn new(plane: Arc<Plane>) -> Self {
         Self { plane }
-    }
-
-    /// Rule, group, target and guard, on the newest snapshot.
-    fn choose(&self, request: &RequestHeader, exchange: &mut Exchange) -> Choice {
-        let Some(connection) = &exchange.connection else { return Choice::Own(Cause::Internal) };
-        let routing = self.plane.thread.reader.load();
-        let found = routing.listeners.get(&connection.socket);
-        let Some(listener) = found.filter(|found| found.protocol.is_http()) else {
-            return Choice::Own(Cause::NoListener);
-        };
-        let facts = Facts { host: host(request), path: request.uri.path() };
-        let mut rng = fastrand::Rng::new();
-        let thread = self.plane.thread.index;
-        let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
-        let decision = decide(listener, &facts, &mut trial);
-        exchange.priority = Some(decision.priority);
-        exchange.listener = Some(Arc::clone(listener));
-        match decision.outcome {
-            Outcome::Forward { group, guard } => {
-                exchange.action = Some("forward");
-                exchange.target = Some(guard.endpoint().address);
-                exchange.group = Some(Arc::clone(&group));
-                exchange.chosen = Some(Chosen { group, guard, borrowed: None, made: None });
-                Choice::Forward
-            }
-            Outcome::Fixed(response) => {
-                exchange.action = Some("fixed-response");
-                Choice::Fixed(response)
-            }
-            Outcome::NoTarget { group } => {
-                exchange.action = Some("forward");
-                exchange.group = Some(group);
-                Choice::Own(Cause::NoTarget)
-            }
-        }
     }
 
     /// Answers with a page of our own.
@@ -95,37 +53,30 @@ impl Hooks {
         exchange: &mut Exchange,
         cause: Cause,
     ) -> Result<()> {
-        let status = cause.status();
         exchange.cause = Some(cause);
         if !cause.keeps_connection() {
             session.set_keepalive(None);
         }
-        let page = Bytes::from(errors::page(status));
-        self.answer(session, exchange, (status, errors::PAGE_TYPE, page)).await
-    }
-
-    async fn fixed(
-        &self,
-        session: &mut Session,
-        exchange: &mut Exchange,
-        fixed: &FixedResponse,
-    ) -> Result<()> {
-        let body = Bytes::copy_from_slice(fixed.body.as_bytes());
-        self.answer(session, exchange, (fixed.status, &fixed.content_type, body)).await
+        self.answer(session, exchange, &Own::Page(cause.status())).await
     }
 
     async fn answer(
         &self,
         session: &mut Session,
         exchange: &mut Exchange,
-        (status, content_type, body): (u16, &str, Bytes),
+        own: &Own,
     ) -> Result<()> {
         exchange.own = true;
+        let (status, content_type) = (own.status(), own.content_type());
+        let body = Bytes::copy_from_slice(own.body().as_bytes());
         let mut response = ResponseHeader::build(status, Some(5))?;
         if response.status.canonical_reason().is_none() {
             response.set_reason_phrase(Some(errors::phrase(status)))?;
         }
         response.insert_header("Server", errors::SERVER)?;
+        if let Some(location) = own.location() {
+            response.insert_header("Location", location)?;
+        }
         let bodyless = matches!(status, 204 | 304);
         if !bodyless {
             response.insert_header("Content-Length", body.len().to_string())?;
@@ -294,17 +245,17 @@ impl ProxyHttp for Hooks {
                 .headers
                 .get(EXPECT)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let mut choice = self.choose(session.req_header(), exchange);
+        let mut choice = choose(&self.plane, session.req_header(), exchange);
         if expects && matches!(choice, Choice::Forward) {
             // Waiting for the client's socket: what was decided before is void.
             exchange.release(&self.plane);
             session.downstream_session.write_continue_response().await?;
-            choice = self.choose(session.req_header(), exchange);
+            choice = choose(&self.plane, session.req_header(), exchange);
         }
         match choice {
             Choice::Forward => return Ok(false),
-            Choice::Fixed(fixed) => self.fixed(session, exchange, &fixed).await?,
-            Choice::Own(cause) => self.refuse(session, exchange, cause).await?,
+            Choice::Answer(own) => self.answer(session, exchange, &own).await?,
+            Choice::Refuse(cause) => self.refuse(session, exchange, cause).await?,
         }
         Ok(true)
     }
@@ -315,11 +266,11 @@ impl ProxyHttp for Hooks {
         exchange: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
         if exchange.chosen.is_none() {
-            match self.choose(session.req_header(), exchange) {
+            match choose(&self.plane, session.req_header(), exchange) {
                 Choice::Forward => self.count_retry(exchange),
-                Choice::Fixed(fixed) => exchange.fixed = Some(fixed),
+                Choice::Answer(own) => exchange.answer = Some(own),
                 // Nobody else to try: what went wrong first is the answer.
-                Choice::Own(cause) => exchange.cause = exchange.cause.or(Some(cause)),
+                Choice::Refuse(cause) => exchange.cause = exchange.cause.or(Some(cause)),
             }
         }
         let idle = exchange.listener.as_ref().map(|listener| listener.idle_timeout);
@@ -381,6 +332,12 @@ impl ProxyHttp for Hooks {
             // Targets get the origin form: RFC 9112, section 3.2.1.
             let path = request.uri.path_and_query().cloned();
             request.set_uri(path.map_or_else(|| http::Uri::from_static("/"), Into::into));
+        }
+        if let Some(target) = &exchange.transformed.target {
+            request.set_uri(target.parse().map_err(|_| Error::new(OWN))?);
+        }
+        if let Some(host) = &exchange.transformed.host {
+            request.insert_header(HOST, host.as_str())?;
         }
         let sent = request.headers.get(HOST).and_then(|sent| sent.to_str().ok());
         if let Some(host) = sent.and_then(|sent| headers::host(sent, port)) {
@@ -514,10 +471,10 @@ impl ProxyHttp for Hooks {
             }
         } else {
             session.set_keepalive(None);
-            let answered = match exchange.fixed.take() {
-                Some(fixed) => {
+            let answered = match exchange.answer.take() {
+                Some(own) => {
                     exchange.cause = None;
-                    self.fixed(session, exchange, &fixed).await
+                    self.answer(session, exchange, &own).await
                 }
                 None => self.refuse(session, exchange, cause).await,
             };
@@ -558,15 +515,6 @@ impl ProxyHttp for Hooks {
 fn connection(session: &Session) -> Option<Arc<Connection>> {
     let digest = session.downstream_session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
-}
-
-/// The absolute form's authority, else `Host`. Pingora has refused requests in which they differ.
-pub(super) fn host(request: &RequestHeader) -> &str {
-    let header = || request.headers.get(HOST).and_then(|host| host.to_str().ok());
-    headers::target_authority(request.raw_path())
-        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
-        .or_else(header)
-        .unwrap_or_default()
 }
 
 fn is_interim(status: StatusCode) -> bool {

@@ -30,6 +30,7 @@ mod floods;
 mod h2;
 mod native;
 mod passing;
+mod rules;
 mod slow;
 mod strain;
 mod tls;

@@ -83,13 +83,7 @@ pub(super) fn forward(group: &str) -> Action {
 }
 
 pub(super) fn rule(priority: u32, condition: Condition, action: Action) -> Rule {
-    Rule {
-        id: format!("{priority:016x}"),
-        priority,
-        conditions: vec![condition],
-        action,
-        order: None,
-    }
+    Rule::new(format!("{priority:016x}"), priority, vec![condition], action)
 }
 
 impl World {

@@ -189,7 +189,7 @@ fn hosts(gauge: &crate::metrics::Gauge) -> f64 {
 fn groups(listener: &RoutedListener) -> impl Iterator<Item = &Group> {
     let forwarded = listener.actions.iter().filter_map(|action| match action {
         RoutedAction::Forward(forwarding) => Some(forwarding),
-        RoutedAction::Fixed(_) => None,
+        RoutedAction::Fixed(_) | RoutedAction::Redirect(_) => None,
     });
     forwarded.flat_map(|forwarding| &forwarding.groups).map(|(group, _)| &**group)
 }

@@ -90,10 +90,7 @@ impl World {
 }
 
 fn weights(listener: &Listener) -> Vec<u32> {
-    match &listener.default_action {
-        Action::Forward(groups) => groups.iter().map(|group| group.weight).collect(),
-        Action::FixedResponse(_) => Vec::new(),
-    }
+    listener.default_action.groups().iter().map(|group| group.weight).collect()
 }
 
 fn without(text: &str, part: &str) -> String {

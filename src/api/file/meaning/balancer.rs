@@ -1,4 +1,4 @@
-//! Load balancers, listeners, rules and actions.
+//! Load balancers and listeners.
 //!
 //! Ranges are ALB's and NLB's (their guides' pages on quotas and attributes). A listener may ask
 //! for port 0: the system chooses.
@@ -12,19 +12,14 @@ use super::super::kind::Kind;
 use super::super::names;
 use super::super::place::Place;
 use super::super::source::Bad;
-use super::super::written::{
-    WrittenBalancer, WrittenFixedResponse, WrittenListener, WrittenRule, WrittenWeight,
-};
+use super::super::written::{WrittenBalancer, WrittenListener};
+use super::rule::WrittenAction;
 use super::{Balancer, Resources, id_of};
-use crate::api::elb::limits::{
-    CONTENT_TYPES, LARGEST_BODY, MOST_GROUPS, MOST_LISTENERS, MOST_RULES, MOST_VALUES, MOST_WEIGHT,
-    MOST_WILDCARDS, PRIORITIES,
-};
+use crate::api::elb::limits::{MOST_LISTENERS, MOST_RULES};
 use crate::model::{
-    Action, CLIENT_KEEP_ALIVE, Condition, FixedResponse, IDLE_TIMEOUT, Listener, ListenerKey,
-    ListenerOptions, LoadBalancerKind, Owner, Protocol, Rule, TCP_IDLE_TIMEOUT, WeightedGroup,
+    CLIENT_KEEP_ALIVE, IDLE_TIMEOUT, Listener, ListenerKey, ListenerOptions, LoadBalancerKind,
+    Owner, Protocol, TCP_IDLE_TIMEOUT,
 };
-use crate::rules::{BadPattern, Pattern};
 
 /// ALB: `idle_timeout.timeout_seconds` is at most 4000.
 const APPLICATION_IDLE: RangeInclusive<Duration> =
@@ -34,13 +29,6 @@ const NETWORK_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration
 /// ALB: `client_keep_alive.seconds` is at most 604800; it begins at 60, which is of no use in a
 /// test.
 const KEEP_ALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(604_800);
-
-/// The keys of which an action has exactly one.
-struct WrittenAction<'a> {
-    target_group: &'a Option<String>,
-    forward: &'a Option<Vec<WrittenWeight>>,
-    fixed_response: &'a Option<WrittenFixedResponse>,
-}
 
 impl Resources {
     pub(super) fn balancers(
@@ -108,9 +96,11 @@ impl Resources {
         let default = WrittenAction {
             target_group: &written.target_group,
             forward: &written.forward,
+            group_stickiness: written.group_stickiness,
+            redirect: &written.redirect,
             fixed_response: &written.fixed_response,
         };
-        let default_action = self.action(&default, protocol, at)?;
+        let (default_action, stickiness) = self.action(&default, protocol, at)?;
         let list = at.key("rule");
         if !protocol.is_http() && !written.rule.is_empty() {
             return Err(Bad::new(&list.index(0), "a TCP listener has no rules"));
@@ -127,113 +117,9 @@ impl Resources {
             rules.push(rule);
         }
         rules.sort_by_key(|rule| rule.priority);
-        let (owner, options) = (Owner::File, ListenerOptions { tls, ..ListenerOptions::default() });
+        let (owner, options) =
+            (Owner::File, ListenerOptions { stickiness, tls, ..ListenerOptions::default() });
         Ok(Listener { key, id, protocol, carrier, rules, default_action, owner, options })
-    }
-
-    fn rule(
-        &self,
-        written: &WrittenRule,
-        listener: &str,
-        protocol: Protocol,
-        at: &Place,
-    ) -> Result<Rule, Bad> {
-        if !PRIORITIES.contains(&written.priority) {
-            return Err(Bad::new(&at.key("priority"), "must be 1 to 50000"));
-        }
-        let mut conditions = Vec::new();
-        let hosts = values(written.host_header.as_deref(), Pattern::host, &at.key("host_header"))?;
-        let paths =
-            values(written.path_pattern.as_deref(), Pattern::path, &at.key("path_pattern"))?;
-        let all = || hosts.iter().chain(&paths).flatten();
-        if all().count() > MOST_VALUES {
-            return Err(Bad::new(at, "must have at most five values in all its conditions"));
-        }
-        if all().flat_map(|v| v.bytes()).filter(|b| b"*?".contains(b)).count() > MOST_WILDCARDS {
-            return Err(Bad::new(at, "must have at most five wildcards"));
-        }
-        conditions.extend(hosts.map(Condition::HostHeader));
-        conditions.extend(paths.map(Condition::PathPattern));
-        if conditions.is_empty() {
-            return Err(Bad::new(at, "needs host_header or path_pattern"));
-        }
-        let action = WrittenAction {
-            target_group: &written.target_group,
-            forward: &written.forward,
-            fixed_response: &written.fixed_response,
-        };
-        Ok(Rule {
-            id: id_of(&format!("rule {listener} {}", written.priority)),
-            priority: written.priority,
-            conditions,
-            action: self.action(&action, protocol, at)?,
-            order: None,
-        })
-    }
-
-    fn action(
-        &self,
-        written: &WrittenAction<'_>,
-        protocol: Protocol,
-        at: &Place,
-    ) -> Result<Action, Bad> {
-        match (written.target_group, written.forward, written.fixed_response) {
-            (Some(name), None, None) => {
-                let group = self.forwarded(name, protocol, &at.key("target_group"))?;
-                Ok(Action::Forward(vec![WeightedGroup { weight: 1, ..group }]))
-            }
-            (None, Some(groups), None) => self.forward(groups, protocol, &at.key("forward")),
-            (None, None, Some(response)) if protocol.is_http() => {
-                fixed_response(response, &at.key("fixed_response")).map(Action::FixedResponse)
-            }
-            (None, None, Some(_)) => {
-                Err(Bad::new(&at.key("fixed_response"), "a TCP listener can only forward"))
-            }
-            _ => {
-                let reason = "needs exactly one of target_group, forward and fixed_response";
-                Err(Bad::new(at, reason))
-            }
-        }
-    }
-
-    fn forward(
-        &self,
-        written: &[WrittenWeight],
-        protocol: Protocol,
-        list: &Place,
-    ) -> Result<Action, Bad> {
-        if !(1..=MOST_GROUPS).contains(&written.len()) {
-            return Err(Bad::new(list, "must hold one to five target groups"));
-        }
-        let mut groups: Vec<WeightedGroup> = Vec::new();
-        for (index, wanted) in written.iter().enumerate() {
-            let at = list.index(index);
-            let group = self.forwarded(&wanted.target_group, protocol, &at.key("target_group"))?;
-            if groups.iter().any(|known| known.group == group.group) {
-                let reason = format!("target group {} stands here twice", group.group);
-                return Err(Bad::new(&at.key("target_group"), reason));
-            }
-            let weight = wanted.weight.unwrap_or(1);
-            if weight > MOST_WEIGHT {
-                return Err(Bad::new(&at.key("weight"), "must be 0 to 999"));
-            }
-            groups.push(WeightedGroup { weight, ..group });
-        }
-        if groups.iter().all(|group| group.weight == 0) {
-            return Err(Bad::new(list, "needs at least one weight above 0"));
-        }
-        Ok(Action::Forward(groups))
-    }
-
-    fn forwarded(&self, name: &str, protocol: Protocol, at: &Place) -> Result<WeightedGroup, Bad> {
-        let group = self.group(name, at)?;
-        if !protocol.forwards_to(group.protocol) {
-            let (theirs, ours) = (group.protocol.as_str(), protocol.as_str());
-            let reason =
-                format!("target group {name} speaks {theirs}, but the listener speaks {ours}");
-            return Err(Bad::new(at, reason));
-        }
-        Ok(WeightedGroup { group: group.name.clone(), weight: 1 })
     }
 }
 
@@ -307,39 +193,4 @@ fn claim_socket(
     }
     sockets.push((socket, key.to_string()));
     Ok(())
-}
-
-/// The values of one condition, each checked. None where the condition is not written.
-fn values(
-    written: Option<&[String]>,
-    parse: fn(&str) -> Result<Pattern, BadPattern>,
-    list: &Place,
-) -> Result<Option<Vec<String>>, Bad> {
-    let Some(values) = written else { return Ok(None) };
-    if values.is_empty() {
-        return Err(Bad::new(list, "must hold at least one value"));
-    }
-    for (index, value) in values.iter().enumerate() {
-        parse(value).map_err(|bad| Bad::new(&list.index(index), format!("{value:?}: {bad}")))?;
-    }
-    Ok(Some(values.to_vec()))
-}
-
-fn fixed_response(written: &WrittenFixedResponse, at: &Place) -> Result<FixedResponse, Bad> {
-    if !matches!(written.status, 200..=299 | 400..=599) {
-        return Err(Bad::new(&at.key("status"), "must be 2XX, 4XX or 5XX"));
-    }
-    let content_type = written.content_type.as_deref().unwrap_or(CONTENT_TYPES[0]);
-    if !CONTENT_TYPES.contains(&content_type) {
-        let reason = format!("must be one of {}", CONTENT_TYPES.join(", "));
-        return Err(Bad::new(&at.key("content_type"), reason));
-    }
-    if written.body.len() > LARGEST_BODY {
-        return Err(Bad::new(&at.key("body"), "must be at most 1024 bytes"));
-    }
-    Ok(FixedResponse {
-        status: written.status,
-        content_type: content_type.to_owned(),
-        body: written.body.clone(),
-    })
 }

@@ -7,6 +7,7 @@
 
 mod balancer;
 mod group;
+mod rule;
 mod secure;
 mod service;
 

@@ -27,10 +27,11 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::super::errors::{self, Cause};
+use super::super::errors::Cause;
 use super::super::head::{HEADERS, REQUEST_LINE};
 use super::super::headers;
 use super::super::limits::{LINGER, PARTING};
+use super::super::own::Own;
 use super::Carrier;
 use super::client::{Client, Front, Timer};
 use super::exchange::After;
@@ -38,12 +39,12 @@ use super::fields::MOST;
 use super::window::LARGE;
 use crate::clock::{self, Instant};
 use crate::logs::Kind;
-use crate::model::FixedResponse;
 use crate::routing::{RoutedListener, SocketKey};
 use crate::tls;
 use screen::Screened;
 
 pub(super) use made::Made;
+pub(super) use request::rewrite;
 pub(super) use stream::Stream;
 
 /// ALB: streams on one connection.
@@ -148,9 +149,7 @@ impl Carrier {
 
     /// Answers what is no request of ours to send on; the connection stays.
     async fn refuse_stream(&self, client: &mut Client, cause: Cause) -> After {
-        let status = cause.status();
-        let content_type = errors::PAGE_TYPE.to_owned();
-        let own = FixedResponse { status, content_type, body: errors::page(status) };
+        let own = Own::Page(cause.status());
         client.stage_own(&own, false, false);
         client.timer.set(clock::instant() + client.listener.idle_timeout);
         let after = match client.flush().await {

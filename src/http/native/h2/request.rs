@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::super::super::errors::Cause;
 use super::super::super::head::{Body, HEADER, HEADERS, Head, REQUEST_LINE};
 use super::super::fields::{self, Field, Fields, MOST};
-use super::super::request::{Origin, Request, origin_form, pass, write_host, write_ours};
+use super::super::request::{
+    Origin, Request, origin_form, pass, read_host, write_host, write_ours,
+};
+use crate::rules::Transformed;
 
 /// Reads a request and writes what its target gets to `out`, which is empty. `ends`: no body
 /// follows.
@@ -68,7 +71,9 @@ pub(super) fn translate(
     request.target = request.method.end + 1..out.len();
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let host = out.len() + "Host: ".len();
-    if !write_host(&fields, (authority, origin.listener), out)?.is_empty() {
+    let sent = read_host(&fields, authority)?;
+    write_host(sent, origin.listener, out);
+    if !sent.is_empty() {
         request.host = host..out.len() - 2;
     }
     let sent_trace_id = pass(&fields, &mut request, out);
@@ -87,6 +92,28 @@ pub(super) fn translate(
     }
     write_ours(&fields, &mut request, origin, &trace_id, out);
     Ok((request, trace_id))
+}
+
+/// A translated head as a rule's transforms want it: another target, another `Host`, which stand on
+/// its first two lines.
+pub(in super::super) fn rewrite(head: &[u8], transformed: &Transformed, out: &mut Vec<u8>) {
+    let mut lines = head.splitn(3, |byte| *byte == b'\n');
+    let (line, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let method = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    match &transformed.target {
+        Some(target) => {
+            out.extend_from_slice(method);
+            out.push(b' ');
+            out.extend_from_slice(target.as_bytes());
+            out.extend_from_slice(b" HTTP/1.1\r\n");
+        }
+        None => out.extend_from_slice(&head[..line.len() + 1]),
+    }
+    match &transformed.host {
+        Some(host) => fields::write_line(b"Host", host.as_bytes(), out),
+        None => out.extend_from_slice(&head[line.len() + 1..line.len() + host.len() + 2]),
+    }
+    out.extend_from_slice(lines.next().unwrap_or_default());
 }
 
 /// Whether it asks for a WebSocket (RFC 8441). Other tunnels there are none: a load balancer is no

@@ -14,13 +14,13 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use http::{HeaderMap, Response, StatusCode};
 
 use super::super::super::errors::{self, Cause};
+use super::super::super::own::Own;
 use super::super::body::Body;
 use super::super::fields;
 use super::super::lane::Lane;
 use super::super::response::{self, Asked, Out, Response as Answer};
 use super::super::window::Buffers;
 use super::Made;
-use crate::model::FixedResponse;
 
 /// Interim responses passed on per exchange; they wait for no window (ours; a page has one or two).
 const MOST_INTERIM: u32 = 16;
@@ -185,28 +185,27 @@ impl Stream {
     }
 
     /// Stages a whole response of our own.
-    pub(in super::super) fn stage_own(
-        &mut self,
-        own: &FixedResponse,
-        is_head: bool,
-        down: &mut Lane,
-    ) {
+    pub(in super::super) fn stage_own(&mut self, own: &Own, is_head: bool, down: &mut Lane) {
         let mut head = Response::new(());
-        *head.status_mut() = StatusCode::from_u16(own.status).unwrap_or_default();
+        *head.status_mut() = StatusCode::from_u16(own.status()).unwrap_or_default();
         let headers = head.headers_mut();
         headers.insert(SERVER, HeaderValue::from_static(errors::SERVER));
-        let is_bodyless = matches!(own.status, 204 | 304);
+        let body = own.body();
+        let is_bodyless = matches!(own.status(), 204 | 304);
         if !is_bodyless {
-            headers.insert(http::header::CONTENT_LENGTH, own.body.len().into());
-            if let Ok(kind) = HeaderValue::from_str(&own.content_type)
+            headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+            if let Ok(kind) = HeaderValue::from_str(own.content_type())
                 && !kind.is_empty()
             {
                 headers.insert(CONTENT_TYPE, kind);
             }
         }
+        if let Some(Ok(location)) = own.location().map(HeaderValue::from_str) {
+            headers.insert(http::header::LOCATION, location);
+        }
         self.made.put(head);
         if !is_bodyless && !is_head {
-            down.lead.extend_from_slice(own.body.as_bytes());
+            down.lead.extend_from_slice(body.as_bytes());
         }
         down.frame(Body::none(), false);
         // Nothing is in the window: there is nothing to be malformed.
