@@ -5,6 +5,7 @@
 //! wholly absent.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -149,6 +150,8 @@ fn decode(table: &str, key: &str, value: &[u8]) -> Result<Row, JournalError> {
 }
 
 fn open(path: &Path) -> Result<Database, JournalError> {
+    // Rows hold private keys; the folder alone may be open to others.
+    private(path).map_err(|error| at(path, redb::Error::Io(error)))?;
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create(path)
@@ -158,6 +161,13 @@ fn open(path: &Path) -> Result<Database, JournalError> {
         return Err(JournalError::Schema { path: path.to_owned(), found });
     }
     Ok(database)
+}
+
+/// The file is there and its owner's alone.
+fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// The schema of the file; a new file gets ours.

@@ -86,6 +86,8 @@ refused("KeyPairMismatch", iam.upload_server_certificate, **{**upload, "ServerCe
                                                              "PrivateKey": pem("two")[1]})
 refused("MalformedCertificate", iam.upload_server_certificate, **{**upload, "ServerCertificateName": "x",
                                                                   "CertificateBody": "x"})
+told = refused("ValidationError", iam.upload_server_certificate, **{**upload, "PrivateKey": "secret\u0100"})
+assert "privateKey" in told and "secret" not in told, told
 iam.tag_server_certificate(ServerCertificateName="three", Tags=[{"Key": "c", "Value": "d"}])
 iam.untag_server_certificate(ServerCertificateName="three", TagKeys=["a"])
 equal(iam.list_server_certificate_tags(ServerCertificateName="three")["Tags"], [{"Key": "c", "Value": "d"}])

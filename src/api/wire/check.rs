@@ -124,7 +124,7 @@ impl Checker<'_> {
 
     fn limits(&mut self, limits: &Limits, kind: &Kind, value: &Value, path: &str) {
         let mut refuse = |rule: String| {
-            let shown = shown(value);
+            let shown = if limits.sensitive { "****".to_owned() } else { shown(value) };
             let text = format!("Value '{shown}' at '{path}' failed to satisfy constraint: {rule}");
             self.problems.push(text);
         };

@@ -129,6 +129,8 @@ pub(crate) struct Limits {
     pub(crate) max: Option<f64>,
     pub(crate) values: Vec<String>,
     pub(crate) pattern: Option<String>,
+    /// No message repeats it.
+    pub(crate) sensitive: bool,
     compiled: OnceLock<Option<Regex>>,
 }
 
@@ -268,6 +270,8 @@ mod raw {
         min: Option<f64>,
         max: Option<f64>,
         pattern: Option<String>,
+        #[serde(default)]
+        sensitive: bool,
         payload: Option<String>,
         error: Option<Error>,
         #[serde(default)]
@@ -337,6 +341,7 @@ mod raw {
             max: raw.max,
             values: raw.r#enum.clone(),
             pattern: raw.pattern.clone(),
+            sensitive: raw.sensitive,
             compiled: OnceLock::new(),
         };
         let (name, payload) = (name.to_owned(), raw.payload.clone());
