@@ -204,8 +204,11 @@ fn owner(owner: Owner) -> &'static str {
     }
 }
 
+fn named(listener: &Arc<Listener>) -> String {
+    format!("listener {} ({})", listener.key, owner(listener.owner))
+}
+
 fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
-    let named = |l: &Arc<Listener>| format!("listener {} ({})", l.key, owner(l.owner));
     match key {
         Key::TargetGroup(group) => {
             let listener = after.listeners.values().find(|listener| {

@@ -211,6 +211,9 @@ mod tests {
         check(Protocol::Tcp, json!({}), Ok("TCP traffic-port - 30/10 -"));
         let http = json!({"HealthCheckProtocol": "HTTP"});
         check(Protocol::Tcp, http, Ok("HTTP traffic-port / 30/6 200-399"));
+        let https = json!({"HealthCheckProtocol": "HTTPS"});
+        check(Protocol::Http, https.clone(), Ok("HTTPS traffic-port / 30/5 200"));
+        check(Protocol::Tcp, https, Ok("HTTPS traffic-port / 30/6 200-399"));
         let short = json!({"HealthCheckIntervalSeconds": 5});
         check(Protocol::Http, short.clone(), Ok("HTTP traffic-port / 5/4 200"));
         check(Protocol::Tcp, short, Ok("TCP traffic-port - 5/4 -"));
@@ -220,7 +223,7 @@ mod tests {
     fn what_cannot_be_checked_is_refused() {
         let http = |asked, part| check(Protocol::Http, asked, Err(part));
         http(json!({"HealthCheckProtocol": "TCP"}), "not supported for target groups");
-        http(json!({"HealthCheckProtocol": "HTTPS"}), "not supported here");
+        http(json!({"HealthCheckProtocol": "TLS"}), "not supported for target groups");
         http(json!({"HealthCheckPort": "0"}), "1-65535");
         http(json!({"HealthCheckPath": "x"}), "must begin with '/'");
         http(json!({"HealthCheckEnabled": false}), "cannot be disabled");

@@ -352,3 +352,40 @@ async fn restart_keeps_the_copies() {
     assert!(summary.is_empty(), "{summary:?}");
     assert_eq!(world.service().desired_count, 7);
 }
+
+#[tokio::test]
+async fn certificates_follow_their_files_and_leave_no_copy_of_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |names: &[&str]| {
+        let pem = crate::tls::testing::certificate(names, false);
+        std::fs::write(folder.path().join("c.pem"), pem.certificate).unwrap();
+        std::fs::write(folder.path().join("c.key"), &pem.key).unwrap();
+        pem.key
+    };
+    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("c.key"));
+    let text = format!(
+        "[[certificate]]\nname = \"c\"\ncertificate = {certificate:?}\nprivate_key = {key:?}\n\
+         [[load_balancer]]\nname = \"front\"\ntype = \"application\"\n\
+         [[load_balancer.listener]]\nport = 443\nprotocol = \"HTTPS\"\ncertificates = [\"c\"]\n\
+         fixed_response = {{ status = 404 }}\n"
+    );
+    let mut world = World::new();
+    write(&["one.test"]);
+    let created = world.apply(&text).await.unwrap().created;
+    let arn = world.state().certificates.keys().next().unwrap().clone();
+    assert_eq!(created[0], format!("certificate {arn}"));
+    let tls = world.state().listeners.values().next().unwrap().options.tls.clone().unwrap();
+    assert!(tls.certificates.iter().eq([&arn]));
+    assert!(world.apply(&text).await.unwrap().is_empty());
+    let key = write(&["two.test"]);
+    let summary = world.apply(&text).await.unwrap();
+    assert_eq!(summary.changed, [format!("certificate {arn}")]);
+    let row = Arc::clone(&world.state().certificates[&arn]);
+    assert_eq!((row.private_key.expose(), row.imported_at.0), (key.as_str(), world.now));
+    let state = world.state();
+    assert!(state.applied.values().all(|row| !row.written.to_string().contains("PRIVATE")));
+    assert!(!format!("{state:?}").contains("PRIVATE"));
+    let summary = world.apply("").await.unwrap();
+    assert!(summary.removed.contains(&format!("certificate {arn}")), "{summary:?}");
+    assert!(world.state().certificates.is_empty() && world.state().listeners.is_empty());
+}
