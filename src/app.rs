@@ -6,6 +6,7 @@
 mod admin;
 mod admission;
 mod control;
+mod cookies;
 mod data_dir;
 mod data_thread;
 mod open;
@@ -173,6 +174,7 @@ impl App {
         let api = bind(own.api.address, Purpose::Api, &mut inherited)?;
         parts.sockets.inherit(&mut inherited);
         parts.apply(&file).await?;
+        cookies::keep(&parts).await;
         let (cut, handed_over) = (CancellationToken::new(), Arc::default());
         let ends = Ends { closing: &closing, cut: &cut, handed_over: &handed_over };
         let threads = commands

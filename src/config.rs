@@ -170,16 +170,19 @@ impl Default for DnsSettings {
 }
 
 /// `[elb]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ElbSettings {
     /// Where load balancers without an address of their own get one.
     pub addresses: Pool,
+    /// One or two secrets, a line each, that seal the cookies of stickiness; processes that share
+    /// them take each other's cookies. None: keys of our own in the journal.
+    pub cookie_key_file: Option<PathBuf>,
 }
 
 impl Default for ElbSettings {
     fn default() -> Self {
-        Self { addresses: block([127, 0, 10, 0], 24) }
+        Self { addresses: block([127, 0, 10, 0], 24), cookie_key_file: None }
     }
 }
 

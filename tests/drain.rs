@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use roadstead::clock::Timestamp;
+use roadstead::clock::{self, Timestamp};
 use roadstead::metrics::Metrics;
 use roadstead::model::{
     Account, Action, CLIENT_KEEP_ALIVE, Generation, HealthCheck, IDLE_TIMEOUT, Listener,
@@ -111,7 +111,8 @@ fn decide_all_the_time(
                 slot.acknowledge(acknowledged);
             }
             let Some(listener) = routing.listeners.get(&key) else { continue };
-            let mut trial = Trial { thread: index, rng: &mut rng, exclude: &[] };
+            let now = clock::now();
+            let mut trial = Trial { thread: index, rng: &mut rng, now, exclude: &[] };
             if let Outcome::Forward { guard, .. } =
                 decide(listener, &Facts::default(), &mut trial).outcome
             {

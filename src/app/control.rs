@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
-use super::{DataDir, LOGS, admin};
+use super::{DataDir, LOGS, admin, cookies};
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
@@ -67,6 +67,7 @@ impl Control {
         loops.spawn(stop.clone().run_until_cancelled_owned(syncing));
         let reload = Arc::<Notify>::default();
         loops.spawn(watch_file(Arc::clone(parts), Arc::clone(&reload), stop.clone()));
+        loops.spawn(cookies::run(Arc::clone(parts), stop.clone()));
         let orchestrator = parts.orchestrator(runtime);
         Self {
             stopper: orchestrator.stopper(),

@@ -23,6 +23,8 @@ pub struct Endpoint {
     /// One per data thread, so that no two threads write one cache line.
     in_flight: Box<[CachePadded<AtomicI64>]>,
     ejected: AtomicBool,
+    /// It was unhealthy at some time.
+    failed: AtomicBool,
 }
 
 impl Endpoint {
@@ -37,7 +39,8 @@ impl Endpoint {
         let target = address.to_string();
         let requests = metrics.counter(&names::TARGET_REQUESTS, &[group.as_str(), &target]);
         let in_flight = (0..metrics.threads()).map(|_| CachePadded::default()).collect();
-        Self { id, address, group, task, requests, in_flight, ejected: AtomicBool::new(false) }
+        let (ejected, failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { id, address, group, task, requests, in_flight, ejected, failed }
     }
 
     /// Exchanges under way, over all threads. Final at zero once every data thread has acknowledged
@@ -50,6 +53,16 @@ impl Endpoint {
     /// Takes it out of every pick at once: its task is dead. There is no way back.
     pub fn eject(&self) {
         self.ejected.store(true, Ordering::Release);
+    }
+
+    /// Remembers that its checks have failed: what is healthy again grows into its share.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     #[must_use]

@@ -3,7 +3,7 @@
 //! **Invariant:** nothing that describes one connection (RFC 9110, section 7.6.1) crosses to the
 //! other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Timestamp;
 
@@ -27,21 +27,8 @@ const TRACE_ID_MOST: usize = 7 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyAddresses;
 
-/// `X-Forwarded-For` with the client's address appended; `sent` are the values of every such
-/// header, in order.
-///
-/// # Errors
-/// More than 30 addresses were sent.
-pub fn forwarded_for<'a>(
-    sent: impl Iterator<Item = &'a [u8]>,
-    client: IpAddr,
-) -> Result<Vec<u8>, TooManyAddresses> {
-    let mut value = Vec::new();
-    write_forwarded_for(sent, &client_text(client), &mut value)?;
-    Ok(value)
-}
-
-/// The same behind what is in `out`; `client` is [`client_text`].
+/// `X-Forwarded-For` with the client's address appended, behind what is in `out`; `sent` are the
+/// values of every such header, in order, and `client` is [`client_text`].
 ///
 /// # Errors
 /// More than 30 addresses were sent.
@@ -66,6 +53,18 @@ pub fn write_forwarded_for<'a>(
 #[must_use]
 pub fn client_text(client: IpAddr) -> String {
     client.to_canonical().to_string()
+}
+
+/// The same with its port: AWS, "Client port preservation".
+#[must_use]
+pub fn client_with_port(client: SocketAddr) -> String {
+    SocketAddr::new(client.ip().to_canonical(), client.port()).to_string()
+}
+
+/// ALB calls every other header name invalid.
+#[must_use]
+pub fn is_valid_name(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// `X-Amzn-Trace-Id` as it is sent on: a Root when there is none, else a Self of our own before it.
@@ -168,7 +167,8 @@ mod tests {
 
     fn check_for(sent: &[&str], client: &str, expected: &str) {
         let sent = sent.iter().map(|sent| sent.as_bytes());
-        let value = forwarded_for(sent, client.parse().unwrap()).unwrap();
+        let mut value = Vec::new();
+        write_forwarded_for(sent, &client_text(client.parse().unwrap()), &mut value).unwrap();
         assert_eq!(String::from_utf8(value).unwrap(), expected);
     }
 
@@ -184,10 +184,29 @@ mod tests {
     fn thirty_addresses_pass_and_one_more_does_not() {
         let sent = |count: usize| vec!["1.2.3.4"; count].join(",");
         let count = |count| {
-            forwarded_for([sent(count).as_bytes()].into_iter(), [10, 0, 0, 1].into()).is_ok()
+            let sent = sent(count);
+            write_forwarded_for([sent.as_bytes()].into_iter(), "10.0.0.1", &mut Vec::new()).is_ok()
         };
         assert!(count(30));
         assert!(!count(31));
+    }
+
+    #[test]
+    fn ports_stand_behind_addresses() {
+        let check = |client: &str, expected: &str| {
+            assert_eq!(client_with_port(client.parse().unwrap()), expected);
+        };
+        check("10.0.0.1:5", "10.0.0.1:5");
+        check("[::ffff:10.0.0.1]:5", "10.0.0.1:5");
+        check("[fd00::1]:5", "[fd00::1]:5");
+    }
+
+    #[test]
+    fn names_are_letters_digits_and_hyphens() {
+        assert!(is_valid_name("X-Forwarded-For2"));
+        for name in ["X_A", "x.a", "a!"] {
+            assert!(!is_valid_name(name), "{name}");
+        }
     }
 
     fn check_trace(sent: Option<&str>, expected: &str) {

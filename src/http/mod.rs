@@ -3,12 +3,14 @@
 //! Decisions are pure and know no carrier: [`head`] (limits and framing of what a client sent),
 //! [`desync`] (how sure that is),
 //! [`headers`] (what is added and taken away), [`errors`] (what happened → what is answered),
-//! [`own`] (responses of our own), [`retry`] (what may be replayed). Two carriers move the bytes
-//! and call them alike: `native`, and `pingora` for listeners that ask for it. Not here: accepting,
-//! rules and picks (`routing::decide`). **Invariant:** an exchange is counted on its endpoint from
-//! the pick until the last byte moved, whatever ends it.
+//! [`own`] (responses of our own), [`additions`] (cookies, inserted headers), [`retry`] (what may
+//! be replayed). Two carriers move the bytes and call them alike: `native`, and `pingora` for
+//! listeners that ask for it. Not here: accepting, rules and picks (`routing::decide`).
+//! **Invariant:** an exchange is counted on its endpoint from the pick until the last byte moved,
+//! whatever ends it.
 
 mod account;
+pub mod additions;
 pub mod desync;
 pub mod errors;
 pub mod head;

@@ -133,7 +133,8 @@ impl TcpRelay {
     ) -> Option<(Arc<Group>, InFlight, Arc<ListenerMetrics>, Duration)> {
         let routing = self.thread.reader.load();
         let listener = routing.listeners.get(&socket)?;
-        let mut trial = Trial { thread: self.thread.index, rng, exclude: tried };
+        let (thread, now) = (self.thread.index, clock::now());
+        let mut trial = Trial { thread, rng, now, exclude: tried };
         match decide(listener, &Facts::default(), &mut trial).outcome {
             Outcome::Forward { group, guard } => {
                 Some((group, guard, Arc::clone(&listener.metrics), listener.idle_timeout))

@@ -79,6 +79,8 @@ names! {
     ResourceArn;
     /// The whole ARN of a certificate, in ACM or in IAM.
     CertificateArn;
+    /// Of one key that seals cookies.
+    CookieKeyId;
     /// An operation of Cloud Map's API.
     OperationId;
     /// A hosted zone: `Z` and upper-case letters and digits.

@@ -50,6 +50,8 @@ pub struct BalancerOptions {
     /// ALB's `routing.http.desync_mitigation_mode`.
     #[serde(default)]
     pub desync_mitigation_mode: DesyncMode,
+    #[serde(default)]
+    pub requests: RequestRules,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
 }
@@ -132,8 +134,56 @@ pub struct ListenerOptions {
     /// Of the default action.
     #[serde(default)]
     pub stickiness: GroupStickiness,
+    #[serde(default)]
+    pub responses: ResponseRules,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
+}
+
+/// What becomes of the headers of a listener's responses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResponseRules {
+    /// `Server` does not reach the client, be it a target's or ours.
+    pub hide_server: bool,
+    /// Names and values that take the place of the target's.
+    pub insert: BTreeMap<String, String>,
+}
+
+/// What becomes of the headers of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestRules {
+    pub forwarded_for: ForwardedFor,
+    /// The client's port stands behind its address in `X-Forwarded-For`.
+    pub client_port: bool,
+    /// `Host` stays as the client sent it.
+    pub preserve_host: bool,
+    /// Header names of other characters than letters, digits and hyphens do not pass.
+    pub drop_invalid: bool,
+}
+
+/// ALB's `routing.http.xff_header_processing.mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardedFor {
+    #[default]
+    Append,
+    Preserve,
+    Remove,
+}
+
+impl ForwardedFor {
+    pub const ALL: [Self; 3] = [Self::Append, Self::Preserve, Self::Remove];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Preserve => "preserve",
+            Self::Remove => "remove",
+        }
+    }
 }
 
 impl Listener {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::TargetGroupName;
+use super::{CookieKeyId, TargetGroupName};
+use crate::clock::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
@@ -120,6 +121,21 @@ pub struct GroupStickiness {
     pub enabled: bool,
     /// Kept even where it is not enabled.
     pub duration: Option<Duration>,
+}
+
+/// A secret that seals the cookies of stickiness.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CookieKey {
+    pub id: CookieKeyId,
+    pub secret: String,
+    /// The newest one seals.
+    pub made_at: Timestamp,
+}
+
+impl std::fmt::Debug for CookieKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CookieKey").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

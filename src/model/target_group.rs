@@ -12,6 +12,8 @@ use crate::clock::Timestamp;
 
 /// ALB's `deregistration_delay.timeout_seconds`.
 pub const DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
+/// ALB's `stickiness.lb_cookie.duration_seconds` and its twin for `app_cookie`.
+pub const STICKINESS: Duration = Duration::from_secs(86_400);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
@@ -28,7 +30,7 @@ pub struct TargetGroup {
     pub options: GroupOptions,
 }
 
-/// What may be asked of a target group beside what moves its traffic.
+/// What may be asked of a target group beside where it is and how it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupOptions {
     /// Its targets are instances by name; else addresses.
@@ -37,8 +39,94 @@ pub struct GroupOptions {
     pub ipv6: bool,
     /// Kept as asked for.
     pub network: Option<String>,
+    #[serde(default)]
+    pub routing: GroupRouting,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
+}
+
+/// Who of a group's targets gets a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GroupRouting {
+    pub algorithm: Algorithm,
+    /// How long a new target grows into its share; zero: not at all.
+    pub slow_start: Duration,
+    pub stickiness: Stickiness,
+    /// With fewer healthy targets than this, all of them get traffic.
+    pub minimum_healthy: u32,
+    /// The same in percent of the registered targets.
+    pub minimum_healthy_percent: Option<u32>,
+}
+
+impl Default for GroupRouting {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::default(),
+            slow_start: Duration::ZERO,
+            stickiness: Stickiness::default(),
+            minimum_healthy: 1,
+            minimum_healthy_percent: None,
+        }
+    }
+}
+
+/// ALB's `load_balancing.algorithm.type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    #[default]
+    RoundRobin,
+    LeastOutstandingRequests,
+    WeightedRandom,
+}
+
+impl Algorithm {
+    pub const ALL: [Self; 3] =
+        [Self::RoundRobin, Self::LeastOutstandingRequests, Self::WeightedRandom];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastOutstandingRequests => "least_outstanding_requests",
+            Self::WeightedRandom => "weighted_random",
+        }
+    }
+}
+
+/// Whether a client stays with the target that it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stickiness {
+    pub enabled: bool,
+    pub kind: StickinessKind,
+    /// Of a cookie of ours.
+    pub duration: Duration,
+    /// The application's own cookie.
+    pub cookie_name: String,
+    /// Of the bond that goes with it.
+    pub application_duration: Duration,
+}
+
+impl Default for Stickiness {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            kind: StickinessKind::default(),
+            duration: STICKINESS,
+            cookie_name: String::new(),
+            application_duration: STICKINESS,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StickinessKind {
+    #[default]
+    LbCookie,
+    AppCookie,
 }
 
 /// ALB's parameters and defaults.

@@ -4,16 +4,20 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::secure::{self, Sealed};
+use super::sticky::CookieKeys;
 use super::{
     Forwarding, ListenerMetrics, OwnResponses, RoutedAction, RoutedListener, Routing, SocketKey,
 };
+use crate::balance::slow_start::{Member, begun};
 use crate::balance::{Endpoint, Group, GroupMetrics};
+use crate::clock::Timestamp;
 use crate::metrics::{Metrics, names};
 use crate::model::{
-    Account, Action, Listener, RegistrationId, Target, TargetGroup, TargetGroupName, Verdict,
-    VerdictState,
+    Account, Action, CookieKey, CookieKeyId, GroupRouting, GroupStickiness, Listener,
+    RegistrationId, Target, TargetGroup, TargetGroupName, Verdict, VerdictState,
 };
 use crate::rules::Matcher;
 use crate::state::{State, Table, changed};
@@ -35,6 +39,7 @@ pub(super) struct Inputs {
     targets: Table<RegistrationId, Target>,
     verdicts: Table<RegistrationId, Verdict>,
     sealed: Sealed,
+    cookie_keys: Table<CookieKeyId, CookieKey>,
 }
 
 /// Compiles `state`; endpoints, counters and unchanged groups and listeners are taken over from
@@ -45,8 +50,9 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
     let endpoints = endpoints(state, previous, &registered, context);
     let touched = touched(state, &previous.inputs, &registered);
     let groups = groups(state, previous, &touched, context, &endpoints);
+    let cookies = cookies(state, previous);
     let mut sealed = previous.inputs.sealed.clone();
-    let listeners = listeners(state, previous, context, &groups, &mut sealed);
+    let listeners = listeners(state, previous, context, (&groups, &cookies), &mut sealed);
     let zone_context = ZoneContext {
         region: context.account.region.clone(),
         domain: context.domain.clone(),
@@ -58,8 +64,19 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
         targets: Arc::clone(&state.targets),
         verdicts: Arc::clone(&state.verdicts),
         sealed,
+        cookie_keys: Arc::clone(&state.cookie_keys),
     };
-    Routing { generation: state.generation, listeners, groups, endpoints, zones, inputs }
+    Routing { generation: state.generation, listeners, groups, endpoints, zones, cookies, inputs }
+}
+
+/// The newest key seals.
+fn cookies(state: &State, previous: &Routing) -> Arc<CookieKeys> {
+    if Arc::ptr_eq(&previous.inputs.cookie_keys, &state.cookie_keys) {
+        return Arc::clone(&previous.cookies);
+    }
+    let mut keys: Vec<_> = state.cookie_keys.values().collect();
+    keys.sort_by_key(|key| std::cmp::Reverse(key.made_at));
+    Arc::new(CookieKeys::new(keys.iter().map(|key| key.secret.as_bytes())))
 }
 
 /// `registered` are the ids whose rows came, changed or went.
@@ -109,6 +126,8 @@ struct Members {
     healthy: Vec<Arc<Endpoint>>,
     unhealthy: Vec<Arc<Endpoint>>,
     draining: usize,
+    /// Since when each active one is in its state, and when it was registered.
+    since: HashMap<RegistrationId, Member>,
 }
 
 fn groups(
@@ -130,9 +149,22 @@ fn groups(
             continue;
         }
         group.active.push(Arc::clone(endpoint));
-        match state.verdict_state(target.id) {
+        let verdict = state.verdict(target.id);
+        let slow = state.target_groups.get(&target.group);
+        if slow.is_some_and(|group| !group.options.routing.slow_start.is_zero()) {
+            let member = Member {
+                healthy_since: verdict.map(|verdict| verdict.since).unwrap_or_default(),
+                registered_at: target.registered_at,
+                has_failed: endpoint.has_failed(),
+            };
+            group.since.insert(target.id, member);
+        }
+        match verdict.map_or(VerdictState::Initial, |verdict| verdict.state) {
             VerdictState::Healthy => group.healthy.push(Arc::clone(endpoint)),
-            VerdictState::Unhealthy => group.unhealthy.push(Arc::clone(endpoint)),
+            VerdictState::Unhealthy => {
+                endpoint.fail();
+                group.unhealthy.push(Arc::clone(endpoint));
+            }
             VerdictState::Initial => {}
         }
     }
@@ -165,15 +197,29 @@ fn group(
     metrics.unhealthy.set(count(members.unhealthy.len()));
     metrics.initial.set(count(initial));
     metrics.draining.set(count(members.draining));
-    let fail_open = members.healthy.is_empty() && !members.unhealthy.is_empty();
-    let routable = if fail_open { members.unhealthy } else { members.healthy };
+    let routing = configured.options.routing.clone();
+    let fail_open = is_too_few(&members, &routing) && !members.unhealthy.is_empty();
+    let (mut routable, unhealthy) = (members.healthy, members.unhealthy);
+    let (growing, grown_at) = match fail_open {
+        false => growing(&routable, &members.since, routing.slow_start),
+        // Everybody helps with what he has.
+        true => {
+            routable.extend(unhealthy);
+            routable.sort_by_key(|endpoint| endpoint.id);
+            (Vec::new(), Timestamp::default())
+        }
+    };
     let group = Group {
         name: configured.name.clone(),
         arn: context.account.target_group(configured).to_string(),
+        id: u64::from_str_radix(&configured.id, 16).unwrap_or_default(),
         protocol: configured.protocol,
         endpoints: members.active,
+        routing,
         routable,
         fail_open,
+        growing,
+        grown_at,
         deregistration_delay: configured.deregistration_delay,
         cursor: old.map(|old| Arc::clone(&old.cursor)).unwrap_or_default(),
         metrics,
@@ -184,12 +230,38 @@ fn group(
     }
 }
 
+/// AWS, "Target group health": fewer healthy ones than wanted, by either measure.
+fn is_too_few(members: &Members, routing: &GroupRouting) -> bool {
+    let (healthy, all) = (members.healthy.len(), members.active.len());
+    let wanted = |wanted: u32| usize::try_from(wanted).unwrap_or(usize::MAX);
+    let percent = |percent: u32| healthy * 100 < all * wanted(percent);
+    healthy < wanted(routing.minimum_healthy)
+        || routing.minimum_healthy_percent.is_some_and(percent)
+}
+
+/// Since when each of `routable` grows into its share, and when the last of them has it.
+fn growing(
+    routable: &[Arc<Endpoint>],
+    since: &HashMap<RegistrationId, Member>,
+    duration: Duration,
+) -> (Vec<Option<Timestamp>>, Timestamp) {
+    let members = routable.iter().map(|endpoint| since.get(&endpoint.id).copied());
+    let Some(members) = members.collect::<Option<Vec<_>>>().filter(|_| !duration.is_zero()) else {
+        return Default::default();
+    };
+    let begun = begun(&members, duration);
+    let last = begun.iter().flatten().max().map(|at| *at + duration);
+    (begun, last.unwrap_or_default())
+}
+
 fn same(old: &Group, new: &Group) -> bool {
     let same_endpoints = |a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]| {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
     };
     old.arn == new.arn
         && old.protocol == new.protocol
+        && old.routing == new.routing
+        && old.growing == new.growing
         && old.fail_open == new.fail_open
         && old.deregistration_delay == new.deregistration_delay
         && same_endpoints(&old.endpoints, &new.endpoints)
@@ -200,7 +272,7 @@ fn listeners(
     state: &State,
     previous: &Routing,
     context: &Context,
-    groups: &HashMap<TargetGroupName, Arc<Group>>,
+    (groups, cookies): (&HashMap<TargetGroupName, Arc<Group>>, &Arc<CookieKeys>),
     sealed: &mut Sealed,
 ) -> BTreeMap<SocketKey, Arc<RoutedListener>> {
     let mut listeners = BTreeMap::new();
@@ -229,6 +301,7 @@ fn listeners(
         if let Some(old) = old
             && Arc::ptr_eq(&old.listener, listener)
             && Arc::ptr_eq(&old.load_balancer, lb)
+            && Arc::ptr_eq(&old.cookies, cookies)
             && same_actions(&old.actions, &actions)
             && old.tls.as_ref().map(Arc::as_ptr) == tls.as_ref().map(Arc::as_ptr)
         {
@@ -250,6 +323,7 @@ fn listeners(
             idle_timeout: listener.options.idle_timeout.unwrap_or(lb.idle_timeout),
             client_keep_alive: lb.client_keep_alive,
             tls,
+            cookies: Arc::clone(cookies),
             metrics,
         };
         listeners.insert(socket, Arc::new(routed));
@@ -262,7 +336,7 @@ fn actions(
     listener: &Listener,
     groups: &HashMap<TargetGroupName, Arc<Group>>,
 ) -> Option<Vec<RoutedAction>> {
-    let action = |action: &Action| match action {
+    let action = |(action, stickiness): (&Action, GroupStickiness)| match action {
         Action::FixedResponse(response) => Some(RoutedAction::Fixed(Arc::new(response.clone()))),
         Action::Redirect(redirect) => Some(RoutedAction::Redirect(Arc::new(redirect.clone()))),
         Action::Forward(weighted) => {
@@ -270,11 +344,17 @@ fn actions(
                 weighted.iter().map(|w| Some((Arc::clone(groups.get(&w.group)?), w.weight)));
             let groups: Vec<_> = found.collect::<Option<_>>()?;
             let total_weight = groups.iter().map(|(_, weight)| weight).sum();
-            (!groups.is_empty())
-                .then_some(RoutedAction::Forward(Forwarding { groups, total_weight }))
+            let sticky = stickiness.duration.filter(|_| stickiness.enabled);
+            (!groups.is_empty()).then_some(RoutedAction::Forward(Forwarding {
+                groups,
+                total_weight,
+                sticky,
+            }))
         }
     };
-    listener.actions().map(action).collect()
+    let rules = listener.rules.iter().map(|rule| (&rule.action, rule.stickiness));
+    let default = (&listener.default_action, listener.options.stickiness);
+    rules.chain([default]).map(action).collect()
 }
 
 /// Whether both forward to the very same groups; our own responses are part of the listener's row.

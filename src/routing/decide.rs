@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use super::sticky::{Bond, CookieKeys, CookieKind, has_cookie};
 use super::{Forwarding, RoutedAction, RoutedListener};
-use crate::balance::{Group, InFlight};
-use crate::model::{FixedResponse, Redirect, RegistrationId};
+use crate::balance::{Group, InFlight, Turn};
+use crate::clock::Timestamp;
+use crate::model::{FixedResponse, Redirect, RegistrationId, StickinessKind};
 use crate::rules::{Facts, Found, Transformed, Unfit};
 
 /// Which attempt this is, on which thread.
@@ -16,6 +18,7 @@ pub struct Trial<'a> {
     /// Index of the deciding data thread.
     pub thread: usize,
     pub rng: &'a mut fastrand::Rng,
+    pub now: Timestamp,
     /// Endpoints that this exchange has tried already.
     pub exclude: &'a [RegistrationId],
 }
@@ -27,6 +30,16 @@ pub struct Decision {
     pub outcome: Outcome,
     /// What the target gets in place of what was sent, where the rule has transforms.
     pub transformed: Option<Transformed>,
+    pub bonds: Bonds,
+}
+
+/// The cookies that a client is to get with its response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bonds {
+    pub group: Option<Bond>,
+    pub target: Option<Bond>,
+    /// Only where the response sets the application's own cookie.
+    pub if_application_asks: bool,
 }
 
 #[derive(Debug)]
@@ -54,22 +67,23 @@ pub fn decide(listener: &RoutedListener, facts: &Facts<'_>, trial: &mut Trial<'_
     let found = listener.matcher.find(facts);
     let last = listener.actions.len() - 1;
     let (index, priority) = found.map_or((last, 0), |found| (found.index, found.priority));
-    let mut transformed = None;
+    let (mut transformed, mut bonds) = (None, Bonds::default());
     let outcome = match &listener.actions[index] {
         RoutedAction::Fixed(response) => Outcome::Fixed(Arc::clone(response)),
         RoutedAction::Redirect(redirect) => Outcome::Redirect(Arc::clone(redirect)),
         RoutedAction::Forward(forwarding) => {
-            let group = forwarding.choose(trial.rng);
+            let (group, bond) = forwarding.choose(&listener.cookies, facts, trial);
+            bonds.group = bond;
             match transform(found, facts) {
                 Err(Unfit) => Outcome::Unfit { group: Arc::clone(group) },
                 Ok(done) => {
                     transformed = done;
-                    forward(group, trial)
+                    forward(group, &listener.cookies, facts, trial, &mut bonds)
                 }
             }
         }
     };
-    Decision { priority, outcome, transformed }
+    Decision { priority, outcome, transformed, bonds }
 }
 
 fn transform(found: Option<Found<'_>>, facts: &Facts<'_>) -> Result<Option<Transformed>, Unfit> {
@@ -77,8 +91,36 @@ fn transform(found: Option<Found<'_>>, facts: &Facts<'_>) -> Result<Option<Trans
     transform.map(|own| own.apply(facts.host_name(), facts.path, facts.query)).transpose()
 }
 
-fn forward(group: &Arc<Group>, trial: &Trial<'_>) -> Outcome {
-    match group.pick(trial.exclude) {
+fn forward(
+    group: &Arc<Group>,
+    keys: &CookieKeys,
+    facts: &Facts<'_>,
+    trial: &mut Trial<'_>,
+    bonds: &mut Bonds,
+) -> Outcome {
+    let sticky = &group.routing.stickiness;
+    let mut turn = Turn { exclude: trial.exclude, now: trial.now, rng: trial.rng };
+    let found = match sticky.enabled {
+        false => group.pick(&mut turn),
+        true => {
+            let (kind, duration) = match sticky.kind {
+                StickinessKind::LbCookie => (CookieKind::Target, sticky.duration),
+                StickinessKind::AppCookie => (CookieKind::Application, sticky.application_duration),
+            };
+            let bond = keys.read(kind, facts.headers, turn.now);
+            let bond = bond.filter(|bond| bond.group == group.id);
+            let bound = bond.and_then(|bond| group.bound(RegistrationId(bond.target), &turn));
+            // Unknown, draining, unhealthy: chosen anew, and told so.
+            let found = bound.or_else(|| group.pick(&mut turn));
+            let until = turn.now + duration;
+            let fresh = |target: u64| Bond { kind, group: group.id, target, until };
+            bonds.target = found.map(|endpoint| fresh(endpoint.id.0));
+            bonds.if_application_asks = kind == CookieKind::Application
+                && (bound.is_some() || !has_cookie(facts.headers, &sticky.cookie_name));
+            found
+        }
+    };
+    match found {
         Some(endpoint) => Outcome::Forward {
             group: Arc::clone(group),
             guard: InFlight::take(endpoint, trial.thread),
@@ -88,8 +130,27 @@ fn forward(group: &Arc<Group>, trial: &Trial<'_>) -> Outcome {
 }
 
 impl Forwarding {
+    /// The group that the client is bound to, or one by weight and the bond to it.
+    fn choose(
+        &self,
+        keys: &CookieKeys,
+        facts: &Facts<'_>,
+        trial: &mut Trial<'_>,
+    ) -> (&Arc<Group>, Option<Bond>) {
+        let Some(duration) = self.sticky else { return (self.by_weight(trial.rng), None) };
+        let bond = keys.read(CookieKind::Group, facts.headers, trial.now);
+        let bound = bond.and_then(|bond| self.groups.iter().find(|(own, _)| own.id == bond.group));
+        if let Some((group, _)) = bound.filter(|(group, _)| !group.routable.is_empty()) {
+            return (group, None);
+        }
+        let group = self.by_weight(trial.rng);
+        let until = trial.now + duration;
+        let bond = Bond { kind: CookieKind::Group, group: group.id, target: 0, until };
+        (group, Some(bond))
+    }
+
     /// A group by weight. All weights zero: the first one.
-    fn choose(&self, rng: &mut fastrand::Rng) -> &Arc<Group> {
+    fn by_weight(&self, rng: &mut fastrand::Rng) -> &Arc<Group> {
         let first = &self.groups[0].0;
         if self.groups.len() == 1 || self.total_weight == 0 {
             return first;

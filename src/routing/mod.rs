@@ -11,6 +11,7 @@ mod decide;
 mod publisher;
 mod reader;
 mod secure;
+pub mod sticky;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -28,10 +29,11 @@ use crate::zone::Zones;
 
 pub use crate::net::SocketKey;
 pub use compile::{Context, compile};
-pub use decide::{Decision, Outcome, Trial, decide};
+pub use decide::{Bonds, Decision, Outcome, Trial, decide};
 pub use publisher::Publisher;
 pub use reader::{DataThread, Predecessor, Reader, SILENCE, Silent, Slot};
 pub use secure::{RoutedTls, TlsMetrics};
+use sticky::CookieKeys;
 
 /// Everything the planes need, at one generation.
 #[derive(Debug, Default)]
@@ -43,6 +45,7 @@ pub struct Routing {
     /// Active and draining ones.
     pub endpoints: Arc<HashMap<RegistrationId, Arc<Endpoint>>>,
     pub zones: Arc<Zones>,
+    cookies: Arc<CookieKeys>,
     /// For the next compilation to see what changed.
     inputs: compile::Inputs,
 }
@@ -64,6 +67,8 @@ pub struct RoutedListener {
     pub client_keep_alive: Duration,
     /// Of HTTPS and TLS listeners.
     pub tls: Option<Arc<RoutedTls>>,
+    /// They seal and open the cookies that bind clients.
+    pub cookies: Arc<CookieKeys>,
     pub metrics: Arc<ListenerMetrics>,
 }
 
@@ -90,6 +95,8 @@ pub enum RoutedAction {
 pub struct Forwarding {
     pub groups: Vec<(Arc<Group>, u32)>,
     pub total_weight: u32,
+    /// How long a client stays with its group; none: it does not.
+    pub sticky: Option<Duration>,
 }
 
 /// Handles resolved when the listener is first compiled.

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Alarm, AlarmName, BadKey, Certificate, CertificateArn, Cluster, ClusterName, DiscoveryInstance,
-    DiscoveryKey, DiscoveryOperation, DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family,
-    FamilyRecord, Generation, HostedZone, HostedZoneId, InstanceKey, Listener, ListenerKey,
-    LoadBalancer, LoadBalancerName, LogGroup, LogGroupName, Namespace, NamespaceName, OperationId,
-    Progress, RecordSet, RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory,
-    ScalingKey, ScalingPolicy, ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup,
-    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    Alarm, AlarmName, BadKey, Certificate, CertificateArn, Cluster, ClusterName, CookieKey,
+    CookieKeyId, DiscoveryInstance, DiscoveryKey, DiscoveryOperation, DiscoveryService, Ec2Id,
+    Ec2Resource, EndedService, Family, FamilyRecord, Generation, HostedZone, HostedZoneId,
+    InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName, LogGroup, LogGroupName,
+    Namespace, NamespaceName, OperationId, Progress, RecordSet, RecordSetKey, RegistrationId,
+    ResourceArn, ScalableTarget, ScalingHistory, ScalingKey, ScalingPolicy, ScheduledAction,
+    Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task, TaskDefinition,
+    TaskDefinitionKey, TaskId, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -247,6 +248,8 @@ tables! {
         "alarms", true, |row| row.name.clone();
     log_groups: LogGroupName => LogGroup,
         "log_groups", true, |row| row.name.clone();
+    cookie_keys: CookieKeyId => CookieKey,
+        "cookie_keys", true, |row| row.id.clone();
     applied: AppliedKey => Applied,
         "applied", true, |row| row.resource.clone();
 }

@@ -114,6 +114,13 @@ def attributes(found):
 
 equal(attributes(twice(elb.describe_listener_attributes, ListenerArn=FLOW)), {"tcp.idle_timeout.seconds": "350"})
 equal(len(attributes(twice(elb.describe_listener_attributes, ListenerArn=LISTENER))), 11)
+frame = "routing.http.response.x_frame_options.header_value"
+for key, value in ((frame, "DENY"), (frame, ""), ("routing.http.response.server.enabled", "false")):
+    changed = elb.modify_listener_attributes(ListenerArn=LISTENER, Attributes=[{"Key": key, "Value": value}])
+    equal(attributes(changed)[key], value)
+    equal(attributes(twice(elb.describe_listener_attributes, ListenerArn=LISTENER)), attributes(changed))
+refused("ValidationError", elb.modify_listener_attributes, ListenerArn=LISTENER, says="visible",
+        Attributes=[{"Key": frame, "Value": "a\r\nb: c"}])
 idle = [{"Key": "tcp.idle_timeout.seconds", "Value": "60"}]
 equal(attributes(elb.modify_listener_attributes(ListenerArn=FLOW, Attributes=idle)), {"tcp.idle_timeout.seconds": "60"})
 refused("InvalidConfigurationRequest", elb.modify_listener_attributes, ListenerArn=LISTENER, Attributes=idle)

@@ -106,7 +106,13 @@ equal(attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=FRONT))["
 refused("ValidationError", modify, "idle_timeout.timeout_seconds", "4001")
 refused("ValidationError", modify, "moon", "full", says="not recognized")
 refused("InvalidConfigurationRequest", modify, "idle_timeout.timeout_seconds", "60", NET)
-refused("OperationNotPermitted", modify, "routing.http.xff_header_processing.mode", "remove")
+for key, value, default in (("routing.http.xff_header_processing.mode", "remove", "append"),
+                            ("routing.http.xff_client_port.enabled", "true", "false"),
+                            ("routing.http.preserve_host_header.enabled", "true", "false"),
+                            ("routing.http.drop_invalid_header_fields.enabled", "true", "false")):
+    equal(attributes(modify(key, value))[key], value)
+    equal(attributes(elb.describe_load_balancer_attributes(LoadBalancerArn=FRONT))[key], value)
+    equal(attributes(modify(key, default))[key], default)
 refused("LoadBalancerNotFound", modify, "deletion_protection.enabled", "true", GONE)
 refused("LoadBalancerNotFound", elb.describe_load_balancer_attributes, LoadBalancerArn=GONE)
 equal(without(twice(elb.describe_capacity_reservation, LoadBalancerArn=FRONT)), {"CapacityReservationState": []})
@@ -172,7 +178,39 @@ delay = [{"Key": "deregistration_delay.timeout_seconds", "Value": "5"}]
 equal(attributes(modify(TargetGroupArn=WEB, Attributes=delay)), {**found, delay[0]["Key"]: "5"})
 equal(attributes(elb.describe_target_group_attributes(TargetGroupArn=WEB))[delay[0]["Key"]], "5")
 refused("ValidationError", modify, TargetGroupArn=WEB, Attributes=[{**delay[0], "Value": "3601"}])
-refused("OperationNotPermitted", modify, TargetGroupArn=WEB, Attributes=[{"Key": "stickiness.enabled", "Value": "true"}])
+
+
+def items(**values):
+    return [{"Key": key.replace("__", "."), "Value": value} for key, value in values.items()]
+
+
+def refused_together(says, **values):
+    refused("InvalidConfigurationRequest", modify, TargetGroupArn=WEB, Attributes=items(**values), says=says)
+
+
+before = attributes(elb.describe_target_group_attributes(TargetGroupArn=WEB))
+UNHEALTHY = "target_group_health__unhealthy_state_routing__minimum_healthy_targets__"
+for values in (dict(stickiness__enabled="true", stickiness__type="lb_cookie", stickiness__lb_cookie__duration_seconds="60"),
+               dict(stickiness__type="app_cookie", stickiness__app_cookie__cookie_name="sid",
+                    stickiness__app_cookie__duration_seconds="3600"),
+               dict(stickiness__enabled="false", load_balancing__algorithm__type="least_outstanding_requests"),
+               dict(load_balancing__algorithm__type="weighted_random"),
+               dict(load_balancing__algorithm__type="round_robin", slow_start__duration_seconds="900"),
+               {f"{UNHEALTHY}count": "3", f"{UNHEALTHY}percentage": "50"}):
+    changed = attributes(modify(TargetGroupArn=WEB, Attributes=items(**values)))
+    equal({key.replace("__", "."): value for key, value in values.items()}.items() & changed.items(),
+          {key.replace("__", "."): value for key, value in values.items()}.items())
+    equal(attributes(twice(elb.describe_target_group_attributes, TargetGroupArn=WEB)), changed)
+refused_together("Slow start", load_balancing__algorithm__type="weighted_random")
+refused_together("Stickiness", slow_start__duration_seconds="0", stickiness__enabled="true",
+                 load_balancing__algorithm__type="weighted_random")
+refused("ValidationError", modify, TargetGroupArn=WEB, Attributes=items(slow_start__duration_seconds="29"))
+refused_together("must not begin with AWSALB", stickiness__enabled="true", stickiness__type="app_cookie",
+                 stickiness__app_cookie__cookie_name="AWSALBX")
+refused("OperationNotPermitted", modify, TargetGroupArn=WEB,
+        Attributes=items(load_balancing__algorithm__anomaly_mitigation="on"))
+modify(TargetGroupArn=WEB, Attributes=[{"Key": key, "Value": value} for key, value in before.items()])
+equal(attributes(elb.describe_target_group_attributes(TargetGroupArn=WEB)), before)
 refused("TargetGroupNotFound", modify, TargetGroupArn=NO_GROUP, Attributes=delay)
 refused("TargetGroupNotFound", elb.describe_target_group_attributes, TargetGroupArn=NO_GROUP)
 

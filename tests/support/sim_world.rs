@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use roadstead::balance::InFlight;
+use roadstead::balance::{InFlight, Turn};
 use roadstead::clock::{Clock, Timestamp};
 use roadstead::metrics::Metrics;
 use roadstead::model::{Account, Target, TargetGroupName, TaskId, Verdict, VerdictState};
@@ -183,7 +183,8 @@ async fn data_thread(reader: Reader, clock: Clock, shared: Arc<Mutex<Shared>>, m
         ask(&routing, clock.now(), &shared, &mut rng);
         for name in &groups {
             let Some(group) = routing.groups.get(name) else { continue };
-            let Some(endpoint) = group.pick(&[]) else { continue };
+            let mut turn = Turn { exclude: &[], now: clock.now(), rng: &mut rng };
+            let Some(endpoint) = group.pick(&mut turn) else { continue };
             let guard = InFlight::take(endpoint, 0);
             let Some(task) = endpoint.task.clone() else { continue };
             // Most exchanges are short, a few outlast the deregistration delay.

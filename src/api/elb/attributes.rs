@@ -28,9 +28,13 @@ pub(super) enum Values {
     Flag,
     OneOf(&'static [&'static str]),
     Number(RangeInclusive<u32>),
+    /// A number, or 0.
+    ZeroOr(RangeInclusive<u32>),
     /// A number, or `off`.
     OffOr(RangeInclusive<u32>),
     Text,
+    /// What may stand behind a header's name; empty: no header.
+    HeaderValue,
 }
 
 /// What becomes of it.
@@ -71,8 +75,12 @@ impl Values {
             Self::Flag => matches!(value, "true" | "false"),
             Self::OneOf(values) => values.contains(&value),
             Self::Number(range) => number(range),
+            Self::ZeroOr(range) => value == "0" || number(range),
             Self::OffOr(range) => value == "off" || number(range),
             Self::Text => value.len() <= 1024,
+            Self::HeaderValue => {
+                value.len() <= 1024 && value.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
+            }
         };
         let wanted = || match self {
             Self::Flag => "must be 'true' or 'false'".to_owned(),
@@ -80,10 +88,14 @@ impl Values {
             Self::Number(range) => {
                 format!("must be between {} and {}", range.start(), range.end())
             }
+            Self::ZeroOr(range) => {
+                format!("must be 0 or between {} and {}", range.start(), range.end())
+            }
             Self::OffOr(range) => {
                 format!("must be 'off' or between {} and {}", range.start(), range.end())
             }
             Self::Text => "must be at most 1024 characters".to_owned(),
+            Self::HeaderValue => "must be at most 1024 visible characters".to_owned(),
         };
         if good { Ok(()) } else { Err(wanted()) }
     }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::attributes::{Attribute, Kept, Table, Values};
-use crate::model::{DesyncMode, LoadBalancer, LoadBalancerKind};
+use crate::model::{DesyncMode, ForwardedFor, LoadBalancer, LoadBalancerKind};
 
 pub(super) const TABLE: Table<LoadBalancer> = Table {
     of: "Load balancer",
@@ -19,7 +19,6 @@ type Default = fn(&LoadBalancer) -> Option<&'static str>;
 const LOGS: &str = "there is no S3 here: the access log is the file of [access_log]";
 const ZONES: &str = "this machine is one zone";
 const NO_WAF: &str = "there is no web application firewall";
-const OTHER_HEADERS: &str = "requests' headers are passed on in the default way";
 
 const fn row(
     key: &'static str,
@@ -125,13 +124,19 @@ const ROWS: &[Attribute<LoadBalancer>] = &[
         "routing.http.drop_invalid_header_fields.enabled",
         |lb| application(lb, "false"),
         Values::Flag,
-        Kept::Fixed(OTHER_HEADERS),
+        Kept::Honoured(
+            |lb| lb.options.requests.drop_invalid.to_string(),
+            |lb, value| lb.options.requests.drop_invalid = value == "true",
+        ),
     ),
     row(
         "routing.http.preserve_host_header.enabled",
         |lb| application(lb, "false"),
         Values::Flag,
-        Kept::Fixed(OTHER_HEADERS),
+        Kept::Honoured(
+            |lb| lb.options.requests.preserve_host.to_string(),
+            |lb, value| lb.options.requests.preserve_host = value == "true",
+        ),
     ),
     row(
         "routing.http.x_amzn_tls_version_and_cipher_suite.enabled",
@@ -143,13 +148,22 @@ const ROWS: &[Attribute<LoadBalancer>] = &[
         "routing.http.xff_client_port.enabled",
         |lb| application(lb, "false"),
         Values::Flag,
-        Kept::Fixed(OTHER_HEADERS),
+        Kept::Honoured(
+            |lb| lb.options.requests.client_port.to_string(),
+            |lb, value| lb.options.requests.client_port = value == "true",
+        ),
     ),
     row(
         "routing.http.xff_header_processing.mode",
         |lb| application(lb, "append"),
         Values::OneOf(&["append", "preserve", "remove"]),
-        Kept::Fixed(OTHER_HEADERS),
+        Kept::Honoured(
+            |lb| lb.options.requests.forwarded_for.as_str().to_owned(),
+            |lb, value| {
+                let found = ForwardedFor::ALL.into_iter().find(|own| own.as_str() == value);
+                lb.options.requests.forwarded_for = found.unwrap_or_default();
+            },
+        ),
     ),
     row(
         "routing.http2.enabled",
@@ -237,7 +251,10 @@ pub(super) mod tests {
         check(Application, "access_logs.s3.bucket", "logs", Ok(()));
         check(Application, "routing.http.xff_header_processing.mode", "append", Ok(()));
         check(Application, "routing.http.xff_header_processing.mode", "drop", Err("one of"));
-        check(Application, "routing.http.xff_header_processing.mode", "remove", Err("only be"));
+        check(Application, "routing.http.xff_header_processing.mode", "remove", Ok(()));
+        check(Application, "routing.http.xff_client_port.enabled", "true", Ok(()));
+        check(Application, "routing.http.preserve_host_header.enabled", "true", Ok(()));
+        check(Application, "routing.http.drop_invalid_header_fields.enabled", "true", Ok(()));
         check(Network, "dns_record.client_routing_policy", "availability_zone_affinity", Ok(()));
         for mode in ["monitor", "strictest", "defensive"] {
             check(Application, "routing.http.desync_mitigation_mode", mode, Ok(()));

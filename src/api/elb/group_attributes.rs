@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::attributes::{Attribute, Kept, Table, Values};
-use crate::model::{Protocol, TargetGroup};
+use crate::model::{Algorithm, GroupRouting, Protocol, StickinessKind, TargetGroup};
 
 pub(super) const TABLE: Table<TargetGroup> = Table {
     of: "Target group",
@@ -17,8 +17,6 @@ pub(super) const TABLE: Table<TargetGroup> = Table {
 
 type Default = fn(&TargetGroup) -> Option<&'static str>;
 
-const STICKY: &str = "requests are not bound to targets yet";
-const FAIL_OPEN: &str = "traffic goes to unhealthy targets when no target is healthy";
 const WEEK: Values = Values::Number(1..=604_800);
 
 const fn row(
@@ -38,6 +36,47 @@ fn tcp(group: &TargetGroup, default: &'static str) -> Option<&'static str> {
     (group.protocol == Protocol::Tcp).then_some(default)
 }
 
+/// Checked before to be one.
+fn number(value: &str) -> u32 {
+    value.parse().unwrap_or_default()
+}
+
+fn seconds(value: &str) -> Duration {
+    Duration::from_secs(number(value).into())
+}
+
+/// What is wrong with the attributes of one group together.
+pub(in crate::api) fn together(routing: &GroupRouting) -> Result<(), &'static str> {
+    let (slow, sticky) = (!routing.slow_start.is_zero(), &routing.stickiness);
+    match routing.algorithm {
+        Algorithm::LeastOutstandingRequests if slow => {
+            Err("Slow start cannot be used with the algorithm 'least_outstanding_requests'")
+        }
+        Algorithm::WeightedRandom if slow => {
+            Err("Slow start cannot be used with the algorithm 'weighted_random'")
+        }
+        Algorithm::WeightedRandom if sticky.enabled => {
+            Err("Stickiness cannot be used with the algorithm 'weighted_random'")
+        }
+        _ if sticky.enabled && sticky.kind == StickinessKind::AppCookie => {
+            cookie_name(&sticky.cookie_name)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// RFC 6265's tokens, and none of ALB's own names.
+fn cookie_name(name: &str) -> Result<(), &'static str> {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || name.len() > 256 || !name.bytes().all(token) {
+        return Err("The application's cookie name must be 1 to 256 letters, digits and signs");
+    }
+    if ["AWSALB", "AWSALBAPP", "AWSALBTG"].iter().any(|own| name.starts_with(own)) {
+        return Err("The application's cookie name must not begin with AWSALB");
+    }
+    Ok(())
+}
+
 const ROWS: &[Attribute<TargetGroup>] = &[
     row(
         "deregistration_delay.timeout_seconds",
@@ -45,25 +84,45 @@ const ROWS: &[Attribute<TargetGroup>] = &[
         Values::Number(0..=3600),
         Kept::Honoured(
             |group| group.deregistration_delay.as_secs().to_string(),
-            |group, value| {
-                // Checked before to be a number.
-                let seconds = value.parse().unwrap_or_default();
-                group.deregistration_delay = Duration::from_secs(seconds);
-            },
+            |group, value| group.deregistration_delay = seconds(value),
         ),
     ),
-    row("stickiness.enabled", |_| Some("false"), Values::Flag, Kept::Fixed(STICKY)),
+    row(
+        "stickiness.enabled",
+        |group| http(group, "false"),
+        Values::Flag,
+        Kept::Honoured(
+            |group| group.options.routing.stickiness.enabled.to_string(),
+            |group, value| group.options.routing.stickiness.enabled = value == "true",
+        ),
+    ),
+    row(
+        "stickiness.enabled",
+        |group| tcp(group, "false"),
+        Values::Flag,
+        Kept::Fixed("flows are not bound to targets yet"),
+    ),
     row(
         "stickiness.type",
         |group| http(group, "lb_cookie"),
         Values::OneOf(&["lb_cookie", "app_cookie"]),
-        Kept::Stored(STICKY),
+        Kept::Honoured(
+            |group| match group.options.routing.stickiness.kind {
+                StickinessKind::LbCookie => "lb_cookie".to_owned(),
+                StickinessKind::AppCookie => "app_cookie".to_owned(),
+            },
+            |group, value| {
+                let app = value == "app_cookie";
+                group.options.routing.stickiness.kind =
+                    if app { StickinessKind::AppCookie } else { StickinessKind::LbCookie };
+            },
+        ),
     ),
     row(
         "stickiness.type",
         |group| tcp(group, "source_ip"),
         Values::OneOf(&["source_ip"]),
-        Kept::Stored(STICKY),
+        Kept::Stored("flows are not bound to targets yet"),
     ),
     row(
         "load_balancing.cross_zone.enabled",
@@ -87,19 +146,37 @@ const ROWS: &[Attribute<TargetGroup>] = &[
         "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
         |_| Some("1"),
         Values::Number(1..=1000),
-        Kept::Fixed(FAIL_OPEN),
+        Kept::Honoured(
+            |group| group.options.routing.minimum_healthy.to_string(),
+            |group, value| group.options.routing.minimum_healthy = number(value),
+        ),
     ),
     row(
         "target_group_health.unhealthy_state_routing.minimum_healthy_targets.percentage",
         |_| Some("off"),
         Values::OffOr(1..=100),
-        Kept::Fixed(FAIL_OPEN),
+        Kept::Honoured(
+            |group| {
+                let percent = group.options.routing.minimum_healthy_percent;
+                percent.map_or_else(|| "off".to_owned(), |percent| percent.to_string())
+            },
+            |group, value| {
+                group.options.routing.minimum_healthy_percent =
+                    (value != "off").then(|| number(value));
+            },
+        ),
     ),
     row(
         "load_balancing.algorithm.type",
         |group| http(group, "round_robin"),
         Values::OneOf(&["round_robin", "least_outstanding_requests", "weighted_random"]),
-        Kept::Fixed("targets get their turns"),
+        Kept::Honoured(
+            |group| group.options.routing.algorithm.as_str().to_owned(),
+            |group, value| {
+                let found = Algorithm::ALL.into_iter().find(|own| own.as_str() == value);
+                group.options.routing.algorithm = found.unwrap_or_default();
+            },
+        ),
     ),
     row(
         "load_balancing.algorithm.anomaly_mitigation",
@@ -110,26 +187,40 @@ const ROWS: &[Attribute<TargetGroup>] = &[
     row(
         "slow_start.duration_seconds",
         |group| http(group, "0"),
-        Values::Number(0..=900),
-        Kept::Fixed("a healthy target gets its full share at once"),
+        Values::ZeroOr(30..=900),
+        Kept::Honoured(
+            |group| group.options.routing.slow_start.as_secs().to_string(),
+            |group, value| group.options.routing.slow_start = seconds(value),
+        ),
     ),
     row(
         "stickiness.app_cookie.cookie_name",
         |group| http(group, ""),
         Values::Text,
-        Kept::Stored(STICKY),
+        Kept::Honoured(
+            |group| group.options.routing.stickiness.cookie_name.clone(),
+            |group, value| group.options.routing.stickiness.cookie_name = value.to_owned(),
+        ),
     ),
     row(
         "stickiness.app_cookie.duration_seconds",
         |group| http(group, "86400"),
         WEEK,
-        Kept::Stored(STICKY),
+        Kept::Honoured(
+            |group| group.options.routing.stickiness.application_duration.as_secs().to_string(),
+            |group, value| {
+                group.options.routing.stickiness.application_duration = seconds(value);
+            },
+        ),
     ),
     row(
         "stickiness.lb_cookie.duration_seconds",
         |group| http(group, "86400"),
         WEEK,
-        Kept::Stored(STICKY),
+        Kept::Honoured(
+            |group| group.options.routing.stickiness.duration.as_secs().to_string(),
+            |group, value| group.options.routing.stickiness.duration = seconds(value),
+        ),
     ),
     row(
         "deregistration_delay.connection_termination.enabled",
@@ -170,7 +261,7 @@ pub(super) mod tests {
     use super::super::attributes::Given;
     use super::super::attributes::tests::keeps_to_the_rules;
     use super::*;
-    use crate::model::{DEREGISTRATION_DELAY, GroupOptions, HealthCheck, Owner};
+    use crate::model::{DEREGISTRATION_DELAY, GroupOptions, HealthCheck, Owner, Stickiness};
 
     pub(in crate::api::elb) fn group(protocol: Protocol) -> TargetGroup {
         TargetGroup {
@@ -212,8 +303,51 @@ pub(super) mod tests {
         check(Protocol::Http, "stickiness.type", "app_cookie", Ok(()));
         check(Protocol::Tcp, "stickiness.type", "source_ip", Ok(()));
         check(Protocol::Tcp, "stickiness.type", "lb_cookie", Err("must be one of"));
-        check(Protocol::Http, "stickiness.enabled", "true", Err("can only be 'false' here"));
+        check(Protocol::Http, "stickiness.enabled", "true", Ok(()));
+        check(Protocol::Tcp, "stickiness.enabled", "true", Err("can only be 'false' here"));
+        check(Protocol::Http, "stickiness.lb_cookie.duration_seconds", "604800", Ok(()));
+        check(Protocol::Http, "stickiness.app_cookie.cookie_name", "sid", Ok(()));
+        check(Protocol::Http, "load_balancing.algorithm.type", "weighted_random", Ok(()));
+        check(Protocol::Http, "slow_start.duration_seconds", "30", Ok(()));
+        check(Protocol::Http, "slow_start.duration_seconds", "29", Err("0 or between 30"));
+        let routing = "target_group_health.unhealthy_state_routing.minimum_healthy_targets";
+        check(Protocol::Http, &format!("{routing}.count"), "1000", Ok(()));
+        check(Protocol::Http, &format!("{routing}.percentage"), "50", Ok(()));
+        check(Protocol::Http, &format!("{routing}.percentage"), "off", Ok(()));
         check(Protocol::Tcp, "slow_start.duration_seconds", "0", Err("not supported for this"));
         check(Protocol::Tcp, "proxy_protocol_v2.enabled", "true", Err("no PROXY header"));
+    }
+
+    #[test]
+    fn attributes_fit_together() {
+        let check = |routing: GroupRouting, expected: Option<&str>| {
+            let error = together(&routing).err();
+            let good = error.zip(expected).is_none_or(|(e, part)| e.contains(part));
+            assert!(good && error.is_some() == expected.is_some(), "{routing:?}: {error:?}");
+        };
+        let sticky = |kind, name: &str| {
+            let cookie_name = name.to_owned();
+            Stickiness { enabled: true, kind, cookie_name, ..Stickiness::default() }
+        };
+        let plain = GroupRouting::default;
+        check(plain(), None);
+        let slow_start = Duration::from_secs(30);
+        check(GroupRouting { slow_start, ..plain() }, None);
+        for algorithm in [Algorithm::LeastOutstandingRequests, Algorithm::WeightedRandom] {
+            check(GroupRouting { slow_start, algorithm, ..plain() }, Some("Slow start"));
+        }
+        let stickiness = sticky(StickinessKind::LbCookie, "");
+        check(GroupRouting { stickiness: stickiness.clone(), ..plain() }, None);
+        let algorithm = Algorithm::WeightedRandom;
+        check(GroupRouting { stickiness, algorithm, ..plain() }, Some("Stickiness"));
+        for (name, expected) in [
+            ("sid", None),
+            ("", Some("1 to 256")),
+            ("a;b", Some("1 to")),
+            ("AWSALBX", Some("begin")),
+        ] {
+            let stickiness = sticky(StickinessKind::AppCookie, name);
+            check(GroupRouting { stickiness, ..plain() }, expected);
+        }
     }
 }

@@ -28,6 +28,21 @@ pub(in crate::api) const MOST_GROUPS: usize = 5;
 pub(in crate::api) const MOST_WEIGHT: u32 = 999;
 /// Times that a client stays with a target group, in seconds.
 pub(in crate::api) const STICKY_SECONDS: RangeInclusive<u64> = 1..=604_800;
+/// Headers that a listener may put into responses.
+pub(in crate::api) const INSERTED: [&str; 10] = [
+    "Strict-Transport-Security",
+    "Access-Control-Allow-Origin",
+    "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Headers",
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Expose-Headers",
+    "Access-Control-Max-Age",
+    "Content-Security-Policy",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+];
+/// A value of such a header, in bytes.
+pub(in crate::api) const LONGEST_VALUE: usize = 1024;
 /// A fixed response's body, in bytes.
 pub(in crate::api) const LARGEST_BODY: usize = 1024;
 /// Priorities of rules.

@@ -15,16 +15,27 @@ pub(super) const TABLE: Table<Listener> = Table {
     stored_mut: |listener| &mut listener.options.attributes,
 };
 
-const HEADERS: &str = "no header is added to responses yet";
-
-/// A header that is put into responses.
-const fn header(key: &'static str) -> Attribute<Listener> {
-    Attribute {
-        key,
-        default: |listener| listener.protocol.is_http().then_some(""),
-        values: Values::Text,
-        kept: Kept::Fixed(HEADERS),
-    }
+/// A header that is put into responses: by its attribute's name.
+macro_rules! header {
+    ($key:literal, $name:literal) => {
+        Attribute {
+            key: concat!("routing.http.response.", $key, ".header_value"),
+            default: |listener| listener.protocol.is_http().then_some(""),
+            values: Values::HeaderValue,
+            kept: Kept::Honoured(
+                |listener| {
+                    listener.options.responses.insert.get($name).cloned().unwrap_or_default()
+                },
+                |listener, value| {
+                    let insert = &mut listener.options.responses.insert;
+                    match value {
+                        "" => insert.remove($name),
+                        _ => insert.insert($name.to_owned(), value.to_owned()),
+                    };
+                },
+            ),
+        }
+    };
 }
 
 const ROWS: &[Attribute<Listener>] = &[
@@ -48,18 +59,21 @@ const ROWS: &[Attribute<Listener>] = &[
         key: "routing.http.response.server.enabled",
         default: |listener| listener.protocol.is_http().then_some("true"),
         values: Values::Flag,
-        kept: Kept::Fixed("targets' headers are passed on"),
+        kept: Kept::Honoured(
+            |listener| (!listener.options.responses.hide_server).to_string(),
+            |listener, value| listener.options.responses.hide_server = value == "false",
+        ),
     },
-    header("routing.http.response.strict_transport_security.header_value"),
-    header("routing.http.response.access_control_allow_origin.header_value"),
-    header("routing.http.response.access_control_allow_methods.header_value"),
-    header("routing.http.response.access_control_allow_headers.header_value"),
-    header("routing.http.response.access_control_allow_credentials.header_value"),
-    header("routing.http.response.access_control_expose_headers.header_value"),
-    header("routing.http.response.access_control_max_age.header_value"),
-    header("routing.http.response.content_security_policy.header_value"),
-    header("routing.http.response.x_content_type_options.header_value"),
-    header("routing.http.response.x_frame_options.header_value"),
+    header!("strict_transport_security", "Strict-Transport-Security"),
+    header!("access_control_allow_origin", "Access-Control-Allow-Origin"),
+    header!("access_control_allow_methods", "Access-Control-Allow-Methods"),
+    header!("access_control_allow_headers", "Access-Control-Allow-Headers"),
+    header!("access_control_allow_credentials", "Access-Control-Allow-Credentials"),
+    header!("access_control_expose_headers", "Access-Control-Expose-Headers"),
+    header!("access_control_max_age", "Access-Control-Max-Age"),
+    header!("content_security_policy", "Content-Security-Policy"),
+    header!("x_content_type_options", "X-Content-Type-Options"),
+    header!("x_frame_options", "X-Frame-Options"),
 ];
 
 #[cfg(test)]
@@ -92,6 +106,25 @@ mod tests {
     #[test]
     fn every_attribute_is_of_some_kind_and_has_a_good_default() {
         keeps_to_the_rules(&TABLE, &[listener(Protocol::Http), listener(Protocol::Tcp)]);
+    }
+
+    #[test]
+    fn response_headers_are_kept_until_they_are_empty() {
+        let key = "routing.http.response.x_frame_options.header_value";
+        let mut row = listener(Protocol::Http);
+        let mut set = |value: &str| {
+            let given = json!([{"Key": key, "Value": value}]);
+            let given: Vec<Given> = serde_json::from_value(given).unwrap();
+            let outcome = TABLE.modify(&mut row, &given).map_err(|error| error.to_string());
+            assert!(
+                outcome.is_err()
+                    || TABLE.shown(&row).contains(&json!({"Key": key, "Value": value}))
+            );
+            (outcome, row.options.responses.insert.clone().into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(set("DENY"), (Ok(()), vec![("X-Frame-Options".into(), "DENY".into())]));
+        assert!(set("a\r\nb: c").0.unwrap_err().contains("visible"));
+        assert_eq!(set(""), (Ok(()), Vec::new()));
     }
 
     #[test]

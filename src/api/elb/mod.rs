@@ -10,7 +10,7 @@ mod balancer_attributes;
 mod certificate;
 mod condition;
 mod find;
-mod group_attributes;
+pub(in crate::api) mod group_attributes;
 mod health_check;
 pub(in crate::api) mod limits;
 mod listener;

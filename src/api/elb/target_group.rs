@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::attributes::Given;
 use super::find::{self, PAGE, change, marker, new_id, own};
-use super::group_attributes::TABLE;
+use super::group_attributes::{TABLE, together};
 use super::health_check;
 use super::limits::MOST_TARGET_GROUPS;
 use crate::api::call::{Call, Input, Outcome};
@@ -274,8 +274,11 @@ pub(super) async fn modify_attributes(call: &Call, input: Input) -> Outcome {
         attributes: Vec<Given>,
     }
     let asked: Asked = input.read()?;
-    let edit =
-        edit(call, asked.target_group_arn, move |group| TABLE.modify(group, &asked.attributes));
+    let edit = edit(call, asked.target_group_arn, move |group| {
+        TABLE.modify(group, &asked.attributes)?;
+        together(&group.options.routing)
+            .map_err(|why| Error::new("InvalidConfigurationRequestException", why))
+    });
     Ok(json!({"Attributes": TABLE.shown(&edit.await?)}))
 }
 

@@ -378,6 +378,7 @@ impl<'t, 'a> Pass<'t, 'a> {
                 created_at: self.now,
                 options: BalancerOptions {
                     desync_mitigation_mode: balancer.desync_mitigation_mode,
+                    requests: balancer.requests,
                     ..BalancerOptions::default()
                 },
             };

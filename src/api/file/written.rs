@@ -3,6 +3,7 @@
 //! Every struct refuses keys it does not know. Not here: defaults that depend on another value,
 //! references, ranges (`meaning`), ECS task definitions (`definition`).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -13,7 +14,10 @@ use crate::config::{
     AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, Limits,
     LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings, Time,
 };
-use crate::model::{Account, Carrier, DesyncMode, LoadBalancerKind, Protocol};
+use crate::model::{
+    Account, Algorithm, Carrier, DesyncMode, ForwardedFor, LoadBalancerKind, Protocol,
+    StickinessKind,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +82,7 @@ impl Written {
             metrics: self.metrics,
             api: self.api.clone(),
             dns: self.dns.clone(),
-            elb: self.elb,
+            elb: self.elb.clone(),
             runtime: self.runtime.clone(),
             limits: self.limits,
             autoscaling: self.autoscaling,
@@ -117,8 +121,22 @@ pub(super) struct WrittenGroup {
     #[serde(default)]
     pub(super) targets: Vec<WrittenTarget>,
     pub(super) deregistration_delay: Option<Time>,
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) slow_start: Option<Time>,
+    pub(super) stickiness: Option<WrittenStickiness>,
+    pub(super) minimum_healthy: Option<u32>,
+    pub(super) minimum_healthy_percent: Option<u32>,
     #[serde(default)]
     pub(super) health_check: WrittenHealthCheck,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenStickiness {
+    #[serde(rename = "type")]
+    pub(super) kind: StickinessKind,
+    pub(super) duration: Option<Time>,
+    pub(super) cookie_name: Option<String>,
 }
 
 /// `10.0.0.7:8080`, or an address alone, which gets the group's port.
@@ -181,6 +199,10 @@ pub(super) struct WrittenBalancer {
     pub(super) idle_timeout: Option<Time>,
     pub(super) client_keep_alive: Option<Time>,
     pub(super) desync_mitigation_mode: Option<DesyncMode>,
+    pub(super) xff_header_processing: Option<ForwardedFor>,
+    pub(super) xff_client_port: Option<bool>,
+    pub(super) preserve_host_header: Option<bool>,
+    pub(super) drop_invalid_header_fields: Option<bool>,
     #[serde(default)]
     pub(super) listener: Vec<WrittenListener>,
 }
@@ -194,6 +216,9 @@ pub(super) struct WrittenListener {
     /// The default one first.
     pub(super) certificates: Option<Vec<String>>,
     pub(super) ssl_policy: Option<String>,
+    pub(super) server_header: Option<bool>,
+    #[serde(default)]
+    pub(super) response_headers: BTreeMap<String, String>,
     // The default action: one of four.
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,

@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::super::additions::Additions;
 use super::super::desync::Classified;
 use super::super::errors::Cause;
 use super::super::head::{Head, PREFACE, Scan, Scanner};
@@ -125,7 +126,7 @@ impl Client {
             session,
             peer,
             socket,
-            origin: Origin { client, listener: socket.address, is_secure },
+            origin: Origin { client, peer, listener: socket.address, is_secure },
             opened: now,
             begun: now,
             up: Lane::default(),
@@ -280,24 +281,34 @@ impl Client {
     ///
     /// # Errors
     /// It is no response, or too long.
-    pub(super) fn stage_head(&mut self, asked: Asked) -> Result<Response, Cause> {
+    pub(super) fn stage_head(
+        &mut self,
+        asked: Asked,
+        added: &Additions<'_>,
+    ) -> Result<Response, Cause> {
         let bytes = self.down.window.all();
         match &mut self.front {
             Front::Connection(_) => {
                 let mut out = Out::Text(&mut self.down.lead);
-                response::translate(bytes, asked, &mut out)
+                response::translate(bytes, asked, added, &mut out)
             }
-            Front::Stream(stream) => stream.stage_head(bytes, asked),
+            Front::Stream(stream) => stream.stage_head(bytes, asked, added),
         }
     }
 
     /// Stages a whole response of our own.
-    pub(super) fn stage_own(&mut self, own: &Own, is_head: bool, keep_alive: bool) {
+    pub(super) fn stage_own(
+        &mut self,
+        own: &Own,
+        added: &Additions<'_>,
+        (is_head, keep_alive): (bool, bool),
+    ) {
         match &mut self.front {
             Front::Connection(_) => {
-                response::write_own(own, is_head, keep_alive, &mut self.down.lead);
+                let how = (is_head, keep_alive);
+                response::write_own(own, added, how, &mut self.down.lead);
             }
-            Front::Stream(stream) => stream.stage_own(own, is_head, &mut self.down),
+            Front::Stream(stream) => stream.stage_own(own, added, is_head, &mut self.down),
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::super::account;
+use super::super::additions::Additions;
 use super::super::desync::Verdict;
 use super::super::errors::Cause;
 use super::super::head::{self, Head};
@@ -24,7 +25,7 @@ use super::h2;
 use super::pool::Held;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
-use super::request::{self, Request};
+use super::request::{self, Request, Way};
 use super::response::Asked;
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant};
@@ -79,8 +80,12 @@ impl Carrier {
         let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
         let bytes = client.up.window.all();
         let out = &mut client.up.lead;
-        let from = (&client.origin, &Transformed::default());
-        let (mut request, trace_id) = request::translate(bytes, head, from, trace_id, out)?;
+        let way = Way {
+            origin: &client.origin,
+            rules: client.listener.load_balancer.options.requests,
+            transformed: &Transformed::default(),
+        };
+        let (mut request, trace_id) = request::translate(bytes, head, way, trace_id, out)?;
         if verdict == Verdict::Refuse {
             request.refused = Some(Cause::Desync);
         }
@@ -189,7 +194,8 @@ impl Carrier {
         let facts = exchange.request.facts(client.head(), client.peer.ip());
         let mut rng = fastrand::Rng::new();
         let thread = self.thread.index;
-        let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
+        let (now, exclude) = (clock::now(), exchange.tried.as_slice());
+        let mut trial = Trial { thread, rng: &mut rng, now, exclude };
         let decision = decide(listener, &facts, &mut trial);
         let own = match &decision.outcome {
             Outcome::Fixed(fixed) => Some(Ok(Own::Fixed(Arc::clone(fixed)))),
@@ -201,6 +207,7 @@ impl Carrier {
             _ => None,
         };
         exchange.transformed = decision.transformed.unwrap_or_default();
+        exchange.bonds = decision.bonds;
         exchange.priority = Some(decision.priority);
         exchange.listener = Arc::clone(listener);
         exchange.generation = routing.generation;
@@ -287,7 +294,10 @@ impl Carrier {
         client.down.begin();
         client.down.window.clear(&self.buffers);
         let around = (&self.buffers, &self.closing);
-        let mut relay = Relay::new(client, &mut held, around, (asked, idle_timeout), now);
+        let listener = Arc::clone(&exchange.listener);
+        let added = Additions::new(&listener, group, &exchange.bonds);
+        let how = (asked, &added, idle_timeout);
+        let mut relay = Relay::new(client, &mut held, around, how, now);
         let ended = relay.run().await;
         let (answered, kept) = (relay.answered.take(), relay.body_kept);
         if let Some(answered) = &answered {
@@ -382,16 +392,20 @@ impl Carrier {
         client.up.rewind();
         exchange.written.clone_from(&exchange.transformed);
         let Client { front, up, origin, .. } = client;
+        let way = Way {
+            origin,
+            rules: exchange.listener.load_balancer.options.requests,
+            transformed: &exchange.written,
+        };
         let is_written = match front {
             Front::Stream(stream) => {
-                h2::rewrite(stream.head(), &exchange.written, &mut up.lead);
+                h2::rewrite(stream.head(), way, &mut up.lead);
                 true
             }
             Front::Connection(_) => {
                 let trace_id = |_: Option<&str>| exchange.trace_id.clone();
                 let (bytes, head) = (up.window.all(), exchange.request.head);
-                let from = (&*origin, &exchange.written);
-                request::translate(bytes, head, from, trace_id, &mut up.lead).is_ok()
+                request::translate(bytes, head, way, trace_id, &mut up.lead).is_ok()
             }
         };
         is_written && up.stage().is_ok()
@@ -432,7 +446,8 @@ impl Carrier {
         exchange.status = Some(own.status());
         client.down.begin();
         client.down.window.clear(&self.buffers);
-        client.stage_own(own, exchange.request.is_head, keep_alive);
+        let added = Additions::own(&exchange.listener);
+        client.stage_own(own, &added, (exchange.request.is_head, keep_alive));
         client.timer.set(now + exchange.listener.idle_timeout);
         match client.flush().await {
             Ok(()) if keep_alive => After::Another,

@@ -106,6 +106,13 @@ impl<'a, 'b> Fields<'a, 'b> {
         self.iter().filter(move |(own, _)| *own == kind).map(|(_, header)| header.value)
     }
 
+    /// The values of `Set-Cookie`.
+    pub(super) fn set_cookies(&self) -> impl Iterator<Item = &'b [u8]> {
+        let others = self.iter().filter(|(kind, _)| *kind == Field::Other);
+        let named = others.filter(|(_, header)| header.name.eq_ignore_ascii_case("set-cookie"));
+        named.map(|(_, header)| header.value)
+    }
+
     /// Whether `Connection` says that this field ends here.
     pub(super) fn nominates(&self, name: &str) -> bool {
         self.nominates

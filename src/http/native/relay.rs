@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite as _;
 use tokio_util::sync::CancellationToken;
 
+use super::super::additions::Additions;
 use super::super::errors::Cause;
 use super::super::limits::BODY_RATE;
 use super::body::Body;
@@ -29,6 +30,7 @@ pub(super) struct Relay<'a> {
     buffers: &'a Buffers,
     closing: &'a CancellationToken,
     asked: Asked,
+    added: &'a Additions<'a>,
     idle_timeout: Duration,
     stage: Stage,
     /// Bytes of the response's head in which its end was not found.
@@ -66,7 +68,7 @@ impl<'a> Relay<'a> {
         client: &'a mut Client,
         target: &'a mut Held,
         (buffers, closing): (&'a Buffers, &'a CancellationToken),
-        (asked, idle_timeout): (Asked, Duration),
+        (asked, added, idle_timeout): (Asked, &'a Additions<'a>, Duration),
         begun: Instant,
     ) -> Self {
         Self {
@@ -77,6 +79,7 @@ impl<'a> Relay<'a> {
             buffers,
             closing,
             asked,
+            added,
             idle_timeout,
             stage: Stage::Head,
             searched: 0,
@@ -316,7 +319,7 @@ impl<'a> Relay<'a> {
             }
             // Known only now: much can happen while a target thinks.
             self.asked.keep_alive &= !self.closing.is_cancelled();
-            let mut response = self.client.stage_head(self.asked)?;
+            let mut response = self.client.stage_head(self.asked, self.added)?;
             let down = &mut self.client.down;
             down.window.consume(response.length);
             self.searched = 0;

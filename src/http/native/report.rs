@@ -13,7 +13,7 @@ use crate::balance::Group;
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{AccessLog, Kind, Record, RequestLine};
 use crate::model::{Generation, RegistrationId};
-use crate::routing::RoutedListener;
+use crate::routing::{Bonds, RoutedListener};
 use crate::rules::Transformed;
 
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Exchange {
     /// Who was chosen last, for the log.
     pub(super) group: Option<Arc<Group>>,
     pub(super) target: Option<SocketAddr>,
+    /// What the client is to be bound by.
+    pub(super) bonds: Bonds,
     /// What the target is to get in place of what was sent, and what its head was written with.
     pub(super) transformed: Transformed,
     pub(super) written: Transformed,
@@ -66,6 +68,7 @@ impl Exchange {
             action: None,
             group: None,
             target: None,
+            bonds: Bonds::default(),
             transformed: Transformed::default(),
             written: Transformed::default(),
             redirect_url: None,

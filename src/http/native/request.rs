@@ -15,6 +15,7 @@ use super::super::errors::Cause;
 use super::super::head::{Body, Head};
 use super::super::headers;
 use super::fields::{self, Field, Fields, MOST};
+use crate::model::{ForwardedFor, RequestRules};
 use crate::rules::{Facts, Headers, Transformed};
 
 /// The connection that a request came over.
@@ -22,9 +23,18 @@ use crate::rules::{Facts, Headers, Transformed};
 pub(super) struct Origin {
     /// The client's address without its port, as it is sent on.
     pub(super) client: String,
+    pub(super) peer: SocketAddr,
     pub(super) listener: SocketAddr,
     /// It came over TLS.
     pub(super) is_secure: bool,
+}
+
+/// What a head is written by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) rules: RequestRules,
+    pub(super) transformed: &'a Transformed,
 }
 
 /// A parsed request. Ranges lie in the bytes of its head: as it was sent, or (HTTP/2) as it is
@@ -88,20 +98,19 @@ impl Request {
             query,
             method: self.method(bytes),
             source: Some(source),
-            headers: Headers::Head(&bytes[..self.head.length]),
+            headers: Headers::Head(if self.is_http_2 { bytes } else { &bytes[..self.head.length] }),
         }
     }
 }
 
-/// Parses the head at the beginning of `bytes` and writes what the target gets to `out`, with what
-/// is `transformed` in place of what was sent.
+/// Parses the head at the beginning of `bytes` and writes what the target gets to `out`.
 ///
 /// # Errors
 /// It is no request, or its authority could be read in two ways.
 pub(super) fn translate(
     bytes: &[u8],
     head: Head,
-    (origin, transformed): (&Origin, &Transformed),
+    way: Way<'_>,
     trace_id: impl FnOnce(Option<&str>) -> String,
     out: &mut Vec<u8>,
 ) -> Result<(Request, String), Cause> {
@@ -138,17 +147,18 @@ pub(super) fn translate(
     };
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
+    let transformed = way.transformed;
     let target = transformed.target.as_deref().unwrap_or_else(|| request.target(bytes));
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let sent = read_host(&fields, authority)?;
     request.host = range(bytes, sent.as_bytes());
     let host = transformed.host.as_deref().unwrap_or(sent);
-    write_host(host, origin.listener, out);
-    let sent_trace_id = pass(&fields, &mut request, out);
+    write_host(host, way, out);
+    let sent_trace_id = pass(&fields, (&mut request, way.rules), out);
     request.user_agent = fields.values(Field::UserAgent).last().map(|value| range(bytes, value));
     let trace_id = trace_id(sent_trace_id);
-    write_ours(&fields, &mut request, origin, &trace_id, out);
+    write_ours(&fields, &mut request, way, &trace_id, out);
     Ok((request, trace_id))
 }
 
@@ -202,8 +212,10 @@ pub(super) fn read_host<'a>(
 }
 
 /// `Host`; where none was sent (HTTP/1.0), the address that the request was sent to.
-pub(super) fn write_host(host: &str, listener: SocketAddr, out: &mut Vec<u8>) {
-    match headers::host(host, listener.port()) {
+pub(super) fn write_host(host: &str, way: Way<'_>, out: &mut Vec<u8>) {
+    let listener = way.origin.listener;
+    let kept = way.rules.preserve_host && way.transformed.host.is_none();
+    match headers::host(host, listener.port()).filter(|_| !kept) {
         Some(changed) => fields::write_line(b"Host", changed.as_bytes(), out),
         None if host.is_empty() => {
             let _ = write!(out, "Host: {listener}\r\n");
@@ -221,13 +233,14 @@ fn is_host(host: &[u8]) -> bool {
 /// Passes on what is the client's to say. Returns the trace id it sent.
 pub(super) fn pass<'a>(
     fields: &Fields<'_, 'a>,
-    request: &mut Request,
+    (request, rules): (&mut Request, RequestRules),
     out: &mut Vec<u8>,
 ) -> Option<&'a str> {
     let mut trace_id = None;
     for (kind, field) in fields.iter() {
         match kind {
             Field::Other | Field::UserAgent if fields.nominates(field.name) => {}
+            Field::Other if rules.drop_invalid && !headers::is_valid_name(field.name) => {}
             Field::Other | Field::UserAgent => fields::write(field, out),
             // Answered by us: RFC 9110, section 10.1.1, and ALB.
             Field::Expect => {
@@ -255,19 +268,17 @@ pub(super) fn pass<'a>(
 pub(super) fn write_ours(
     fields: &Fields<'_, '_>,
     request: &mut Request,
-    origin: &Origin,
+    way: Way<'_>,
     trace_id: &str,
     out: &mut Vec<u8>,
 ) {
-    let sent = fields.values(Field::ForwardedFor);
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    if headers::write_forwarded_for(sent, &origin.client, out).is_err() {
+    if write_forwarded_for(fields, way, out).is_err() {
         request.refused = Some(Cause::ForwardedFor);
     }
-    out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-    out.extend_from_slice(headers::scheme(origin.is_secure).as_bytes());
+    out.extend_from_slice(b"X-Forwarded-Proto: ");
+    out.extend_from_slice(headers::scheme(way.origin.is_secure).as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
-    fields::write_number(origin.listener.port().into(), out);
+    fields::write_number(way.origin.listener.port().into(), out);
     out.extend_from_slice(b"\r\nX-Amzn-Trace-Id: ");
     out.extend_from_slice(trace_id.as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -287,6 +298,36 @@ pub(super) fn write_ours(
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// AWS, "X-Forwarded headers": who asked is added to what was sent, or that stays, or nothing does.
+fn write_forwarded_for(
+    fields: &Fields<'_, '_>,
+    way: Way<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), headers::TooManyAddresses> {
+    let sent = fields.values(Field::ForwardedFor);
+    match way.rules.forwarded_for {
+        ForwardedFor::Append => {
+            out.extend_from_slice(b"X-Forwarded-For: ");
+            let written = match way.rules.client_port {
+                false => headers::write_forwarded_for(sent, &way.origin.client, out),
+                true => {
+                    let client = headers::client_with_port(way.origin.peer);
+                    headers::write_forwarded_for(sent, &client, out)
+                }
+            };
+            out.extend_from_slice(b"\r\n");
+            written
+        }
+        ForwardedFor::Preserve => {
+            sent.for_each(|value| {
+                fields::write_line(headers::FORWARDED_FOR.as_bytes(), value, out);
+            });
+            Ok(())
+        }
+        ForwardedFor::Remove => Ok(()),
+    }
 }
 
 /// Where `part` lies in `whole`; at its beginning when it is empty.
@@ -311,17 +352,23 @@ mod tests {
     use super::*;
 
     fn read(text: &[u8]) -> Option<Result<(Request, String), Cause>> {
+        read_by(RequestRules::default(), text)
+    }
+
+    fn read_by(rules: RequestRules, text: &[u8]) -> Option<Result<(Request, String), Cause>> {
         let head = match Scanner::default().scan(text) {
             Scan::Whole(head) => head,
             Scan::Partial => return None,
             Scan::Refused(cause) => return Some(Err(cause)),
         };
         let listener = "127.0.0.1:8080".parse().unwrap();
-        let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
+        let peer = "10.0.0.1:5".parse().unwrap();
+        let origin = Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
         let sent = Transformed::default();
-        let read = translate(text, head, (&origin, &sent), trace_id, &mut out);
+        let way = Way { origin: &origin, rules, transformed: &sent };
+        let read = translate(text, head, way, trace_id, &mut out);
         Some(read.map(|(request, _)| (request, String::from_utf8_lossy(&out).into_owned())))
     }
 
@@ -330,9 +377,13 @@ mod tests {
 
     /// Lines end with LF alone here.
     fn check(sent: &str, expected: Result<&str, Cause>) {
+        check_by(RequestRules::default(), sent, expected);
+    }
+
+    fn check_by(rules: RequestRules, sent: &str, expected: Result<&str, Cause>) {
         let sent = sent.replace('\n', "\r\n") + "\r\n";
         let expected = expected.map(|text| text.replace("OURS\n", OURS).replace('\n', "\r\n"));
-        let written = read(sent.as_bytes()).unwrap().map(|(_, written)| written);
+        let written = read_by(rules, sent.as_bytes()).unwrap().map(|(_, written)| written);
         assert_eq!(written, expected.map(|text| text + "\r\n"), "{sent}");
     }
 
@@ -370,6 +421,30 @@ mod tests {
                 Ok("GET / HTTP/1.1\nHost: t:8080\nOURS\n"),
             );
         }
+    }
+
+    #[test]
+    fn a_load_balancer_may_ask_for_other_headers() {
+        let plain = RequestRules::default();
+        let sent = "GET / HTTP/1.1\nHost: t\nX-Forwarded-For: a\nx-forwarded-for: b\n";
+        let rest = OURS.split_once('\n').unwrap().1;
+        let check = |rules, host: &str, forwarded: &str| {
+            let expected = format!("GET / HTTP/1.1\nHost: {host}\n{forwarded}{rest}");
+            check_by(rules, sent, Ok(&expected));
+        };
+        check(plain, "t:8080", "X-Forwarded-For: a, b, 10.0.0.1\n");
+        let client_port = RequestRules { client_port: true, ..plain };
+        check(client_port, "t:8080", "X-Forwarded-For: a, b, 10.0.0.1:5\n");
+        let kept = RequestRules { forwarded_for: ForwardedFor::Preserve, ..plain };
+        check(kept, "t:8080", "X-Forwarded-For: a\nX-Forwarded-For: b\n");
+        let gone = RequestRules { forwarded_for: ForwardedFor::Remove, ..plain };
+        check(gone, "t:8080", "");
+        let host = RequestRules { preserve_host: true, ..plain };
+        check(host, "t", "X-Forwarded-For: a, b, 10.0.0.1\n");
+        let odd = "GET / HTTP/1.1\nHost: t\nX_A: 1\nX-B: 2\n";
+        check_by(plain, odd, Ok("GET / HTTP/1.1\nHost: t:8080\nX_A: 1\nX-B: 2\nOURS\n"));
+        let strict = RequestRules { drop_invalid: true, ..plain };
+        check_by(strict, odd, Ok("GET / HTTP/1.1\nHost: t:8080\nX-B: 2\nOURS\n"));
     }
 
     #[test]

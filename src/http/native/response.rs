@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::mem::MaybeUninit;
 
+use super::super::additions::Additions;
 use super::super::errors::{self, Cause};
 use super::super::head::RESPONSE_HEADERS;
 use super::super::own::Own;
@@ -64,6 +65,15 @@ impl Out<'_> {
         Ok(())
     }
 
+    /// One of ours.
+    fn add(&mut self, name: &str, value: &str) -> Result<(), Cause> {
+        match self {
+            Self::Text(out) => fields::write_line(name.as_bytes(), value.as_bytes(), out),
+            Self::Fields(made) => made.add(name, value)?,
+        }
+        Ok(())
+    }
+
     /// HTTP/2 frames every body itself.
     fn chunked(&mut self) {
         if let Self::Text(out) = self {
@@ -102,7 +112,12 @@ pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
 ///
 /// # Errors
 /// It is no response, or too long.
-pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Out<'_>) -> Result<Response, Cause> {
+pub(super) fn translate(
+    bytes: &[u8],
+    asked: Asked,
+    added: &Additions<'_>,
+    out: &mut Out<'_>,
+) -> Result<Response, Cause> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -123,7 +138,7 @@ pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Out<'_>) -> Result
         made.begin(&bytes[..length]);
     }
     if status < 200 {
-        return interim(status, length, asked, (parsed.reason, &fields), out);
+        return interim(status, length, asked, (parsed.reason, &fields), added, out);
     }
     let framing = Framing::read(&fields, status, asked.is_head)?;
     let body = framing.body();
@@ -131,7 +146,10 @@ pub(super) fn translate(bytes: &[u8], asked: Asked, out: &mut Out<'_>) -> Result
     let chunked = !asked.is_http_1_0 && matches!(body, Body::Chunked(_) | Body::UntilEnd);
     let keep_alive = asked.keep_alive && (chunked || matches!(body, Body::Length(_)));
     out.begin(status, parsed.reason)?;
-    pass(&fields, out)?;
+    pass(&fields, added, out)?;
+    for (name, value) in added.fields(fields.set_cookies()) {
+        out.add(name, value)?;
+    }
     match (framing.chunked, framing.length) {
         _ if chunked => out.chunked(),
         // What a GET would have got: RFC 9110, sections 8.6 and 15.4.5.
@@ -154,6 +172,7 @@ fn interim(
     length: usize,
     asked: Asked,
     (reason, fields): (Option<&str>, &Fields<'_, '_>),
+    added: &Additions<'_>,
     out: &mut Out<'_>,
 ) -> Result<Response, Cause> {
     let switches = status == 101;
@@ -163,7 +182,7 @@ fn interim(
     // 100 was ours to send; HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
     if switches || (status != 100 && !asked.is_http_1_0) {
         out.begin(status, reason)?;
-        pass(fields, out)?;
+        pass(fields, added, out)?;
         if let Out::Text(out) = out {
             let upgrade: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
             out.extend_from_slice(if switches { upgrade } else { b"" });
@@ -182,7 +201,7 @@ fn interim(
 }
 
 /// Passes on what is the target's to say.
-fn pass(fields: &Fields<'_, '_>, out: &mut Out<'_>) -> Result<(), Cause> {
+fn pass(fields: &Fields<'_, '_>, added: &Additions<'_>, out: &mut Out<'_>) -> Result<(), Cause> {
     for (kind, field) in fields.iter() {
         match kind {
             Field::Connection
@@ -190,7 +209,7 @@ fn pass(fields: &Fields<'_, '_>, out: &mut Out<'_>) -> Result<(), Cause> {
             | Field::HopByHop
             | Field::TransferEncoding
             | Field::Upgrade => {}
-            _ if fields.nominates(field.name) => {}
+            _ if fields.nominates(field.name) || added.hides(field.name) => {}
             _ => out.field(field)?,
         }
     }
@@ -274,12 +293,22 @@ fn write_connection(keep_alive: bool, out: &mut Vec<u8>) {
 }
 
 /// Writes a whole response of our own.
-pub(super) fn write_own(own: &Own, is_head: bool, keep_alive: bool, out: &mut Vec<u8>) {
+pub(super) fn write_own(
+    own: &Own,
+    added: &Additions<'_>,
+    (is_head, keep_alive): (bool, bool),
+    out: &mut Vec<u8>,
+) {
     let status = own.status();
     let known = http::StatusCode::from_u16(status).ok();
     let reason = known.and_then(|status| status.canonical_reason());
     write_line(status, Some(reason.unwrap_or_else(|| errors::phrase(status))), out);
-    fields::write_line(b"Server", errors::SERVER.as_bytes(), out);
+    if !added.hides("server") {
+        fields::write_line(b"Server", errors::SERVER.as_bytes(), out);
+    }
+    for (name, value) in added.fields(std::iter::empty()) {
+        fields::write_line(name.as_bytes(), value.as_bytes(), out);
+    }
     if let Some(location) = own.location() {
         fields::write_line(b"Location", location.as_bytes(), out);
     }
@@ -301,6 +330,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::ResponseRules;
 
     const ASKED: Asked =
         Asked { is_http_1_0: false, is_head: false, upgrades: false, keep_alive: true };
@@ -311,7 +341,9 @@ mod tests {
         let sent = sent.replace('\n', "\r\n") + "\r\n";
         let mut out = Vec::new();
         assert!(is_whole(sent.as_bytes(), &mut 0), "{sent}");
-        let got = translate(sent.as_bytes(), asked, &mut Out::Text(&mut out));
+        let rules = ResponseRules::default();
+        let added = Additions::of(&rules);
+        let got = translate(sent.as_bytes(), asked, &added, &mut Out::Text(&mut out));
         let got = got.map(|response| {
             assert_eq!(response.length, sent.len());
             (String::from_utf8(out).unwrap().replace("\r\n", "\n"), response.reusable)
@@ -415,7 +447,9 @@ mod tests {
             let whole = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
             for bytes in [&bytes, &whole] {
                 let mut out = Vec::new();
-                if translate(bytes, ASKED, &mut Out::Text(&mut out)).is_ok() {
+                let rules = ResponseRules::default();
+                let added = Additions::of(&rules);
+                if translate(bytes, ASKED, &added, &mut Out::Text(&mut out)).is_ok() {
                     let end = out.windows(4).position(|window| window == b"\r\n\r\n");
                     prop_assert_eq!(end, Some(out.len() - 4));
                 }

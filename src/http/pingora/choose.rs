@@ -13,6 +13,7 @@ use super::super::own::Own;
 use super::Plane;
 use super::client::Connection;
 use super::exchange::{Chosen, Exchange};
+use crate::clock;
 use crate::routing::{Outcome, Trial, decide};
 use crate::rules::{Facts, Headers};
 
@@ -34,10 +35,12 @@ pub(super) fn choose(plane: &Plane, request: &RequestHeader, exchange: &mut Exch
     let facts = facts(request, connection);
     let mut rng = fastrand::Rng::new();
     let thread = plane.thread.index;
-    let mut trial = Trial { thread, rng: &mut rng, exclude: &exchange.tried };
+    let (now, exclude) = (clock::now(), exchange.tried.as_slice());
+    let mut trial = Trial { thread, rng: &mut rng, now, exclude };
     let decision = decide(listener, &facts, &mut trial);
     exchange.priority = Some(decision.priority);
     exchange.listener = Some(Arc::clone(listener));
+    exchange.bonds = decision.bonds;
     exchange.transformed = decision.transformed.unwrap_or_default();
     match decision.outcome {
         Outcome::Forward { group, guard } => {

@@ -19,7 +19,7 @@ use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{Kind, Record, RequestLine};
 use crate::model::RegistrationId;
-use crate::routing::RoutedListener;
+use crate::routing::{Bonds, RoutedListener};
 use crate::rules::Transformed;
 
 /// Pingora's context of one exchange.
@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     /// Who was chosen last, for the log.
     pub(super) group: Option<Arc<Group>>,
     pub(super) target: Option<SocketAddr>,
+    /// What the client is to be bound by.
+    pub(super) bonds: Bonds,
     /// What the target gets in place of what was sent.
     pub(super) transformed: Transformed,
     /// Where the client was sent to.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
@@ -17,6 +17,7 @@ use pingora_core::{BError, Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use super::super::additions::Additions;
 use super::super::errors::{self, Cause};
 use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_HANDSHAKE, TARGET_IDLE};
 use super::super::own::Own;
@@ -28,7 +29,7 @@ use super::exchange::Exchange;
 use super::secure::Secure;
 use super::{H2_REQUESTS, Plane};
 use crate::clock;
-use crate::model::Protocol;
+use crate::model::{ForwardedFor, Protocol, RequestRules};
 
 /// The response's headers are longer than we pass on.
 const LONG_RESPONSE: ErrorType = ErrorType::new("ResponseHeaders");
@@ -74,6 +75,9 @@ impl Hooks {
             response.set_reason_phrase(Some(errors::phrase(status)))?;
         }
         response.insert_header("Server", errors::SERVER)?;
+        if let Some(listener) = &exchange.listener {
+            add(&mut response, &Additions::own(listener))?;
+        }
         if let Some(location) = own.location() {
             response.insert_header("Location", location)?;
         }
@@ -231,13 +235,21 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         }
         let Some(connection) = exchange.connection.clone() else { return Err(Error::new(OWN)) };
-        let sent = request.headers.get_all(headers::FORWARDED_FOR).iter();
-        let sent = sent.map(http::HeaderValue::as_bytes);
-        let Ok(value) = headers::forwarded_for(sent, connection.peer.ip()) else {
-            self.refuse(session, exchange, Cause::ForwardedFor).await?;
-            return Ok(true);
-        };
-        exchange.forwarded_for = value;
+        let rules = rules(exchange, &connection);
+        if rules.forwarded_for == ForwardedFor::Append {
+            let sent = request.headers.get_all(headers::FORWARDED_FOR).iter();
+            let sent = sent.map(http::HeaderValue::as_bytes);
+            let client = match rules.client_port {
+                false => headers::client_text(connection.peer.ip()),
+                true => headers::client_with_port(connection.peer),
+            };
+            exchange.forwarded_for.clear();
+            let value = &mut exchange.forwarded_for;
+            if headers::write_forwarded_for(sent, &client, value).is_err() {
+                self.refuse(session, exchange, Cause::ForwardedFor).await?;
+                return Ok(true);
+            }
+        }
         let sent = request.headers.get(headers::TRACE_ID).and_then(|sent| sent.to_str().ok());
         exchange.trace_id = headers::trace_id(sent, clock::now(), &mut fastrand::Rng::new());
         let expects = request.version != Version::HTTP_10
@@ -339,11 +351,27 @@ impl ProxyHttp for Hooks {
         if let Some(host) = &exchange.transformed.host {
             request.insert_header(HOST, host.as_str())?;
         }
+        let rules = rules(exchange, connection);
+        let kept = rules.preserve_host && exchange.transformed.host.is_none();
         let sent = request.headers.get(HOST).and_then(|sent| sent.to_str().ok());
-        if let Some(host) = sent.and_then(|sent| headers::host(sent, port)) {
+        if let Some(host) = sent.filter(|_| !kept).and_then(|sent| headers::host(sent, port)) {
             request.insert_header(HOST, host)?;
         }
-        request.insert_header(headers::FORWARDED_FOR, exchange.forwarded_for.as_slice())?;
+        if rules.drop_invalid {
+            let names =
+                request.headers.keys().filter(|name| !headers::is_valid_name(name.as_str()));
+            for name in names.cloned().collect::<Vec<_>>() {
+                request.remove_header(&name);
+            }
+        }
+        match rules.forwarded_for {
+            ForwardedFor::Append => {
+                let value = exchange.forwarded_for.as_slice();
+                request.insert_header(headers::FORWARDED_FOR, value)?;
+            }
+            ForwardedFor::Preserve => {}
+            ForwardedFor::Remove => _ = request.remove_header(headers::FORWARDED_FOR),
+        }
         let scheme = headers::scheme(connection.session.is_some());
         request.insert_header(headers::FORWARDED_PROTO, scheme)?;
         request.insert_header(headers::FORWARDED_PORT, port.to_string())?;
@@ -401,6 +429,9 @@ impl ProxyHttp for Hooks {
         let own = headers::HOP_BY_HOP.iter().copied();
         for name in own.chain(nominated.iter().map(String::as_str)) {
             response.remove_header(name);
+        }
+        if let (Some(listener), Some(group)) = (&exchange.listener, &exchange.group) {
+            add(response, &Additions::new(listener, group, &exchange.bonds))?;
         }
         Ok(())
     }
@@ -515,6 +546,25 @@ impl ProxyHttp for Hooks {
 fn connection(session: &Session) -> Option<Arc<Connection>> {
     let digest = session.downstream_session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
+}
+
+/// What becomes of the headers of this request.
+fn rules(exchange: &Exchange, connection: &Connection) -> RequestRules {
+    let listener = exchange.listener.as_ref().unwrap_or(&connection.listener);
+    listener.load_balancer.options.requests
+}
+
+/// Takes away what `added` hides and puts in what it adds.
+fn add(response: &mut ResponseHeader, added: &Additions<'_>) -> Result<()> {
+    let sets: Vec<_> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();
+    let hidden = response.headers.keys().filter(|name| added.hides(name.as_str())).cloned();
+    for name in hidden.collect::<Vec<_>>() {
+        response.remove_header(&name);
+    }
+    for (name, value) in added.fields(sets.iter().map(http::HeaderValue::as_bytes)) {
+        response.append_header(name.to_owned(), value)?;
+    }
+    Ok(())
 }
 
 fn is_interim(status: StatusCode) -> bool {

@@ -60,6 +60,12 @@ pub(super) struct Plan {
     /// Of the groups.
     pub(super) protocol: Protocol,
     pub(super) desync: DesyncMode,
+    /// Of both groups.
+    pub(super) routing: GroupRouting,
+    /// Of the default action.
+    pub(super) stickiness: GroupStickiness,
+    pub(super) requests: RequestRules,
+    pub(super) responses: ResponseRules,
 }
 
 impl Plan {
@@ -74,8 +80,16 @@ impl Plan {
             certificates: Vec::new(),
             protocol: Protocol::Http,
             desync: DesyncMode::default(),
+            routing: GroupRouting::default(),
+            stickiness: GroupStickiness::default(),
+            requests: RequestRules::default(),
+            responses: ResponseRules::default(),
         }
     }
+}
+
+fn cookie_key(secret: &str, made_at: u64) -> CookieKey {
+    CookieKey { id: secret.into(), secret: secret.into(), made_at: Timestamp(made_at) }
 }
 
 pub(super) fn forward(group: &str) -> Action {
@@ -138,6 +152,7 @@ impl World {
             created_at: Timestamp::default(),
             options: BalancerOptions {
                 desync_mitigation_mode: plan.desync,
+                requests: plan.requests,
                 ..BalancerOptions::default()
             },
         };
@@ -155,22 +170,29 @@ impl World {
             rules: plan.rules,
             default_action: plan.default_action.unwrap_or_else(|| forward("a")),
             owner: Owner::File,
-            options: ListenerOptions { tls, ..ListenerOptions::default() },
+            options: ListenerOptions {
+                tls,
+                stickiness: plan.stickiness,
+                responses: plan.responses,
+                ..ListenerOptions::default()
+            },
         };
         let protocol = plan.protocol;
-        let group = |name: &str| TargetGroup {
+        let group = |name: &str, id: u8| TargetGroup {
             name: name.into(),
-            id: "0000000000000002".into(),
+            id: format!("{id:016x}"),
             protocol,
             port: 80,
             health_check: HealthCheck::defaults(Protocol::Http),
             deregistration_delay: Duration::ZERO,
             owner: Owner::File,
-            options: Default::default(),
+            options: GroupOptions { routing: plan.routing.clone(), ..Default::default() },
         };
-        let (a, b) = (group("a"), group("b"));
+        let (a, b) = (group("a", 2), group("b", 3));
+        let key = cookie_key("first", 1);
         let filled = self.store.update(move |tx| {
             rows.into_iter().for_each(|row| tx.put(row));
+            tx.put(key);
             tx.put(a);
             tx.put(b);
             tx.put(balancer);
@@ -233,16 +255,32 @@ impl World {
             Ok::<_, StoreError>(id)
         });
         let target = put.await.unwrap().value;
+        self.judge(target, VerdictState::Healthy);
+        target
+    }
+
+    /// What its health checks have come to.
+    pub(super) fn judge(&self, target: RegistrationId, state: VerdictState) {
         let verdict = Verdict {
             target,
-            state: VerdictState::Healthy,
+            state,
             reason: None,
             description: String::new(),
             since: Timestamp::default(),
         };
         self.store.update_riding(move |tx| tx.put(verdict)).unwrap();
         self.publisher.publish();
-        target
+    }
+
+    /// One more key, which seals from now on.
+    pub(super) async fn add_key(&self, secret: &str, made_at: u64) {
+        let key = cookie_key(secret, made_at);
+        let put = self.store.update(move |tx| {
+            tx.put(key);
+            Ok::<_, StoreError>(())
+        });
+        put.await.unwrap();
+        self.publisher.publish();
     }
 
     /// Nothing new goes to the target from now on.
@@ -470,6 +508,10 @@ impl Client {
 
     pub(super) async fn connect(address: std::net::SocketAddr) -> Self {
         Self::new(TcpStream::connect(address).await.unwrap())
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.stream.tcp().local_addr().unwrap().port()
     }
 
     /// The other end may be gone already.

@@ -15,10 +15,10 @@ use super::super::source::Bad;
 use super::super::written::{WrittenBalancer, WrittenListener};
 use super::rule::WrittenAction;
 use super::{Balancer, Resources, id_of};
-use crate::api::elb::limits::{MOST_LISTENERS, MOST_RULES};
+use crate::api::elb::limits::{INSERTED, LONGEST_VALUE, MOST_LISTENERS, MOST_RULES};
 use crate::model::{
     CLIENT_KEEP_ALIVE, IDLE_TIMEOUT, Listener, ListenerKey, ListenerOptions, LoadBalancerKind,
-    Owner, Protocol, TCP_IDLE_TIMEOUT,
+    Owner, Protocol, RequestRules, ResponseRules, TCP_IDLE_TIMEOUT,
 };
 
 /// ALB: `idle_timeout.timeout_seconds` is at most 4000.
@@ -101,6 +101,14 @@ impl Resources {
             fixed_response: &written.fixed_response,
         };
         let (default_action, stickiness) = self.action(&default, protocol, at)?;
+        let own = [
+            ("response_headers", !written.response_headers.is_empty()),
+            ("server_header", written.server_header.is_some()),
+        ];
+        if let Some((key, _)) = own.iter().find(|(_, there)| *there && !protocol.is_http()) {
+            return Err(Bad::new(&at.key(key), "belongs to HTTP listeners"));
+        }
+        let responses = responses(written, at)?;
         let list = at.key("rule");
         if !protocol.is_http() && !written.rule.is_empty() {
             return Err(Bad::new(&list.index(0), "a TCP listener has no rules"));
@@ -117,8 +125,10 @@ impl Resources {
             rules.push(rule);
         }
         rules.sort_by_key(|rule| rule.priority);
-        let (owner, options) =
-            (Owner::File, ListenerOptions { stickiness, tls, ..ListenerOptions::default() });
+        let (owner, options) = (
+            Owner::File,
+            ListenerOptions { stickiness, tls, responses, ..ListenerOptions::default() },
+        );
         Ok(Listener { key, id, protocol, carrier, rules, default_action, owner, options })
     }
 }
@@ -170,7 +180,45 @@ fn balancer(written: &WrittenBalancer, at: &Place) -> Result<Balancer, Bad> {
         idle_timeout,
         client_keep_alive: keep_alive,
         desync_mitigation_mode: written.desync_mitigation_mode.unwrap_or_default(),
+        requests: requests(written, at)?,
     })
+}
+
+fn requests(written: &WrittenBalancer, at: &Place) -> Result<RequestRules, Bad> {
+    let there = [
+        ("xff_header_processing", written.xff_header_processing.is_some()),
+        ("xff_client_port", written.xff_client_port.is_some()),
+        ("preserve_host_header", written.preserve_host_header.is_some()),
+        ("drop_invalid_header_fields", written.drop_invalid_header_fields.is_some()),
+    ];
+    let given = there.iter().find(|(_, there)| *there);
+    if let Some((key, _)) = given.filter(|_| written.kind == LoadBalancerKind::Network) {
+        return Err(Bad::new(&at.key(key), "belongs to load balancers of type application"));
+    }
+    Ok(RequestRules {
+        forwarded_for: written.xff_header_processing.unwrap_or_default(),
+        client_port: written.xff_client_port.unwrap_or_default(),
+        preserve_host: written.preserve_host_header.unwrap_or_default(),
+        drop_invalid: written.drop_invalid_header_fields.unwrap_or_default(),
+    })
+}
+
+/// What becomes of responses' headers.
+fn responses(written: &WrittenListener, at: &Place) -> Result<ResponseRules, Bad> {
+    let at = at.key("response_headers");
+    for (name, value) in &written.response_headers {
+        let known = INSERTED.contains(&name.as_str());
+        let visible = value.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        if !known {
+            let reason = format!("{name:?} must be one of {}", INSERTED.join(", "));
+            return Err(Bad::new(&at, reason));
+        }
+        if value.is_empty() || value.len() > LONGEST_VALUE || !visible {
+            return Err(Bad::new(&at.key(name), "must be 1 to 1024 visible characters"));
+        }
+    }
+    let insert = written.response_headers.clone();
+    Ok(ResponseRules { hide_server: written.server_header == Some(false), insert })
 }
 
 /// Refuses an address and port that another listener binds, be it as a part of "any address".

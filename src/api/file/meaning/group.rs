@@ -9,11 +9,18 @@ use super::super::kind::Kind;
 use super::super::names;
 use super::super::place::Place;
 use super::super::source::Bad;
-use super::super::written::{WrittenCheckPort, WrittenGroup, WrittenHealthCheck};
+use super::super::written::{
+    WrittenCheckPort, WrittenGroup, WrittenHealthCheck, WrittenStickiness,
+};
 use super::{FixedTarget, Resources, id_of};
+use crate::api::elb::group_attributes::together;
+use crate::api::elb::limits::STICKY_SECONDS;
 use crate::api::elb::matcher::parse as matcher;
 use crate::config::Time;
-use crate::model::{DEREGISTRATION_DELAY, GroupOptions, HealthCheck, Owner, Protocol, TargetGroup};
+use crate::model::{
+    DEREGISTRATION_DELAY, GroupOptions, GroupRouting, HealthCheck, Owner, Protocol, STICKINESS,
+    Stickiness, StickinessKind, TargetGroup,
+};
 
 /// The port of a group that names none.
 const PORT: u16 = 80;
@@ -23,6 +30,8 @@ const LONGEST_DELAY: Duration = Duration::from_secs(3600);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
 /// ALB begins at 2 s.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(120);
+/// ALB begins at 30 s.
+const SLOW_STARTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(900);
 /// ALB: both thresholds.
 const THRESHOLDS: RangeInclusive<u32> = 2..=10;
 /// ALB takes 200 to 499, NLB 200 to 599.
@@ -63,7 +72,10 @@ impl Resources {
             health_check: health_check(&written.health_check, protocol, &at.key("health_check"))?,
             deregistration_delay: delay,
             owner: Owner::File,
-            options: GroupOptions::default(),
+            options: GroupOptions {
+                routing: routing(written, protocol, at)?,
+                ..GroupOptions::default()
+            },
         };
         for (index, target) in written.targets.iter().enumerate() {
             let at = at.key("targets").index(index);
@@ -84,6 +96,58 @@ impl Resources {
         self.target_groups.push(group);
         Ok(())
     }
+}
+
+/// Who of the targets gets a request.
+fn routing(written: &WrittenGroup, protocol: Protocol, at: &Place) -> Result<GroupRouting, Bad> {
+    let default = GroupRouting::default();
+    let own = [
+        ("algorithm", written.algorithm.is_some()),
+        ("slow_start", written.slow_start.is_some()),
+        ("stickiness", written.stickiness.is_some()),
+    ];
+    if let Some((key, _)) = own.iter().find(|(_, there)| *there && protocol == Protocol::Tcp) {
+        return Err(Bad::new(&at.key(key), "belongs to HTTP target groups"));
+    }
+    let slow_start = written.slow_start.map_or(default.slow_start, |time| time.0);
+    if !slow_start.is_zero() && !SLOW_STARTS.contains(&slow_start) {
+        return Err(Bad::new(&at.key("slow_start"), "must be 0s or 1s to 15m"));
+    }
+    let minimum_healthy = written.minimum_healthy.unwrap_or(default.minimum_healthy);
+    if !(1..=1000).contains(&minimum_healthy) {
+        return Err(Bad::new(&at.key("minimum_healthy"), "must be 1 to 1000"));
+    }
+    if written.minimum_healthy_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+        return Err(Bad::new(&at.key("minimum_healthy_percent"), "must be 1 to 100"));
+    }
+    let stickiness = written.stickiness.as_ref();
+    let stickiness = stickiness.map(|own| stuck(own, &at.key("stickiness"))).transpose()?;
+    let routing = GroupRouting {
+        algorithm: written.algorithm.unwrap_or_default(),
+        slow_start,
+        stickiness: stickiness.unwrap_or_default(),
+        minimum_healthy,
+        minimum_healthy_percent: written.minimum_healthy_percent,
+    };
+    together(&routing).map_err(|why| Bad::new(at, why))?;
+    Ok(routing)
+}
+
+fn stuck(written: &WrittenStickiness, at: &Place) -> Result<Stickiness, Bad> {
+    let time = written.duration.map_or(STICKINESS, |time| time.0);
+    if time.subsec_nanos() != 0 || !STICKY_SECONDS.contains(&time.as_secs()) {
+        return Err(Bad::new(&at.key("duration"), "must be whole seconds, 1s to 168h"));
+    }
+    let (kind, name) = (written.kind, written.cookie_name.clone());
+    if name.is_some() && kind == StickinessKind::LbCookie {
+        return Err(Bad::new(&at.key("cookie_name"), "belongs to app_cookie"));
+    }
+    let cookie_name = name.unwrap_or_default();
+    let plain = Stickiness { enabled: true, kind, cookie_name, ..Stickiness::default() };
+    Ok(match kind {
+        StickinessKind::LbCookie => Stickiness { duration: time, ..plain },
+        StickinessKind::AppCookie => Stickiness { application_duration: time, ..plain },
+    })
 }
 
 fn health_check(

@@ -27,8 +27,8 @@ use super::source::{Bad, Format, Problem, Source};
 use super::written::{Written, WrittenCluster, WrittenNamespace};
 use crate::model::{
     Certificate, Cluster, ClusterName, DesyncMode, DiscoveryService, Listener, LoadBalancerKind,
-    LoadBalancerName, Namespace, Owner, RECORD_TTL, Service, TargetGroup, TargetGroupName,
-    TaskDefinition,
+    LoadBalancerName, Namespace, Owner, RECORD_TTL, RequestRules, Service, TargetGroup,
+    TargetGroupName, TaskDefinition,
 };
 
 /// The cluster that always exists.
@@ -87,6 +87,7 @@ pub struct Balancer {
     pub idle_timeout: Duration,
     pub client_keep_alive: Duration,
     pub desync_mitigation_mode: DesyncMode,
+    pub requests: RequestRules,
 }
 
 impl Resources {

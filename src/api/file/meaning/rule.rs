@@ -145,7 +145,8 @@ impl Resources {
 /// The conditions of a rule, each checked.
 fn conditions(written: &WrittenRule, at: &Place) -> Result<Vec<Condition>, Bad> {
     let mut all = Conditions { found: Vec::new(), weight: Weight::default() };
-    let lists: [(&str, &Option<Vec<String>>, fn(Vec<String>) -> Condition); 6] = [
+    type Make = fn(Vec<String>) -> Condition;
+    let lists: [(&str, &Option<Vec<String>>, Make); 6] = [
         ("host_header", &written.host_header, Condition::HostHeader),
         ("host_regex", &written.host_regex, Condition::HostRegex),
         ("path_pattern", &written.path_pattern, Condition::PathPattern),

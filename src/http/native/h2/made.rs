@@ -55,6 +55,21 @@ impl Made {
         Ok(())
     }
 
+    /// One that is not the target's.
+    ///
+    /// # Errors
+    /// It cannot be told in HTTP/2.
+    pub(in super::super) fn add(&mut self, name: &str, value: &str) -> Result<(), Cause> {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) else {
+            return Err(Cause::BadResponse);
+        };
+        if let Some(response) = &mut self.response {
+            response.headers_mut().append(name, value);
+        }
+        Ok(())
+    }
+
     pub(in super::super) fn length(&mut self, length: u64) {
         if let Some(response) = &mut self.response {
             response.headers_mut().insert(CONTENT_LENGTH, length.into());

@@ -27,6 +27,7 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::super::additions::Additions;
 use super::super::errors::Cause;
 use super::super::head::{HEADERS, REQUEST_LINE};
 use super::super::headers;
@@ -36,10 +37,12 @@ use super::Carrier;
 use super::client::{Client, Front, Timer};
 use super::exchange::After;
 use super::fields::MOST;
+use super::request::Way;
 use super::window::LARGE;
 use crate::clock::{self, Instant};
 use crate::logs::Kind;
 use crate::routing::{RoutedListener, SocketKey};
+use crate::rules::Transformed;
 use crate::tls;
 use screen::Screened;
 
@@ -131,7 +134,12 @@ impl Carrier {
         let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
         let Front::Stream(stream) = &mut client.front else { return After::Abort };
         let out = stream.head_mut();
-        let read = request::translate(&parts, ends, &client.origin, trace_id, out);
+        let way = Way {
+            origin: &client.origin,
+            rules: client.listener.load_balancer.options.requests,
+            transformed: &Transformed::default(),
+        };
+        let read = request::translate(&parts, ends, way, trace_id, out);
         drop(parts);
         let after = match read {
             Ok((request, trace_id)) => {
@@ -150,7 +158,8 @@ impl Carrier {
     /// Answers what is no request of ours to send on; the connection stays.
     async fn refuse_stream(&self, client: &mut Client, cause: Cause) -> After {
         let own = Own::Page(cause.status());
-        client.stage_own(&own, false, false);
+        let listener = Arc::clone(&client.listener);
+        client.stage_own(&own, &Additions::own(&listener), (false, false));
         client.timer.set(clock::instant() + client.listener.idle_timeout);
         let after = match client.flush().await {
             Ok(()) => After::Close,

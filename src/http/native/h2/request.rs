@@ -12,10 +12,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::super::super::errors::Cause;
 use super::super::super::head::{Body, HEADER, HEADERS, Head, REQUEST_LINE};
 use super::super::fields::{self, Field, Fields, MOST};
-use super::super::request::{
-    Origin, Request, origin_form, pass, read_host, write_host, write_ours,
-};
-use crate::rules::Transformed;
+use super::super::request::{Request, Way, origin_form, pass, read_host, write_host, write_ours};
 
 /// Reads a request and writes what its target gets to `out`, which is empty. `ends`: no body
 /// follows.
@@ -25,7 +22,7 @@ use crate::rules::Transformed;
 pub(super) fn translate(
     parts: &Parts,
     ends: bool,
-    origin: &Origin,
+    way: Way<'_>,
     trace_id: impl FnOnce(Option<&str>) -> String,
     out: &mut Vec<u8>,
 ) -> Result<(Request, String), Cause> {
@@ -72,11 +69,11 @@ pub(super) fn translate(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let host = out.len() + "Host: ".len();
     let sent = read_host(&fields, authority)?;
-    write_host(sent, origin.listener, out);
+    write_host(sent, way, out);
     if !sent.is_empty() {
         request.host = host..out.len() - 2;
     }
-    let sent_trace_id = pass(&fields, &mut request, out);
+    let sent_trace_id = pass(&fields, (&mut request, way.rules), out);
     let trace_id = trace_id(sent_trace_id);
     if let Some(agent) = fields.values(Field::UserAgent).last() {
         let found = memchr::memmem::find(out, agent).unwrap_or_default();
@@ -90,17 +87,17 @@ pub(super) fn translate(
         // RFC 9110, section 8.6: many wait for a body otherwise, or ask for a length.
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
-    write_ours(&fields, &mut request, origin, &trace_id, out);
+    write_ours(&fields, &mut request, way, &trace_id, out);
     Ok((request, trace_id))
 }
 
 /// A translated head as a rule's transforms want it: another target, another `Host`, which stand on
 /// its first two lines.
-pub(in super::super) fn rewrite(head: &[u8], transformed: &Transformed, out: &mut Vec<u8>) {
+pub(in super::super) fn rewrite(head: &[u8], way: Way<'_>, out: &mut Vec<u8>) {
     let mut lines = head.splitn(3, |byte| *byte == b'\n');
     let (line, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let method = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    match &transformed.target {
+    match &way.transformed.target {
         Some(target) => {
             out.extend_from_slice(method);
             out.push(b' ');
@@ -109,8 +106,8 @@ pub(in super::super) fn rewrite(head: &[u8], transformed: &Transformed, out: &mu
         }
         None => out.extend_from_slice(&head[..line.len() + 1]),
     }
-    match &transformed.host {
-        Some(host) => fields::write_line(b"Host", host.as_bytes(), out),
+    match &way.transformed.host {
+        Some(host) => write_host(host, way, out),
         None => out.extend_from_slice(&head[line.len() + 1..line.len() + host.len() + 2]),
     }
     out.extend_from_slice(lines.next().unwrap_or_default());
@@ -181,7 +178,10 @@ fn write_key(out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::request::Origin;
     use super::*;
+    use crate::model::RequestRules;
+    use crate::rules::Transformed;
 
     /// `fields`: one `name: value` a line. Lines end with LF alone here.
     fn check(line: &str, fields: &str, ends: bool, expected: Result<&str, Cause>) {
@@ -196,10 +196,14 @@ mod tests {
             parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         }
         let listener = "127.0.0.1:8080".parse().unwrap();
-        let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
+        let peer = "10.0.0.1:5".parse().unwrap();
+        let origin = Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false };
+        let transformed = Transformed::default();
+        let way =
+            Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
-        let read = translate(&parts, ends, &origin, trace_id, &mut out);
+        let read = translate(&parts, ends, way, trace_id, &mut out);
         let got = read.map(|(request, _)| {
             if let Some(agent) = request.user_agent(&out) {
                 assert_eq!(agent, b"agent");
@@ -272,9 +276,13 @@ mod tests {
         let (mut parts, ()) = http::Request::connect("http://t/ws").body(()).unwrap().into_parts();
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         let listener = ([127, 0, 0, 1], 80).into();
-        let origin = Origin { client: "10.0.0.1".into(), listener, is_secure: false };
+        let peer = ([10, 0, 0, 1], 5).into();
+        let origin = Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false };
+        let transformed = Transformed::default();
+        let way =
+            Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let mut out = Vec::new();
-        let (request, _) = translate(&parts, false, &origin, |_| String::new(), &mut out).unwrap();
+        let (request, _) = translate(&parts, false, way, |_| String::new(), &mut out).unwrap();
         let head = String::from_utf8(out).unwrap();
         assert!(request.upgrades && head.starts_with("GET /ws HTTP/1.1\r\nHost: t\r\n"), "{head}");
         assert!(head.contains("\r\nSec-WebSocket-Key: "), "{head}");

@@ -13,6 +13,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use http::{HeaderMap, Response, StatusCode};
 
+use super::super::super::additions::Additions;
 use super::super::super::errors::{self, Cause};
 use super::super::super::own::Own;
 use super::super::body::Body;
@@ -170,8 +171,10 @@ impl Stream {
         &mut self,
         bytes: &[u8],
         asked: Asked,
+        added: &Additions<'_>,
     ) -> Result<Answer, Cause> {
-        let mut answer = response::translate(bytes, asked, &mut Out::Fields(&mut self.made))?;
+        let mut out = Out::Fields(&mut self.made);
+        let mut answer = response::translate(bytes, asked, added, &mut out)?;
         answer.chunked = false;
         if answer.status < 200 && answer.status != 101 {
             let interim = self.made.take().filter(|_| self.interim < MOST_INTERIM);
@@ -185,11 +188,25 @@ impl Stream {
     }
 
     /// Stages a whole response of our own.
-    pub(in super::super) fn stage_own(&mut self, own: &Own, is_head: bool, down: &mut Lane) {
+    pub(in super::super) fn stage_own(
+        &mut self,
+        own: &Own,
+        added: &Additions<'_>,
+        is_head: bool,
+        down: &mut Lane,
+    ) {
         let mut head = Response::new(());
         *head.status_mut() = StatusCode::from_u16(own.status()).unwrap_or_default();
         let headers = head.headers_mut();
-        headers.insert(SERVER, HeaderValue::from_static(errors::SERVER));
+        if !added.hides("server") {
+            headers.insert(SERVER, HeaderValue::from_static(errors::SERVER));
+        }
+        for (name, value) in added.fields(std::iter::empty()) {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+                headers.append(name, value);
+            }
+        }
         let body = own.body();
         let is_bodyless = matches!(own.status(), 204 | 304);
         if !is_bodyless {
