@@ -9,6 +9,7 @@ mod control;
 mod cookies;
 mod data_dir;
 mod data_thread;
+mod logs;
 mod open;
 mod parts;
 mod sockets;
@@ -39,7 +40,8 @@ pub use data_dir::{DataDir, DataDirError};
 pub use take_over::Successor;
 
 use control::Control;
-use open::{authentication, bind, bind_unix, build_info, io, listener, open_logs, open_runtime};
+use logs::Logs;
+use open::{authentication, bind, bind_unix, build_info, io, listener, open_runtime};
 use parts::{Loads, Parts};
 use sockets::Sockets;
 use take_over::{Inherited, Offer, Purpose};
@@ -149,7 +151,7 @@ impl App {
         let threads = settings.data_threads();
         let metrics = Metrics::new(threads);
         let Ground { data_dir, keys, store, runtime } = Ground::open(&settings, &metrics)?;
-        let (access_log, audit_log) = open_logs(&settings, &metrics)?;
+        let logs = Logs::open(&settings, &metrics)?;
         let closing = CancellationToken::new();
         // Ends the data threads when something below fails.
         let failing = closing.clone().drop_guard();
@@ -160,9 +162,8 @@ impl App {
             store,
             reader: Reader::new(&metrics),
             sockets: Arc::new(Sockets::new(senders)),
-            access_log,
             admission: admission::Admission::new(&settings.limits),
-            audit_log,
+            logs,
             loads: Arc::new(Loads::new(&metrics)),
             _build_info: build_info(&metrics),
             series: Series::new(settings.autoscaling.profile.step()),
@@ -295,12 +296,7 @@ impl App {
 
     /// SIGHUP: reopens the logs and looks at the configuration file again.
     pub fn hangup(&self) {
-        if let Some(log) = &self.control.parts.access_log {
-            log.reopen();
-        }
-        if let Some(log) = &self.control.parts.audit_log {
-            log.reopen();
-        }
+        self.control.parts.logs.reopen();
         self.control.reload();
     }
 
@@ -365,7 +361,7 @@ fn spawn_data_thread(
         handed_over: Arc::clone(ends.handed_over),
         commands,
         metrics: own.metrics.clone(),
-        access_log: own.access_log.clone(),
+        access_log: own.logs.access.clone(),
         admission: own.admission.clone(),
         done,
     };

@@ -36,6 +36,7 @@ pub struct Settings {
     pub on_exit: OnExit,
     pub log: LogSettings,
     pub access_log: AccessLogSettings,
+    pub health_log: HealthLogSettings,
     pub metrics: MetricsSettings,
     pub api: ApiSettings,
     pub dns: DnsSettings,
@@ -101,6 +102,14 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogSettings {
+    /// None: off.
+    pub path: Option<PathBuf>,
+}
+
+/// `[health_log]`: ALB's health check log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthLogSettings {
     /// None: off.
     pub path: Option<PathBuf>,
 }
@@ -313,6 +322,7 @@ impl Default for Settings {
             on_exit: OnExit::default(),
             log: LogSettings::default(),
             access_log: AccessLogSettings::default(),
+            health_log: HealthLogSettings::default(),
             metrics: MetricsSettings::default(),
             api: ApiSettings::default(),
             dns: DnsSettings::default(),

@@ -83,6 +83,8 @@ specs! {
     API_SECONDS = "roadstead_api_call_seconds" ["service"] "From a call read to its answer made.";
     ACCESS_LOG_LINES = "roadstead_access_log_lines_total" [] "Lines written to the access log.";
     ACCESS_LOG_DROPPED = "roadstead_access_log_dropped_total" [] "Lines dropped because the log's queue was full.";
+    HEALTH_LOG_LINES = "roadstead_health_log_lines_total" [] "Lines written to the health log.";
+    HEALTH_LOG_DROPPED = "roadstead_health_log_dropped_total" [] "Lines of the health log dropped because its queue was full or its disk failing.";
     AUDIT_LOG_LINES = "roadstead_audit_log_lines_total" [] "Lines written to the audit log.";
     AUDIT_LOG_DROPPED = "roadstead_audit_log_dropped_total" [] "Lines of the audit log dropped because its queue was full or its disk failing.";
 }

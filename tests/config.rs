@@ -50,6 +50,7 @@ fn reference_shows_the_defaults() {
     let default = Settings::default();
     // Options that are off by default have to show something.
     assert!(settings.access_log.path.take().is_some());
+    assert!(settings.health_log.path.take().is_some());
     assert!(settings.elb.cookie_key_file.take().is_some());
     assert!(settings.api.audit_log.take().is_some());
     assert!(settings.runtime.docker_network.take().is_some());

@@ -60,7 +60,8 @@ impl Control {
         publisher.publish();
         loops.spawn(publisher.run(stop.clone()));
         let (store, metrics) = (parts.store.clone(), parts.metrics.clone());
-        let checker = Checker::new(store, metrics, Clock::System, fastrand::Rng::new());
+        let checker = Checker::new(store, metrics, Clock::System, fastrand::Rng::new())
+            .with_log(parts.logs.health.clone());
         loops.spawn(checker.run(stop.clone()));
         loops.spawn(parts.scaling(Arc::clone(&runtime)).run(stop.clone()));
         let syncing = sync_sockets(Arc::clone(parts), ready.clone(), closing.clone());
@@ -157,7 +158,7 @@ impl Control {
             addresses: parts.settings.elb.addresses,
             metrics: parts.metrics.clone(),
             meters: Meters::default(),
-            audit_log: parts.audit_log.clone(),
+            audit_log: parts.logs.audit.clone(),
             series: parts.series.clone(),
             profile: parts.settings.autoscaling.profile,
             log_folder: parts.settings.data_dir.join(LOGS),

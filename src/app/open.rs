@@ -11,7 +11,6 @@ use super::{DataDir, LOGS, StartError};
 use crate::api::Auth;
 use crate::api::keys::Keys;
 use crate::config::{ApiAuth, RuntimeKind, Settings};
-use crate::logs::{AccessLog, AuditLog};
 use crate::metrics::{Gauge, Metrics, names};
 use crate::model::Transport;
 use crate::net::{self, SocketKey};
@@ -44,25 +43,6 @@ pub(super) fn open_runtime(
             Arc::new(docker.keep_logs(&data_dir.path().join(LOGS)))
         }
     })
-}
-
-pub(super) fn open_logs(
-    settings: &Settings,
-    metrics: &Metrics,
-) -> Result<(Option<AccessLog>, Option<AuditLog>), StartError> {
-    let bad = |what: &str, path: &Path| {
-        let what = format!("{what} {}", path.display());
-        move |source| io(&what, source)
-    };
-    let access = settings.access_log.path.as_deref();
-    let access = access
-        .map(|path| AccessLog::open(path, metrics).map_err(bad("access log", path)))
-        .transpose()?;
-    let audit = settings.api.audit_log.as_deref();
-    let audit = audit
-        .map(|path| AuditLog::open(path, metrics).map_err(bad("audit log", path)))
-        .transpose()?;
-    Ok((access, audit))
 }
 
 /// The control side's TCP socket for one purpose, with the address that it has got.

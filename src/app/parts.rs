@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::admission::Admission;
+use super::logs::Logs;
 use super::sockets::Sockets;
 use crate::api::file::{self, ApplyError, File};
 use crate::api::status::Status;
 use crate::clock::{self, Clock};
 use crate::config::{RuntimeKind, Settings};
-use crate::logs::{AccessLog, AuditLog};
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::net::Claims;
 use crate::orchestrator::{self, Curve, Orchestrator, Scaling, Surroundings};
@@ -31,9 +31,8 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) reader: Reader,
     pub(super) sockets: Arc<Sockets>,
-    pub(super) access_log: Option<AccessLog>,
+    pub(super) logs: Logs,
     pub(super) admission: Admission,
-    pub(super) audit_log: Option<AuditLog>,
     pub(super) loads: Arc<Loads>,
     pub(super) _build_info: Gauge,
 }

@@ -13,7 +13,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::probe::probe;
+use super::log::{HealthLog, Probed};
+use super::probe::{Probe, probe};
 use super::verdict::{Change, Machine, Occasion, Outcome};
 use crate::clock::{self, Clock, Instant};
 use crate::metrics::{Counter, Metrics, names};
@@ -44,6 +45,7 @@ pub struct Checker {
     groups: HashMap<TargetGroupName, Group>,
     probing: HashMap<RegistrationId, Probing>,
     tasks: JoinSet<()>,
+    log: Option<HealthLog>,
 }
 
 /// What the tasks of one target group share.
@@ -90,7 +92,14 @@ impl Checker {
             groups: HashMap::new(),
             probing: HashMap::new(),
             tasks: JoinSet::new(),
+            log: None,
         }
+    }
+
+    /// Tells every probe to `log`.
+    #[must_use]
+    pub fn with_log(self, log: Option<HealthLog>) -> Self {
+        Self { log, ..self }
     }
 
     /// Runs until `stop`.
@@ -171,6 +180,8 @@ impl Checker {
             counters: Arc::clone(&group.counters),
             permits: Arc::clone(&self.permits),
             found: sender.clone(),
+            log: self.log.clone(),
+            group: state.target_groups.get(&target.group).map(|group| group.id.clone()),
         };
         let task = self.tasks.spawn(prober.run(self.rng.f64()));
         self.probing.insert(target.id, Probing { task, group: target.group.clone() });
@@ -271,6 +282,9 @@ struct Prober {
     counters: Arc<Counters>,
     permits: Arc<Semaphore>,
     found: mpsc::Sender<Found>,
+    log: Option<HealthLog>,
+    /// The target group's id.
+    group: Option<String>,
 }
 
 /// When the next probes are due.
@@ -335,8 +349,16 @@ impl Prober {
             }
             let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
             let port = check.port.unwrap_or_else(|| self.address.port());
-            let outcome = probe(SocketAddr::new(self.address.ip(), port), &check).await;
+            let target = SocketAddr::new(self.address.ip(), port);
+            let (time, begun) = (clock::now(), clock::instant());
+            let Probe { outcome, code } = probe(target, &check).await;
             drop(permit);
+            if let Some(log) = &self.log {
+                let (protocol, latency) = (check.protocol, begun.elapsed());
+                let group = self.group.as_deref().unwrap_or("-");
+                let line = Probed { protocol, time, latency, target, group, outcome, code };
+                log.log(&line);
+            }
             self.counters.probe(outcome);
             let from = self.machine.state();
             if let Some(change) = self.machine.observe(outcome, occasion, &check) {

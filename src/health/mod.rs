@@ -5,9 +5,11 @@
 //! or draining is not probed, and has no verdict.
 
 mod checker;
+mod log;
 mod probe;
 mod verdict;
 
 pub use checker::Checker;
-pub use probe::probe;
+pub use log::HealthLog;
+pub use probe::{Probe, probe};
 pub use verdict::{Change, Machine, Occasion, Outcome};

@@ -22,8 +22,16 @@ const LINGER: Duration = Duration::from_millis(50);
 /// What ALB calls itself.
 const USER_AGENT: &str = "ELB-HealthChecker/2.0";
 
+/// What one probe came to, and the code of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub outcome: Outcome,
+    pub code: Option<u16>,
+}
+
 /// Probes `target` as `check` says; `check.port`, where given, is the caller's to respect.
-pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Outcome {
+pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Probe {
+    let without = |outcome| Probe { outcome, code: None };
     let exchange = async {
         let stream = TcpStream::connect(target).await?;
         match check.protocol {
@@ -36,20 +44,18 @@ pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Outcome {
         }
     };
     let (code, stream) = match tokio::time::timeout(check.timeout, exchange).await {
-        Err(_) => return Outcome::TimedOut,
+        Err(_) => return without(Outcome::TimedOut),
         Ok(Err(error)) => {
             tracing::debug!(%target, %error, "probe failed");
-            return if is_ours(&error) { Outcome::NotSent } else { Outcome::Failed };
+            return without(if is_ours(&error) { Outcome::NotSent } else { Outcome::Failed });
         }
         Ok(Ok(answer)) => answer,
     };
-    let Some(code) = code else { return Outcome::Passed };
+    let Some(code) = code else { return without(Outcome::Passed) };
     let _ = tokio::time::timeout(LINGER, drain(stream)).await;
-    if check.matcher.iter().any(|codes| codes.contains(&code)) {
-        Outcome::Passed
-    } else {
-        Outcome::WrongCode(code)
-    }
+    let passed = check.matcher.iter().any(|codes| codes.contains(&code));
+    let outcome = if passed { Outcome::Passed } else { Outcome::WrongCode(code) };
+    Probe { outcome, code: Some(code) }
 }
 
 async fn get(

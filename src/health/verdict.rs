@@ -113,18 +113,23 @@ impl Machine {
     }
 }
 
+/// ELB's code for a failure.
+pub(super) const fn reason(outcome: Outcome) -> TargetReason {
+    match outcome {
+        Outcome::WrongCode(_) => TargetReason::ResponseCodeMismatch,
+        Outcome::TimedOut => TargetReason::Timeout,
+        Outcome::Failed | Outcome::Passed | Outcome::NotSent => TargetReason::FailedHealthChecks,
+    }
+}
+
 /// ELB's words.
 fn explain(outcome: Outcome) -> (TargetReason, String) {
-    match outcome {
-        Outcome::WrongCode(code) => (
-            TargetReason::ResponseCodeMismatch,
-            format!("Health checks failed with these codes: [{code}]"),
-        ),
-        Outcome::TimedOut => (TargetReason::Timeout, "Request timed out".to_owned()),
-        Outcome::Failed | Outcome::Passed | Outcome::NotSent => {
-            (TargetReason::FailedHealthChecks, "Health checks failed".to_owned())
-        }
-    }
+    let words = match outcome {
+        Outcome::WrongCode(code) => format!("Health checks failed with these codes: [{code}]"),
+        Outcome::TimedOut => "Request timed out".to_owned(),
+        Outcome::Failed | Outcome::Passed | Outcome::NotSent => "Health checks failed".to_owned(),
+    };
+    (reason(outcome), words)
 }
 
 #[cfg(test)]

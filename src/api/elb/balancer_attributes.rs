@@ -17,6 +17,7 @@ pub(super) const TABLE: Table<LoadBalancer> = Table {
 type Default = fn(&LoadBalancer) -> Option<&'static str>;
 
 const LOGS: &str = "there is no S3 here: the access log is the file of [access_log]";
+const HEALTH_LOGS: &str = "there is no S3 here: the health log is the file of [health_log]";
 const ZONES: &str = "this machine is one zone";
 const NO_WAF: &str = "there is no web application firewall";
 
@@ -107,10 +108,20 @@ const ROWS: &[Attribute<LoadBalancer>] = &[
         "health_check_logs.s3.enabled",
         |lb| application(lb, "false"),
         Values::Flag,
-        Kept::Stored(LOGS),
+        Kept::Stored(HEALTH_LOGS),
     ),
-    row("health_check_logs.s3.bucket", |lb| application(lb, ""), Values::Text, Kept::Stored(LOGS)),
-    row("health_check_logs.s3.prefix", |lb| application(lb, ""), Values::Text, Kept::Stored(LOGS)),
+    row(
+        "health_check_logs.s3.bucket",
+        |lb| application(lb, ""),
+        Values::Text,
+        Kept::Stored(HEALTH_LOGS),
+    ),
+    row(
+        "health_check_logs.s3.prefix",
+        |lb| application(lb, ""),
+        Values::Text,
+        Kept::Stored(HEALTH_LOGS),
+    ),
     row(
         "routing.http.desync_mitigation_mode",
         |lb| application(lb, "defensive"),

@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::definition::WrittenDefinition;
 use crate::config::{
-    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, Limits,
-    LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings, Time,
+    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings,
+    HealthLogSettings, Limits, LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings,
+    Time,
 };
 use crate::model::{
     Account, Algorithm, Carrier, DesyncMode, ForwardedFor, LoadBalancerKind, Protocol,
@@ -33,6 +34,8 @@ pub(super) struct Written {
     log: LogSettings,
     #[serde(default)]
     access_log: AccessLogSettings,
+    #[serde(default)]
+    health_log: HealthLogSettings,
     #[serde(default)]
     metrics: MetricsSettings,
     #[serde(default)]
@@ -79,6 +82,7 @@ impl Written {
             on_exit: self.on_exit.unwrap_or(default.on_exit),
             log: self.log,
             access_log: self.access_log.clone(),
+            health_log: self.health_log.clone(),
             metrics: self.metrics,
             api: self.api.clone(),
             dns: self.dns.clone(),

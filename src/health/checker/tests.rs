@@ -22,9 +22,15 @@ struct Bench {
 
 impl Bench {
     fn start(store: Store) -> Self {
+        Self::start_with(store, None)
+    }
+
+    fn start_with(store: Store, log: Option<&std::path::Path>) -> Self {
         let metrics = Metrics::new(1);
         let rng = fastrand::Rng::with_seed(1);
+        let log = log.map(|path| HealthLog::open(path, &metrics).unwrap());
         let checker = Checker::new(store.clone(), metrics.clone(), Clock::System, rng);
+        let checker = checker.with_log(log);
         let stop = CancellationToken::new();
         let running = tokio::spawn(checker.run(stop.clone()));
         Self { store, metrics, stop, running }
@@ -136,6 +142,37 @@ async fn target_that_listens_late_is_healthy_long_before_its_interval() {
     socket.listen(16).unwrap();
     bench.verdict(target, VerdictState::Healthy).await;
     bench.end().await;
+}
+
+#[tokio::test]
+async fn every_probe_has_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("health.log");
+    let bench = Bench::start_with(store(), Some(&path));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (code, codes) = watch::channel(200);
+    let counted = serve(listener, codes);
+    let target = register(&bench.store, group(SHORT, Protocol::Http), port).await;
+    bench.verdict(target, VerdictState::Healthy).await;
+    code.send_replace(503);
+    bench.verdict(target, VerdictState::Unhealthy).await;
+    let least = *counted.borrow() - 1;
+    // What is queued is on disk when the checker and its probes are gone.
+    bench.end().await;
+    let started = clock::instant();
+    let lines = loop {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if text.lines().count() >= least {
+            break text;
+        }
+        assert!(started.elapsed() < DEADLINE, "{least}: {text}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let place = format!(" 127.0.0.1:{port} 0000000000000000 ");
+    assert!(lines.lines().all(|line| line.starts_with("http 20") && line.contains(&place)));
+    assert!(lines.lines().next().unwrap().ends_with(" PASS 200 -"), "{lines}");
+    assert!(lines.contains(" FAIL 503 Target.ResponseCodeMismatch\n"), "{lines}");
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn outcome(target: Target, timeout: Duration) -> (Outcome, Option<String>)
     let address = listener.local_addr().unwrap();
     let (sender, receiver) = oneshot::channel();
     let serving = tokio::spawn(serve(listener, target, sender));
-    let outcome = probe(address, &http(timeout)).await;
+    let outcome = probe(address, &http(timeout)).await.outcome;
     serving.abort();
     (outcome, receiver.await.ok())
 }
@@ -120,7 +120,7 @@ async fn resets_and_refusals_fail() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    assert_eq!(probe(address, &http(Duration::from_secs(20))).await, Outcome::Failed);
+    assert_eq!(probe(address, &http(Duration::from_secs(20))).await.outcome, Outcome::Failed);
 }
 
 #[tokio::test]
@@ -149,9 +149,9 @@ async fn tcp_probe_passes_where_somebody_listens() {
     let check = HealthCheck::defaults(Protocol::Tcp);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    assert_eq!(probe(address, &check).await, Outcome::Passed);
+    assert_eq!(probe(address, &check).await.outcome, Outcome::Passed);
     drop(listener);
-    assert_eq!(probe(address, &check).await, Outcome::Failed);
+    assert_eq!(probe(address, &check).await.outcome, Outcome::Failed);
 }
 
 proptest! {
