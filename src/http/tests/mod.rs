@@ -28,6 +28,7 @@ mod desync;
 mod endings;
 mod floods;
 mod h2;
+mod h2_rules;
 mod headers;
 mod native;
 mod passing;
