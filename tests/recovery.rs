@@ -205,8 +205,10 @@ async fn killed_before_and_after_every_effect_its_processes_are_those_on_record(
             }
             assert_eq!(serve.ended().await, None, "{place}: it was to end by a signal");
             // Others may have been under way when it ended.
-            let serve = world.spawn();
+            let mut serve = world.spawn();
             support::until(&format!("only two healthy tasks after {place}"), || {
+                let ended = serve.child.try_wait().unwrap();
+                assert_eq!(ended, None, "{place}: {}", world.log());
                 let Some(status) = serve.status() else { return false };
                 let mut alive = status.tasks.iter().filter(|task| task.last_status != "STOPPED");
                 let family = format!("web:{revision}");

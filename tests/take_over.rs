@@ -96,10 +96,7 @@ async fn nobody_is_refused_or_cut_when_a_new_process_takes_over() {
         echo(&mut tunnel, b"before").await;
         let new = world.spawn_taking_over();
         // The status socket is the new one's as soon as it serves.
-        until("the old process to hand over", || {
-            std::fs::read_to_string(world.dir.path().join("serve.log")).unwrap().contains("another")
-        })
-        .await;
+        until("the old process to hand over", || world.log().contains("another")).await;
         load.more(200).await;
         echo(&mut tunnel, b"after").await;
         drop(tunnel);

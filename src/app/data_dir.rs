@@ -4,9 +4,15 @@ use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clock;
 
 /// Held for as long as the process lives.
 const LOCK: &str = "lock";
+/// A process that was killed may leave a child that has not begun its own program yet, and that
+/// holds what its parent held: for so long the lock is waited for (ours; blocking, at a start).
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Marks the containers of this directory's State, so that two of them never touch each other's.
 const UID: &str = "uid";
 
@@ -41,10 +47,16 @@ impl DataDir {
             .mode(0o600)
             .open(path.join(LOCK))
             .map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
+        let last = clock::instant() + LOCK_WAIT;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if clock::instant() < last => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(DataDirError::InUse(path.to_owned())),
+                Err(TryLockError::Error(source)) => return Err(io(source)),
+            }
         }
         let uid = uid(&path.join(UID)).map_err(io)?;
         Ok(Self { path: path.to_owned(), uid, _lock: lock })
@@ -91,5 +103,16 @@ mod tests {
         let uid = first.uid().to_owned();
         drop(first);
         assert_eq!(DataDir::lock(&path).unwrap().uid(), uid);
+    }
+    #[test]
+    fn a_lock_about_to_be_given_up_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::lock(dir.path()).unwrap();
+        let ending = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        assert!(DataDir::lock(dir.path()).is_ok());
+        ending.join().unwrap();
     }
 }

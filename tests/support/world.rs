@@ -302,6 +302,11 @@ impl World {
         Serve { child, data_dir: self.data_dir() }
     }
 
+    /// What the built program has said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("serve.log")).unwrap_or_default()
+    }
+
     /// Ends what `spawn` and `start` left running.
     pub(crate) fn sweep(&self) {
         for pid in self.processes() {

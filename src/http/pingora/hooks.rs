@@ -13,7 +13,7 @@ use http::{Method, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{BError, Error, ErrorSource, ErrorType, Result};
+use pingora_core::{BError, Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -23,6 +23,7 @@ use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_HANDSHAKE, TARGET_IDL
 use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::super::{head, headers};
+use super::cause::{LONG_RESPONSE, cause};
 use super::choose::{Choice, choose};
 use super::client::{ClientStream, Connection};
 use super::exchange::Exchange;
@@ -31,8 +32,6 @@ use super::{H2_REQUESTS, Plane};
 use crate::clock;
 use crate::model::{ForwardedFor, Protocol, RequestRules};
 
-/// The response's headers are longer than we pass on.
-const LONG_RESPONSE: ErrorType = ErrorType::new("ResponseHeaders");
 /// The response is ours; what it is stands in the exchange.
 const OWN: ErrorType = ErrorType::new("Own");
 /// In the pool's key of a retry's connection. Registrations are counted from 1.
@@ -543,7 +542,7 @@ impl ProxyHttp for Hooks {
 }
 
 /// The connection that a session came over.
-fn connection(session: &Session) -> Option<Arc<Connection>> {
+pub(super) fn connection(session: &Session) -> Option<Arc<Connection>> {
     let digest = session.downstream_session.digest()?.proxy_digest.as_ref()?;
     digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>().cloned()
 }
@@ -569,34 +568,4 @@ fn add(response: &mut ResponseHeader, added: &Additions<'_>) -> Result<()> {
 
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// What pingora's error says has happened.
-fn cause(e: &Error, session: &mut Session) -> Cause {
-    use ErrorType as Type;
-    let kind = e.etype();
-    if *kind == LONG_RESPONSE {
-        return Cause::ResponseHeaders;
-    }
-    match (e.esource(), kind) {
-        // Any byte either way starts both clocks anew: with a body that does not go on, it is the
-        // client that stalls.
-        (ErrorSource::Upstream, Type::ReadTimedout) if !session.is_body_done() => Cause::Slow,
-        (ErrorSource::Upstream, Type::ReadTimedout | Type::WriteTimedout) => Cause::TargetTimeout,
-        (ErrorSource::Upstream, Type::ReadError | Type::WriteError | Type::ConnectionClosed) => {
-            Cause::TargetClosed
-        }
-        (ErrorSource::Upstream, _) => Cause::BadResponse,
-        (ErrorSource::Downstream, Type::ReadTimedout) => Cause::Slow,
-        (
-            ErrorSource::Downstream,
-            Type::ReadError | Type::WriteError | Type::ConnectionClosed | Type::WriteTimedout,
-        ) => {
-            // Pingora calls a body done that was cut off; its length says otherwise.
-            let short = connection(session).is_some_and(|connection| connection.is_body_short());
-            if session.is_body_done() && !short { Cause::ClientGone } else { Cause::ShortBody }
-        }
-        (ErrorSource::Downstream, _) => Cause::Malformed,
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Cause::Internal,
-    }
 }

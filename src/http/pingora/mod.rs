@@ -9,6 +9,7 @@
 //! ends when either half does, and `Transfer-Encoding: identity` is answered 400. **Invariant:**
 //! nothing of pingora is visible outside this folder.
 
+mod cause;
 mod choose;
 mod client;
 mod exchange;

@@ -36,5 +36,6 @@ mod rules;
 mod slow;
 mod sticky;
 mod strain;
+mod target;
 mod tls;
 mod world;

@@ -1,8 +1,8 @@
 //! A plane on real sockets: a State with one load balancer, targets that do as they are told, and a
 //! raw client.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,9 +18,11 @@ use crate::metrics::Metrics;
 use crate::model::*;
 use crate::routing::{Context, DataThread, Publisher, Reader, SocketKey};
 use crate::state::{Journal, Key, Store, StoreError};
+use crate::tls::Stream;
 use crate::tls::policy::RECOMMENDED;
 use crate::tls::testing::{Client as Asking, Pem};
-use crate::tls::{Handshakes, Server, Stream};
+
+pub(super) use super::target::{Act, Target, accept, by_hand, nobody, ok};
 
 /// Longer than any test takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -337,141 +339,6 @@ impl World {
     }
 }
 
-/// What a target does with a request.
-#[derive(Clone, Debug)]
-pub(super) enum Act {
-    /// Sends this and reads the next request.
-    Send(String),
-    /// Sends this, then closes.
-    Last(String),
-    /// Sends this, and closes at the next request.
-    Once(String),
-    /// Says nothing until the connection ends.
-    Silence,
-    /// Sends this, then sends back whatever comes.
-    Echo(String),
-}
-
-pub(super) fn ok(body: &str) -> Act {
-    Act::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    pub(super) connections: AtomicUsize,
-    /// Open now.
-    pub(super) open: AtomicUsize,
-    pub(super) requests: Mutex<Vec<Response>>,
-}
-
-/// A target on loopback.
-pub(super) struct Target {
-    pub(super) address: std::net::SocketAddr,
-    pub(super) seen: Arc<Seen>,
-    _tasks: JoinSet<()>,
-}
-
-impl Target {
-    pub(super) async fn new(act: impl Fn(&Response) -> Act + Send + Sync + 'static) -> Self {
-        Self::with(act, None).await
-    }
-
-    /// Over TLS where there is a server for it.
-    pub(super) async fn with(
-        act: impl Fn(&Response) -> Act + Send + Sync + 'static,
-        server: Option<Server>,
-    ) -> Self {
-        let server = server.map(Arc::new);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (seen, act) = (Arc::<Seen>::default(), Arc::new(act));
-        let mut tasks = JoinSet::new();
-        let shared = Arc::clone(&seen);
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                shared.open.fetch_add(1, Ordering::SeqCst);
-                let (seen, act) = (Arc::clone(&shared), Arc::clone(&act));
-                let server = server.clone();
-                connections.spawn(async move {
-                    let stream = match server {
-                        None => Stream::Plain(stream),
-                        Some(server) => match Handshakes::default().accept(stream, &server).await {
-                            Ok(stream) => stream,
-                            Err(_) => return,
-                        },
-                    };
-                    Self::serve(Client::new(stream), &seen, &*act).await;
-                    seen.open.fetch_sub(1, Ordering::SeqCst);
-                });
-            }
-        });
-        Self { address, seen, _tasks: tasks }
-    }
-
-    async fn serve(
-        mut stream: Client,
-        seen: &Seen,
-        act: &(dyn Fn(&Response) -> Act + Send + Sync),
-    ) {
-        while let Some(request) = stream.message().await {
-            let act = act(&request);
-            seen.requests.lock().unwrap().push(request);
-            match act {
-                Act::Send(text) => stream.send(&text).await,
-                Act::Last(text) => return stream.send(&text).await,
-                Act::Once(text) => {
-                    stream.send(&text).await;
-                    drop(stream.message().await);
-                    return;
-                }
-                Act::Silence => {
-                    stream.ended().await;
-                    return;
-                }
-                Act::Echo(text) => {
-                    stream.send(&text).await;
-                    stream.echo().await;
-                    return;
-                }
-            }
-        }
-    }
-
-    pub(super) fn requests(&self) -> usize {
-        self.seen.requests.lock().unwrap().len()
-    }
-
-    pub(super) fn connections(&self) -> usize {
-        self.seen.connections.load(Ordering::SeqCst)
-    }
-
-    /// The head of the request seen last, in lower case.
-    pub(super) fn head(&self) -> String {
-        self.seen.requests.lock().unwrap().last().unwrap().head.to_ascii_lowercase()
-    }
-}
-
-/// A target played by the test itself, and its place in group `a` of a new world.
-pub(super) async fn by_hand(plan: Plan) -> (World, TcpListener) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::new(plan, &[]).await;
-    world.register("a", listener.local_addr().unwrap()).await;
-    (world, listener)
-}
-
-/// The next connection to a target played by the test.
-pub(super) async fn accept(listener: &TcpListener) -> Client {
-    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
-    Client::new(accepted.expect("nobody came").unwrap().0)
-}
-
-/// An address where nobody listens.
-pub(super) async fn nobody() -> std::net::SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
 /// A response, or what a target got.
 #[derive(Clone, Debug)]
 pub(super) struct Response {
@@ -634,7 +501,7 @@ impl Client {
         self.rest().await.is_empty()
     }
 
-    async fn echo(&mut self) {
+    pub(super) async fn echo(&mut self) {
         loop {
             let bytes = self.buffer.split();
             let _ = self.stream.write_all(&bytes).await;

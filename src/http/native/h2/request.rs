@@ -82,13 +82,16 @@ pub(super) fn translate(
     if upgrades {
         write_key(out);
     }
-    let expects_body = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
-    if expects_body && ends && length.is_none() {
-        // RFC 9110, section 8.6: many wait for a body otherwise, or ask for a length.
+    if expects_body(parts) && ends && length.is_none() {
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
     write_ours(&fields, &mut request, way, &trace_id, out);
     Ok((request, trace_id))
+}
+
+/// RFC 9110, section 8.6: many targets wait for a body otherwise, or ask for a length.
+fn expects_body(parts: &Parts) -> bool {
+    matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// A translated head as a rule's transforms want it: another target, another `Host`, which stand on
