@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api;
 use crate::api::file::{ApplyError, File, Problem};
 use crate::api::keys::{Keys, KeysError};
 use crate::clock;
@@ -35,6 +35,7 @@ use crate::routing::{DataThread, Reader};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::series::Series;
 use crate::state::{Journal, JournalError, Store};
+use crate::tls::Server;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use take_over::Successor;
@@ -123,6 +124,31 @@ impl Ground {
     }
 }
 
+/// Where the control side is asked.
+struct Doors {
+    status: UnixListener,
+    take_over: UnixListener,
+    metrics: TcpListener,
+    api: TcpListener,
+    /// It speaks HTTPS.
+    server: Option<Server>,
+}
+
+impl Doors {
+    fn open(settings: &Settings, metrics: &Offer, api: &Offer) -> Result<Self, StartError> {
+        let unix = |name| bind_unix(&settings.data_dir, name);
+        let server = crate::api::secure::server(&settings.api)
+            .map_err(|(key, why)| io(key, std::io::Error::other(why)))?;
+        Ok(Self {
+            status: unix(STATUS_SOCKET)?,
+            take_over: unix(take_over::SOCKET)?,
+            metrics: listener(metrics)?,
+            api: listener(api)?,
+            server,
+        })
+    }
+}
+
 impl App {
     /// Opens the data directory and the sockets, applies the file, starts every thread and loop.
     ///
@@ -183,6 +209,10 @@ impl App {
             .enumerate()
             .map(|(index, commands)| spawn_data_thread(&parts, index, commands, &ends))
             .collect::<Result<Vec<_>, _>>()?;
+        // Nothing behind this can fail: clients may be accepted from the first snapshot on.
+        let doors = Doors::open(own, &metrics, &api)?;
+        // Before the first query of an inherited socket.
+        parts.publish();
         let mut dns_addresses = Vec::new();
         for address in &own.dns.addresses {
             dns_addresses.push(parts.sockets.open_dns(*address, &mut inherited).await?);
@@ -204,21 +234,16 @@ impl App {
         if let Some(predecessor) = inherited.predecessor {
             app.control.relieve(predecessor, app.ready.subscribe());
         }
-        app.serve(keys)?;
+        app.serve(keys, doors);
         failing.disarm();
         Ok(app)
     }
 
-    fn serve(&self, keys: Keys) -> Result<(), StartError> {
-        let settings = &self.control.parts.settings;
-        let unix = |name| bind_unix(&settings.data_dir, name);
-        let sockets = (unix(STATUS_SOCKET)?, unix(take_over::SOCKET)?);
+    fn serve(&self, keys: Keys, doors: Doors) {
         let (ready, successors) = (self.ready.subscribe(), self.successors.0.clone());
-        self.control.serve(listener(&self.metrics)?, sockets, ready, successors);
-        let server = api::secure::server(&settings.api)
-            .map_err(|(key, why)| io(key, std::io::Error::other(why)))?;
-        self.control.serve_api(listener(&self.api)?, authentication(settings, keys), server);
-        Ok(())
+        self.control.serve(doors.metrics, (doors.status, doors.take_over), ready, successors);
+        let auth = authentication(&self.control.parts.settings, keys);
+        self.control.serve_api(doors.api, auth, doors.server);
     }
 
     /// Waits for a process that wants to take over.
@@ -240,10 +265,21 @@ impl App {
         tracing::info!("another process takes over");
         let parts = Arc::clone(&self.control.parts);
         let copy = |offer: &Offer| sockets::copy(offer);
+        self.control.stop().await;
         let mut offers = parts.sockets.offers();
         offers.extend([copy(&self.metrics), copy(&self.api)]);
-        self.control.stop().await;
-        match successor.give(offers).await {
+        let given = match successor.give(offers).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) => {
+                tracing::error!(%error, "the other process did not take over; going on");
+                match ground_again(&parts).await {
+                    // It lives and holds the directory: it is only late.
+                    Err(StartError::DataDir(DataDirError::InUse(_))) => Ok(None),
+                    ground => Err(ground?),
+                }
+            }
+        };
+        match given {
             Ok(stream) => {
                 self.handed_over.store(true, Ordering::Release);
                 self.closing.cancel();
@@ -253,14 +289,13 @@ impl App {
                 drop(stream);
                 Ok(None)
             }
-            Err(error) => {
-                tracing::error!(%error, "the other process did not take over; going on");
-                let ground = ground_again(&parts).await?;
+            Err(ground) => {
+                let doors = Doors::open(&parts.settings, &self.metrics, &self.api)?;
                 let parts = Arc::new(Parts { store: ground.store, ..Parts::clone(&parts) });
                 let (ready, closing) = (&self.ready, &self.closing);
                 self.control =
                     Control::start(&parts, ground.runtime, ground.data_dir, ready, closing);
-                self.serve(ground.keys)?;
+                self.serve(ground.keys, doors);
                 Ok(Some(self))
             }
         }
@@ -331,7 +366,10 @@ async fn ground_again(parts: &Parts) -> Result<Ground, StartError> {
     let last = clock::instant() + GROUND_AGAIN;
     loop {
         match Ground::open(&parts.settings, &parts.metrics) {
-            Err(StartError::DataDir(DataDirError::InUse(_))) if clock::instant() < last => {
+            // The journal is closed a moment after the lock is given up.
+            Err(StartError::DataDir(DataDirError::InUse(_)) | StartError::Journal(_))
+                if clock::instant() < last =>
+            {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             outcome => return outcome,

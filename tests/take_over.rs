@@ -140,6 +140,13 @@ async fn a_successor_that_fails_leaves_the_old_process_at_work() {
         until("the old process to go on", || old.status().is_some()).await;
         assert_eq!(tasks(&old).await, before);
     }
+    // A real one, which has the directory open already when it fails.
+    let text = world.toml() + "[access_log]\npath = \"/proc/none/log\"\n";
+    let mut broken = world.spawn_text_taking_over(&text);
+    assert_eq!(broken.ended().await, Some(1), "{}", world.log());
+    load.more(100).await;
+    until("the old process to go on", || old.status().is_some()).await;
+    assert_eq!(tasks(&old).await, before);
     // It drives the tasks again.
     let mut world = world;
     world.services[0].desired = 1;

@@ -64,8 +64,8 @@ impl Control {
             .with_log(parts.logs.health.clone());
         loops.spawn(checker.run(stop.clone()));
         loops.spawn(parts.scaling(Arc::clone(&runtime)).run(stop.clone()));
-        let syncing = sync_sockets(Arc::clone(parts), ready.clone(), closing.clone());
-        loops.spawn(stop.clone().run_until_cancelled_owned(syncing));
+        let ends = [closing.clone(), stop.clone()];
+        loops.spawn(sync_sockets(Arc::clone(parts), ready.clone(), ends));
         let reload = Arc::<Notify>::default();
         loops.spawn(watch_file(Arc::clone(parts), Arc::clone(&reload), stop.clone()));
         loops.spawn(cookies::run(Arc::clone(parts), stop.clone()));
@@ -171,19 +171,25 @@ impl Control {
 }
 
 /// Keeps the listening sockets what the newest snapshot asks for.
-async fn sync_sockets(parts: Arc<Parts>, ready: watch::Sender<bool>, closing: CancellationToken) {
+/// Each round ends: what the table says is with the data threads is with them.
+async fn sync_sockets(
+    parts: Arc<Parts>,
+    ready: watch::Sender<bool>,
+    [closing, stop]: [CancellationToken; 2],
+) {
     let mut generations = parts.reader.watch();
     loop {
         generations.borrow_and_update();
         let routing = Arc::clone(&parts.reader.load());
         parts.sockets.sync(&routing).await;
-        if closing.is_cancelled() {
+        if closing.is_cancelled() || stop.is_cancelled() {
             return;
         }
         ready.send_replace(true);
         tokio::select! {
             changed = generations.changed() => if changed.is_err() { return },
             () = closing.cancelled() => return,
+            () = stop.cancelled() => return,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::config::{RuntimeKind, Settings};
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::net::Claims;
 use crate::orchestrator::{self, Curve, Orchestrator, Scaling, Surroundings};
-use crate::routing::{Context, Reader};
+use crate::routing::{Context, Publisher, Reader};
 use crate::runtime::Runtime;
 use crate::secrets::Secrets;
 use crate::series::Series;
@@ -68,6 +68,11 @@ impl Loads {
 }
 
 impl Parts {
+    /// Compiles the State as it is for the data threads.
+    pub(super) fn publish(&self) {
+        Publisher::new(self.store.clone(), self.reader.clone(), self.context()).publish();
+    }
+
     pub(super) fn context(&self) -> Context {
         Context {
             account: self.settings.account.clone(),

@@ -201,10 +201,9 @@ impl Sockets {
         let table = self.table();
         let mut offers: Vec<Offer> = table.dns.iter().map(copy).collect();
         for (key, held) in &table.held {
-            if let Held::Handed(sockets) | Held::Inherited(sockets) = held {
-                let sockets = copies(sockets);
-                offers.push(Offer { purpose: Purpose::Listener, key: *key, sockets });
-            }
+            let (Held::Handed(sockets) | Held::Inherited(sockets) | Held::Bound(sockets)) = held;
+            let sockets = copies(sockets);
+            offers.push(Offer { purpose: Purpose::Listener, key: *key, sockets });
         }
         offers
     }

@@ -279,7 +279,11 @@ impl World {
 
     /// Runs the built program so that it takes over from the one that serves already.
     pub(crate) fn spawn_taking_over(&self) -> Serve {
-        self.spawn_with(&self.toml(), &["--take-over"], "")
+        self.spawn_text_taking_over(&self.toml())
+    }
+
+    pub(crate) fn spawn_text_taking_over(&self, text: &str) -> Serve {
+        self.spawn_with(text, &["--take-over"], "")
     }
 
     fn spawn_with(&self, text: &str, options: &[&str], failpoint: &str) -> Serve {

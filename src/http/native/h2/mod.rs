@@ -27,6 +27,7 @@ use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::super::account;
 use super::super::additions::Additions;
 use super::super::errors::Cause;
 use super::super::head::{HEADERS, REQUEST_LINE};
@@ -132,6 +133,9 @@ impl Carrier {
     async fn stream(&self, mut client: Client, parts: Parts, ends: bool) -> After {
         let mut rng = fastrand::Rng::new();
         let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
+        if let Some(listener) = account::listener(&self.thread, client.socket) {
+            client.listener = listener;
+        }
         let Front::Stream(stream) = &mut client.front else { return After::Abort };
         let out = stream.head_mut();
         let way = Way {
@@ -264,7 +268,11 @@ where
             self.part();
         }
         if self.running.is_empty() {
-            self.rests_until = Some(clock::instant() + self.idle_timeout);
+            let rested = clock::instant() + self.idle_timeout;
+            self.rests_until = Some(rested);
+            // What the last one sent may still wait for a slow reader; behind it the crate ends
+            // the connection by itself.
+            self.parting = self.parting.map(|_| rested);
         }
         true
     }
