@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use super::step::{Acknowledged, DRAIN_POLL, Drain};
+use super::step::{DRAIN_POLL, Drain};
 use crate::clock::Timestamp;
 use crate::model::{
-    DiscoveryInstance, Generation, InstanceKey, RECORD_TTL, Registration, RegistrationId, Target,
-    Task,
+    DEREGISTRATION_DELAY, DiscoveryInstance, Generation, InstanceKey, RECORD_TTL, Registration,
+    RegistrationId, Target, Task,
 };
 use crate::routing::SILENCE;
 use crate::state::{Key, State, StoreError};
@@ -32,9 +32,11 @@ pub(super) struct Draining {
     pub since: Timestamp,
     deadline: Timestamp,
     forgotten_at: Timestamp,
+    /// The longest time for which one of the instances may be cached.
+    ttl: Duration,
     /// Answers that an earlier process gave are on no record: until when they may be cached.
     told_before: Timestamp,
-    pub acknowledged: Acknowledged,
+    acknowledged: bool,
 }
 
 impl Draining {
@@ -44,12 +46,11 @@ impl Draining {
         let since = task.stopping_at.unwrap_or(now);
         let (targets, instances) =
             (state.targets_of_task(&task.id), state.instances_of_task(&task.id));
-        let draining = Self::new(state, targets, instances, since, now);
-        if task.created_at >= began {
-            return draining;
+        let mut draining = Self::new(state, targets, instances, since, now);
+        if task.created_at < began {
+            draining.told_before = began + draining.ttl;
         }
-        let names = draining.instances.iter().map(|key| ttl(state, key)).max();
-        Self { told_before: names.map_or(Timestamp(0), |ttl| began + ttl), ..draining }
+        draining
     }
 
     fn new<'a>(
@@ -59,17 +60,19 @@ impl Draining {
         since: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let (mut longest, mut names) = (Duration::ZERO, None);
+        let (mut delay, mut names) = (None, None);
         let (mut ids, mut keys) = (Vec::new(), Vec::new());
         for target in targets {
             let group = state.target_groups.get(&target.group);
-            longest = longest.max(group.map_or(Duration::ZERO, |g| g.deregistration_delay));
+            delay = delay.max(Some(group.map_or(Duration::ZERO, |g| g.deregistration_delay)));
             ids.push(target.id);
         }
         for instance in instances {
             names = names.max(Some(ttl(state, &instance.key)));
             keys.push(instance.key.clone());
         }
+        // A silent thread may answer from what it has for as long as it may pick from it.
+        let delay_of_silent = delay.unwrap_or(DEREGISTRATION_DELAY).max(SILENCE);
         // A clock that was set back must not lengthen the delay.
         let since = since.min(now);
         Self {
@@ -77,11 +80,11 @@ impl Draining {
             targets: ids,
             instances: keys,
             since,
-            deadline: since + longest,
-            // A thread that was silent for long answered until the end of its silence.
-            forgotten_at: names.map_or(since, |ttl| since + SILENCE + ttl),
+            deadline: since + delay.unwrap_or_default(),
+            forgotten_at: names.map_or(since, |ttl| since + delay_of_silent + ttl),
+            ttl: names.unwrap_or_default(),
             told_before: Timestamp(0),
-            acknowledged: Acknowledged::Waiting,
+            acknowledged: false,
         }
     }
 
@@ -99,15 +102,14 @@ impl Draining {
         }
     }
 
-    /// Waits for the data threads.
+    /// Waits for the data threads, the silent ones too, and for the process before this one.
     pub(super) async fn acknowledge(&mut self, shared: &Shared) {
-        self.acknowledged = match shared.reader.wait_for(self.generation).await {
-            Ok(()) => {
-                shared.reader.alone().await;
-                Acknowledged::Yes
-            }
-            Err(_) => Acknowledged::Silent,
-        };
+        while shared.reader.wait_for(self.generation).await.is_err() {}
+        if !shared.reader.is_alone() {
+            shared.reader.alone().await;
+            self.told_before = shared.clock.now() + self.ttl;
+        }
+        self.acknowledged = true;
     }
 
     /// Measures a drain that ended at `now`.
@@ -118,7 +120,7 @@ impl Draining {
         }
         let cell = shared.metrics.control();
         shared.meters.drain_seconds.observe(cell, now.since(self.since));
-        let busy = drain.in_flight > 0 || drain.acknowledged != Acknowledged::Yes;
+        let busy = drain.in_flight > 0 || !drain.acknowledged;
         if busy && now >= self.deadline {
             shared.meters.drains_cut.add(cell, 1);
         }
@@ -186,12 +188,10 @@ impl Leftover {
             let drain = draining.facts(&shared);
             let Some(until) = drain.busy_until(now) else { break };
             let left = until.since(now);
-            match drain.acknowledged {
-                Acknowledged::Waiting => {
-                    let _ = tokio::time::timeout(left, draining.acknowledge(&shared)).await;
-                }
-                Acknowledged::Yes => tokio::time::sleep(DRAIN_POLL.min(left)).await,
-                Acknowledged::Silent => tokio::time::sleep(left).await,
+            if drain.acknowledged {
+                tokio::time::sleep(DRAIN_POLL.min(left)).await;
+            } else {
+                let _ = tokio::time::timeout(left, draining.acknowledge(&shared)).await;
             }
         }
         draining.measure(&shared, shared.clock.now());

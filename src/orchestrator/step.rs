@@ -51,7 +51,8 @@ pub struct Facts {
 /// How far a task's registrations are drained.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Drain {
-    pub acknowledged: Acknowledged,
+    /// Every data thread knows of the draining. Until then only the full delay is safe.
+    pub acknowledged: bool,
     /// Exchanges on all endpoints of the task.
     pub in_flight: i64,
     /// Until when some cache may name the task.
@@ -68,22 +69,11 @@ impl Drain {
     /// Until when it has to be waited, as far as is known by now. None: nobody uses the task.
     #[must_use]
     pub fn busy_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let is_known = self.acknowledged == Acknowledged::Yes;
-        let exchanges = (!is_known || self.in_flight > 0).then_some(self.deadline);
-        let cached = if is_known { self.cached_until } else { self.forgotten_at };
+        let exchanges = (!self.acknowledged || self.in_flight > 0).then_some(self.deadline);
+        let cached = if self.acknowledged { self.cached_until } else { self.forgotten_at };
         let names = Some(cached.min(self.forgotten_at));
         [exchanges, names].into_iter().flatten().max().filter(|until| *until > now)
     }
-}
-
-/// Whether every data thread knows of the draining.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Acknowledged {
-    #[default]
-    Waiting,
-    Yes,
-    /// Some thread does not say: only the full delay is safe.
-    Silent,
 }
 
 #[must_use]
@@ -265,9 +255,9 @@ fn deactivate(
         return Step::Record(Record::To(TaskStatus::Stopping));
     };
     match drain.acknowledged {
-        Acknowledged::Waiting => Step::Acknowledge,
-        Acknowledged::Yes if drain.in_flight > 0 => Step::Wait(Some((now + DRAIN_POLL).min(until))),
-        Acknowledged::Yes | Acknowledged::Silent => Step::Wait(Some(until)),
+        false => Step::Acknowledge,
+        true if drain.in_flight > 0 => Step::Wait(Some((now + DRAIN_POLL).min(until))),
+        true => Step::Wait(Some(until)),
     }
 }
 

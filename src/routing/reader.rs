@@ -112,14 +112,17 @@ impl Reader {
         Predecessor(Arc::clone(&self.0))
     }
 
+    /// No process before this one carries exchanges any more.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        *self.0.predecessors.lock().unwrap_or_else(PoisonError::into_inner) == 0
+    }
+
     /// Returns when no process before this one carries exchanges any more: it picks from its last
     /// snapshot, and acknowledges nothing.
     pub async fn alone(&self) {
         let mut relieved = self.0.relieved.subscribe();
-        loop {
-            if *self.0.predecessors.lock().unwrap_or_else(PoisonError::into_inner) == 0 {
-                return;
-            }
+        while !self.is_alone() {
             if relieved.changed().await.is_err() {
                 return;
             }
