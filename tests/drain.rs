@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use roadstead::clock::{self, Timestamp};
 use roadstead::metrics::Metrics;
 use roadstead::model::{
-    Account, Action, CLIENT_KEEP_ALIVE, Generation, HealthCheck, IDLE_TIMEOUT, Listener,
-    ListenerKey, LoadBalancer, LoadBalancerKind, Owner, Protocol, Registration, RegistrationId,
-    Target, TargetGroup, Transport, Verdict, VerdictState, WeightedGroup,
+    Account, Action, CLIENT_KEEP_ALIVE, Generation, IDLE_TIMEOUT, Listener, ListenerKey,
+    LoadBalancer, LoadBalancerKind, Owner, Protocol, Registration, RegistrationId, Target,
+    TargetGroup, Transport, Verdict, VerdictState, WeightedGroup,
 };
 use roadstead::routing::{Context, Outcome, Publisher, Reader, Slot, SocketKey, Trial, decide};
 use roadstead::rules::Facts;
@@ -33,16 +32,8 @@ fn front(tx: &mut Tx<'_>) {
         created_at: Timestamp(0),
         options: Default::default(),
     });
-    tx.put(TargetGroup {
-        name: "web".into(),
-        id: "2".repeat(16),
-        protocol: Protocol::Http,
-        port: 80,
-        health_check: HealthCheck::defaults(Protocol::Http),
-        deregistration_delay: Duration::from_secs(300),
-        owner: Owner::File,
-        options: Default::default(),
-    });
+    let at = (Protocol::Http, 80);
+    tx.put(TargetGroup::new("web".into(), "2".repeat(16), at, Owner::File));
     tx.put(Listener {
         key: ListenerKey { load_balancer: "front".into(), port: 80 },
         id: "3".repeat(16),

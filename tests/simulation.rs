@@ -227,26 +227,8 @@ impl Run {
         let change = move |tx: &mut Tx<'_>| {
             let written = tx.state().definitions[&definition].containers.iter();
             let containers = written.map(|c| Container::new(&c.name)).collect();
-            tx.put(Task {
-                id,
-                cluster: "c".into(),
-                definition,
-                service: None,
-                deployment: None,
-                desired: Desired::Running,
-                known: TaskStatus::Provisioning,
-                address: None,
-                containers,
-                replaces: None,
-                created_at: now,
-                started_at: None,
-                stopping_at: None,
-                stopped_at: None,
-                stop: None,
-                healthy_at: None,
-                protected_until: None,
-                run: Some(roadstead::model::Run::default()),
-            });
+            let run = Some(roadstead::model::Run::default());
+            tx.put(Task { containers, run, ..Task::new(id, "c".into(), definition, now) });
             Ok::<_, StoreError>(())
         };
         let _ = self.boot().store.update(change).await;

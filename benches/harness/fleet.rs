@@ -7,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use roadstead::clock::Timestamp;
 use roadstead::model::{
-    Action, BalancerOptions, CLIENT_KEEP_ALIVE, Condition, DEREGISTRATION_DELAY, DiscoveryInstance,
-    DiscoveryKey, DiscoveryService, FixedResponse, GroupOptions, HealthCheck, IDLE_TIMEOUT,
-    InstanceKey, Listener, ListenerKey, ListenerOptions, LoadBalancer, LoadBalancerKind, Namespace,
-    Owner, Protocol, RECORD_TTL, Registration, RegistrationId, Rule, Target, TargetGroup, TaskId,
-    Transport, Verdict, VerdictState, WeightedGroup,
+    Action, BalancerOptions, CLIENT_KEEP_ALIVE, Condition, DiscoveryInstance, DiscoveryKey,
+    DiscoveryService, FixedResponse, IDLE_TIMEOUT, InstanceKey, Listener, ListenerKey,
+    ListenerOptions, LoadBalancer, LoadBalancerKind, Namespace, Owner, Protocol, RECORD_TTL,
+    Registration, RegistrationId, Rule, Target, TargetGroup, TaskId, Transport, Verdict,
+    VerdictState, WeightedGroup,
 };
 use roadstead::routing::SocketKey;
 use roadstead::state::{Store, StoreError, Tx};
@@ -190,16 +190,8 @@ impl Fleet {
         for group in 0..=self.group(self.targets) {
             let first = group * self.per_group;
             let name = self.service(first);
-            tx.put(TargetGroup {
-                name: name.as_str().into(),
-                id: hexadecimal(group),
-                protocol: Protocol::Http,
-                port: 8080,
-                health_check: HealthCheck::defaults(Protocol::Http),
-                deregistration_delay: DEREGISTRATION_DELAY,
-                owner,
-                options: GroupOptions::default(),
-            });
+            let at = (Protocol::Http, 8080);
+            tx.put(TargetGroup::new(name.as_str().into(), hexadecimal(group), at, owner));
             let groups = vec![WeightedGroup { group: name.as_str().into(), weight: 1 }];
             rules.push(Rule::new(
                 hexadecimal(group),

@@ -22,7 +22,7 @@ use crate::model::{Account, Pool};
 use crate::net::{BindError, Claims, SocketKey};
 use crate::routing::Reader;
 use crate::series::Series;
-use crate::state::{State, Store};
+use crate::state::{State, Store, Tx};
 
 /// Binds a socket for a change, which claims it.
 pub(super) type Bind = dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync;
@@ -103,6 +103,18 @@ impl Call {
 
     pub(crate) fn account(&self) -> &Account {
         &self.api.account
+    }
+
+    /// Makes `change` and answers with nothing.
+    ///
+    /// # Errors
+    /// What `change` says; the store cannot write.
+    pub(crate) async fn done<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Tx<'_>) -> Result<R, Error> + Send + 'static,
+    ) -> Outcome {
+        self.api.store.update(change).await?;
+        Ok(Value::Object(serde_json::Map::new()))
     }
 
     /// The model has the operation, this endpoint does not.

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::call::{Call, Outcome};
+use super::call::{Call, Input, Outcome};
 use super::error::Error;
 use crate::model::{Account, Arn, ResourceArn, Tags};
 use crate::state::{Key, State, Tx};
@@ -89,38 +89,84 @@ pub(crate) fn forget(tx: &mut Tx<'_>, resource: &Arn) {
 /// How a service finds what an ARN names.
 pub(crate) type Find = fn(&State, &Account, &str) -> Result<Arn, Error>;
 
-/// Adds tags to what `resource` names; `bad` has the service's codes.
+/// What a `TagResource` asks for, whichever spelling its service has.
+#[derive(Deserialize)]
+pub(crate) struct Tagging<T = Vec<Tag>> {
+    #[serde(alias = "ResourceARN", alias = "resourceArn")]
+    pub(crate) resource: String,
+    #[serde(alias = "Tags")]
+    tags: T,
+}
+
+/// What an `UntagResource` asks for.
+#[derive(Deserialize)]
+pub(crate) struct Untagging {
+    #[serde(alias = "ResourceARN", alias = "resourceArn")]
+    pub(crate) resource: String,
+    #[serde(alias = "TagKeys", alias = "tagKeys")]
+    keys: Vec<String>,
+}
+
+impl From<Tagging<BTreeMap<String, String>>> for Tagging {
+    fn from(map: Tagging<BTreeMap<String, String>>) -> Self {
+        Self { resource: map.resource, tags: list_of(map.tags) }
+    }
+}
+
+/// Adds tags to what `asked` names; `bad` has the service's codes.
 ///
 /// # Errors
 /// There is no such resource; what [`add`] says.
 pub(crate) async fn tag(
     call: &Call,
-    resource: String,
-    tags: Vec<Tag>,
+    asked: Tagging,
     (find, bad): (Find, fn(&TagError) -> Error),
 ) -> Outcome {
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let arn = find(tx.state(), &account, &resource)?;
-        add(tx, &arn, tags).map_err(|error| bad(&error))
+        let arn = find(tx.state(), &account, &asked.resource)?;
+        add(tx, &arn, asked.tags).map_err(|error| bad(&error))
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
-/// Takes tags from what `resource` names.
+/// Takes tags from what `asked` names.
 ///
 /// # Errors
 /// There is no such resource.
-pub(crate) async fn untag(call: &Call, resource: String, keys: Vec<String>, find: Find) -> Outcome {
+pub(crate) async fn untag(call: &Call, asked: Untagging, find: Find) -> Outcome {
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let arn = find(tx.state(), &account, &resource)?;
-        remove(tx, &arn, &keys);
+        let arn = find(tx.state(), &account, &asked.resource)?;
+        remove(tx, &arn, &asked.keys);
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
+}
+
+/// The tags of what the call names by `ResourceARN`.
+///
+/// # Errors
+/// There is no such resource.
+pub(crate) fn listed(
+    call: &Call,
+    input: Input,
+    find: Find,
+) -> Result<BTreeMap<String, String>, Error> {
+    #[derive(Deserialize)]
+    struct Asked {
+        #[serde(alias = "ResourceARN", alias = "resourceArn")]
+        resource: String,
+    }
+    let asked: Asked = input.read()?;
+    let state = call.state();
+    let arn = find(&state, call.account(), &asked.resource)?;
+    Ok(of(&state, &arn).clone())
+}
+
+/// Tags as most services show them.
+pub(crate) fn shown(tags: &BTreeMap<String, String>) -> Vec<Value> {
+    tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
 }
 
 /// Tags that are written as a map.

@@ -71,6 +71,33 @@ pub struct Service {
     pub policy: ServicePolicy,
 }
 
+impl Service {
+    /// A service of no tasks, with ECS's defaults.
+    #[must_use]
+    pub fn new(
+        key: ServiceKey,
+        definition: TaskDefinitionKey,
+        owner: Owner,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            key,
+            definition,
+            desired_count: 0,
+            load_balancers: Vec::new(),
+            discovery: None,
+            minimum_healthy_percent: 100,
+            maximum_percent: 200,
+            health_check_grace_period: Duration::ZERO,
+            status: ServiceStatus::Active,
+            owner,
+            created_at,
+            options: ServiceOptions::default(),
+            policy: ServicePolicy::default(),
+        }
+    }
+}
+
 /// What was asked of a service beside its tasks' number and place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

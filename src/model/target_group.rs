@@ -30,6 +30,28 @@ pub struct TargetGroup {
     pub options: GroupOptions,
 }
 
+impl TargetGroup {
+    /// A group with ALB's and NLB's defaults.
+    #[must_use]
+    pub fn new(
+        name: TargetGroupName,
+        id: String,
+        (protocol, port): (Protocol, u16),
+        owner: Owner,
+    ) -> Self {
+        Self {
+            name,
+            id,
+            protocol,
+            port,
+            health_check: HealthCheck::defaults(protocol),
+            deregistration_delay: DEREGISTRATION_DELAY,
+            owner,
+            options: GroupOptions::default(),
+        }
+    }
+}
+
 /// What may be asked of a target group beside where it is and how it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupOptions {

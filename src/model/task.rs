@@ -46,6 +46,36 @@ pub struct Task {
 }
 
 impl Task {
+    /// A task that is wanted and not begun: of no service, with no container's row yet.
+    #[must_use]
+    pub fn new(
+        id: TaskId,
+        cluster: ClusterName,
+        definition: TaskDefinitionKey,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            cluster,
+            definition,
+            service: None,
+            deployment: None,
+            desired: Desired::Running,
+            known: TaskStatus::Provisioning,
+            address: None,
+            containers: Vec::new(),
+            replaces: None,
+            created_at,
+            started_at: None,
+            stopping_at: None,
+            stopped_at: None,
+            stop: None,
+            healthy_at: None,
+            protected_until: None,
+            run: None,
+        }
+    }
+
     /// Wanted running, and not yet gone.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -360,27 +360,16 @@ fn new_task(
         crate::model::Container::new(&definition.name)
     };
     let definition: TaskDefinitionKey = deployment.definition.clone();
+    let (id, now) = (draft.task_id(), draft.now);
     Ok(Task {
-        id: draft.task_id(),
-        cluster: service.cluster.clone(),
-        definition,
         service: Some(service.clone()),
         deployment: Some(deployment.id.clone()),
-        desired: crate::model::Desired::Running,
-        known: TaskStatus::Provisioning,
         address,
         containers: containers
             .map(|definition| definition.containers.iter().map(container).collect())
             .unwrap_or_default(),
         replaces,
-        created_at: draft.now,
-        started_at: None,
-        stopping_at: None,
-        stopped_at: None,
-        stop: None,
-        healthy_at: None,
-        protected_until: None,
-        run: None,
+        ..Task::new(id, service.cluster.clone(), definition, now)
     })
 }
 

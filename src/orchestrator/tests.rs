@@ -3,9 +3,8 @@
 use super::*;
 use crate::model::{
     Account, Cluster, ContainerCheck, ContainerDefinition, ContainerHealth, Dependency,
-    DependencyCondition, HealthCheck, Owner, PortMapping, Protocol, RestartPolicy, Service,
-    ServiceKey, ServiceStatus, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict,
-    VerdictState,
+    DependencyCondition, Owner, PortMapping, Protocol, RestartPolicy, Service, ServiceKey,
+    ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict, VerdictState,
 };
 use crate::routing::{Context, Publisher, Slot};
 use crate::runtime::ContainerSpec;
@@ -33,29 +32,13 @@ fn furnish(tx: &mut Tx<'_>, count: u32) {
     tx.put(Cluster::new("c".into(), Owner::File));
     tx.put(definition());
     tx.put(TargetGroup {
-        name: "g".into(),
-        id: "0".repeat(16),
-        protocol: Protocol::Http,
-        port: 80,
-        health_check: HealthCheck::defaults(Protocol::Http),
         deregistration_delay: DELAY,
-        owner: Owner::File,
-        options: Default::default(),
+        ..TargetGroup::new("g".into(), "0".repeat(16), (Protocol::Http, 80), Owner::File)
     });
     tx.put(Service {
-        key: key(),
-        definition: definition().key(),
         desired_count: count,
         load_balancers: vec![ServiceTargetGroup { group: "g".into(), container_port: 80 }],
-        discovery: None,
-        minimum_healthy_percent: 100,
-        maximum_percent: 200,
-        health_check_grace_period: Duration::ZERO,
-        status: ServiceStatus::Active,
-        owner: Owner::File,
-        created_at: Timestamp(0),
-        options: crate::model::ServiceOptions::default(),
-        policy: crate::model::ServicePolicy::default(),
+        ..Service::new(key(), definition().key(), Owner::File, Timestamp(0))
     });
 }
 

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    DiscoveryInstance, DiscoveryService, HealthCheck, LoadBalancer, LoadBalancerKind, Namespace,
-    Owner, Protocol, Registration, Target, TargetGroup, Verdict, VerdictState,
+    DiscoveryInstance, DiscoveryService, LoadBalancer, LoadBalancerKind, Namespace, Owner,
+    Protocol, Registration, Target, TargetGroup, Verdict, VerdictState,
 };
 use crate::state::{Key, MemoryJournal, Store, StoreError, Tx};
 
@@ -149,14 +149,8 @@ fn put_target(
     registration: Registration,
 ) {
     tx.put(TargetGroup {
-        name: group.into(),
-        id: "0".into(),
-        protocol: Protocol::Tcp,
-        port: 80,
-        health_check: HealthCheck::defaults(Protocol::Tcp),
         deregistration_delay: Duration::ZERO,
-        owner: Owner::File,
-        options: Default::default(),
+        ..TargetGroup::new(group.into(), "0".into(), (Protocol::Tcp, 80), Owner::File)
     });
     let old = tx.state().targets.values();
     let old = old.filter(|t| t.task == Some(task.into()) && t.group == group.into());

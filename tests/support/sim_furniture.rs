@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roadstead::model::{
     Cluster, ContainerDefinition, Dependency, DependencyCondition, DiscoveryKey, DiscoveryService,
-    HealthCheck, Namespace, Owner, PortMapping, Protocol, TargetGroup, TaskDefinition,
+    Namespace, Owner, PortMapping, Protocol, TargetGroup, TaskDefinition,
 };
 use roadstead::state::{StoreError, Tx};
 
@@ -33,14 +33,8 @@ fn definition(revision: u32) -> TaskDefinition {
 
 fn group(name: &str) -> TargetGroup {
     TargetGroup {
-        name: name.into(),
-        id: "0".repeat(16),
-        protocol: Protocol::Http,
-        port: 80,
-        health_check: HealthCheck::defaults(Protocol::Http),
         deregistration_delay: DELAY,
-        owner: Owner::Api,
-        options: Default::default(),
+        ..TargetGroup::new(name.into(), "0".repeat(16), (Protocol::Http, 80), Owner::Api)
     }
 }
 

@@ -143,8 +143,7 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tx.remove(Key::Certificate(row.arn.clone()));
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 #[derive(Deserialize)]

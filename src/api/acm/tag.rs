@@ -1,7 +1,7 @@
 //! Tags of certificates.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::certificate::parsed;
 use super::{find, own};
@@ -32,8 +32,7 @@ pub(super) async fn add(call: &Call, input: Input) -> Outcome {
         own(&row)?;
         tags::add(tx, &parsed(&row.arn)?, asked.tags).map_err(error)
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
@@ -45,9 +44,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let asked: Asked = input.read()?;
     let state = call.state();
     let row = find(&state, &asked.certificate_arn)?;
-    let tag = |(key, value): (&String, &String)| json!({"Key": key, "Value": value});
-    let tags: Vec<Value> = tags::of(&state, &parsed(&row.arn)?).iter().map(tag).collect();
-    Ok(json!({ "Tags": tags }))
+    Ok(json!({ "Tags": tags::shown(tags::of(&state, &parsed(&row.arn)?)) }))
 }
 
 /// A tag given with its value goes only when it has that value.
@@ -79,6 +76,5 @@ pub(super) async fn remove(call: &Call, input: Input) -> Outcome {
         tags::remove(tx, &resource, &gone);
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }

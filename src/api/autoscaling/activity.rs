@@ -1,27 +1,16 @@
 //! Scaling activities: what was scaled, and why.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::{described, named, paged};
+use super::names::{Describe, described, paged};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::wire::time;
 use crate::model::{ActivityStatus, ScalingActivity, ServiceKey};
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Describe {
-    service_namespace: String,
-    resource_id: Option<String>,
-    scalable_dimension: Option<String>,
-    max_results: Option<i64>,
-    next_token: Option<String>,
-}
-
 /// Newest first.
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let service = named!(asked).filter()?;
+    let service = asked.service()?;
     let state = call.state();
     let histories = state.scaling_histories.values();
     let own = histories.filter(|row| service.as_ref().is_none_or(|one| row.service == *one));

@@ -48,7 +48,7 @@ impl Named {
 /// The three members of a request as [`Named`]. Not flattened: what nobody reads would be left out
 /// silently.
 macro_rules! named {
-    ($asked:ident) => {
+    ($asked:expr) => {
         $crate::api::autoscaling::names::Named {
             service_namespace: $asked.service_namespace.clone(),
             resource_id: $asked.resource_id.clone(),
@@ -97,33 +97,65 @@ pub(super) fn missing(what: &str, service: &ServiceKey, which: &str) -> Error {
     Error::new("ObjectNotFoundException", message)
 }
 
-/// What a listing of policies or scheduled actions asks for.
-pub(super) struct Listing {
-    /// None: every service.
-    pub(super) service: Option<ServiceKey>,
-    /// Empty: every name.
-    pub(super) names: Vec<String>,
-    pub(super) token: Option<String>,
-    pub(super) most: Option<i64>,
+/// What a listing asks for.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Describe {
+    service_namespace: String,
+    resource_id: Option<String>,
+    scalable_dimension: Option<String>,
+    /// Empty: every name. A listing of activities has none.
+    #[serde(default, alias = "PolicyNames", alias = "ScheduledActionNames")]
+    names: Vec<String>,
+    pub(super) max_results: Option<i64>,
+    pub(super) next_token: Option<String>,
 }
 
-impl Listing {
+impl Describe {
+    /// None: every service.
+    ///
     /// # Errors
-    /// The token is not ours, or the page too long.
+    /// As [`Named::filter`].
+    pub(super) fn service(&self) -> Result<Option<ServiceKey>, Error> {
+        named!(self).filter()
+    }
+
+    /// # Errors
+    /// As [`Named::filter`]; the token is not ours, or the page too long.
     pub(super) fn page<'a, T: 'a>(
         &self,
         rows: impl Iterator<Item = &'a Arc<T>>,
         key: fn(&T) -> &ScalingKey,
     ) -> Result<(Vec<&'a Arc<T>>, Option<String>), Error> {
+        let service = self.service()?;
         let wanted = |row: &&'a Arc<T>| {
             let key = key(row);
-            self.service.as_ref().is_none_or(|service| key.service == *service)
+            service.as_ref().is_none_or(|service| key.service == *service)
                 && (self.names.is_empty() || self.names.contains(&key.name))
         };
         // Pages go by text.
         let mut rows: Vec<_> = rows.filter(wanted).collect();
         rows.sort_by_key(|row| key(row).to_string());
-        paged(rows, |row| key(row).to_string(), self.token.as_deref(), self.most)
+        paged(rows, |row| key(row).to_string(), self.next_token.as_deref(), self.max_results)
+    }
+}
+
+/// What a deletion names.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Delete {
+    service_namespace: String,
+    resource_id: Option<String>,
+    scalable_dimension: Option<String>,
+    #[serde(alias = "PolicyName", alias = "ScheduledActionName")]
+    name: String,
+}
+
+impl Delete {
+    /// # Errors
+    /// As [`Named::service`].
+    pub(super) fn key(self) -> Result<ScalingKey, Error> {
+        Ok(ScalingKey { service: named!(self).service()?, name: self.name })
     }
 }
 

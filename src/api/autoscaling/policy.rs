@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::{Listing, described, missing, named, uuid};
+use super::names::{Delete, Describe, described, missing, named, uuid};
 use super::policy_written::{self, Step, Tracking};
 use super::target;
 use crate::api::call::{Call, Input, Outcome};
@@ -99,28 +99,10 @@ fn alarms(account: &Account, state: &State, policy: &ScalingPolicy) -> Vec<Value
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Describe {
-    service_namespace: String,
-    resource_id: Option<String>,
-    scalable_dimension: Option<String>,
-    #[serde(default)]
-    policy_names: Vec<String>,
-    max_results: Option<i64>,
-    next_token: Option<String>,
-}
-
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let listing = Listing {
-        service: named!(asked).filter()?,
-        names: asked.policy_names,
-        token: asked.next_token,
-        most: asked.max_results,
-    };
     let (state, account) = (call.state(), call.account());
-    let (page, next) = listing.page(state.scaling_policies.values(), |row| &row.key)?;
+    let (page, next) = asked.page(state.scaling_policies.values(), |row| &row.key)?;
     let shown: Vec<_> = page.into_iter().map(|row| shown(account, &state, row)).collect();
     Ok(json!({ "ScalingPolicies": shown, "NextToken": next }))
 }
@@ -134,18 +116,8 @@ fn shown(account: &Account, state: &State, row: &ScalingPolicy) -> Value {
     value
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Delete {
-    service_namespace: String,
-    resource_id: Option<String>,
-    scalable_dimension: Option<String>,
-    policy_name: String,
-}
-
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
-    let asked: Delete = input.read()?;
-    let key = ScalingKey { service: named!(asked).service()?, name: asked.policy_name };
+    let key = input.read::<Delete>()?.key()?;
     let change = move |tx: &mut crate::state::Tx<'_>| {
         if !tx.state().scaling_policies.contains_key(&key) {
             let which = format!(", policy name: {}", key.name);
@@ -154,6 +126,5 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tx.remove(Key::ScalingPolicy(key));
         Ok(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::{Listing, capacity, described, missing, moment, named, uuid};
+use super::names::{Delete, Describe, capacity, described, missing, moment, named, uuid};
 use super::target;
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
@@ -57,8 +57,7 @@ pub(super) async fn put(call: &Call, input: Input) -> Outcome {
         tx.put(asked.over(old, key, now)?);
         Ok(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 impl Put {
@@ -115,28 +114,10 @@ impl Put {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Describe {
-    service_namespace: String,
-    resource_id: Option<String>,
-    scalable_dimension: Option<String>,
-    #[serde(default)]
-    scheduled_action_names: Vec<String>,
-    max_results: Option<i64>,
-    next_token: Option<String>,
-}
-
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let listing = Listing {
-        service: named!(asked).filter()?,
-        names: asked.scheduled_action_names,
-        token: asked.next_token,
-        most: asked.max_results,
-    };
     let (state, account) = (call.state(), call.account());
-    let (page, next) = listing.page(state.scheduled_actions.values(), |row| &row.key)?;
+    let (page, next) = asked.page(state.scheduled_actions.values(), |row| &row.key)?;
     let shown: Vec<_> = page.into_iter().map(|row| shown(account, row)).collect();
     Ok(json!({ "ScheduledActions": shown, "NextToken": next }))
 }
@@ -155,18 +136,8 @@ fn shown(account: &Account, row: &ScheduledAction) -> Value {
     described(&row.key.service, more)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Delete {
-    service_namespace: String,
-    resource_id: Option<String>,
-    scalable_dimension: Option<String>,
-    scheduled_action_name: String,
-}
-
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
-    let asked: Delete = input.read()?;
-    let key = ScalingKey { service: named!(asked).service()?, name: asked.scheduled_action_name };
+    let key = input.read::<Delete>()?.key()?;
     let change = move |tx: &mut crate::state::Tx<'_>| {
         if !tx.state().scheduled_actions.contains_key(&key) {
             let which = format!(", scheduled action name: {}", key.name);
@@ -175,6 +146,5 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tx.remove(Key::ScheduledAction(key));
         Ok(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
-use crate::api::tags::{self, TagError, list_of};
+use crate::api::tags::{self, TagError, Tagging};
 use crate::model::{Account, Arn};
 use crate::state::State;
 
@@ -26,41 +25,15 @@ fn find(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
     })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TagResource {
-    #[serde(rename = "ResourceARN")]
-    resource: String,
-    tags: BTreeMap<String, String>,
-}
-
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
-    let asked: TagResource = input.read()?;
-    tags::tag(call, asked.resource, list_of(asked.tags), (find, bad)).await
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct UntagResource {
-    #[serde(rename = "ResourceARN")]
-    resource: String,
-    tag_keys: Vec<String>,
+    let asked: Tagging<BTreeMap<String, String>> = input.read()?;
+    tags::tag(call, asked.into(), (find, bad)).await
 }
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
-    let asked: UntagResource = input.read()?;
-    tags::untag(call, asked.resource, asked.tag_keys, find).await
-}
-
-#[derive(Deserialize)]
-struct ListTags {
-    #[serde(rename = "ResourceARN")]
-    resource: String,
+    tags::untag(call, input.read()?, find).await
 }
 
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
-    let asked: ListTags = input.read()?;
-    let state = call.state();
-    let arn = find(&state, call.account(), &asked.resource)?;
-    Ok(json!({ "Tags": tags::of(&state, &arn) }))
+    Ok(json!({ "Tags": tags::listed(call, input, find)? }))
 }

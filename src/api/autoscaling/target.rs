@@ -164,6 +164,5 @@ pub(super) async fn deregister(call: &Call, input: Input) -> Outcome {
         keys.into_iter().for_each(|key| tx.remove(key));
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }

@@ -348,8 +348,7 @@ pub(super) async fn update_attributes(call: &Call, input: Input) -> Outcome {
         tx.put(DiscoveryService { attributes, ..row });
         Ok(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
@@ -380,8 +379,7 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tx.remove(Key::DiscoveryService(row.key));
         Ok(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 #[derive(Deserialize)]
@@ -400,8 +398,7 @@ pub(super) async fn delete_attributes(call: &Call, input: Input) -> Outcome {
         tx.put(row);
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 pub(super) fn list(call: &Call, input: Input) -> Outcome {

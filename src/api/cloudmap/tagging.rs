@@ -2,12 +2,11 @@
 //!
 //! **Invariant:** only what exists, and what the file does not own, can be tagged.
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
-use super::super::tags::{self, Tag};
+use super::super::tags;
 use super::tag_error;
 use crate::model::{Account, Arn, Owner};
 use crate::state::State;
@@ -30,62 +29,24 @@ fn resource(account: &Account, state: &State, text: &str) -> Result<(Arn, Owner)
 }
 
 /// What the file owns is tagged by nobody.
-fn changeable(account: &Account, state: &State, text: &str) -> Result<Arn, Error> {
+fn changeable(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
     let (arn, owner) = resource(account, state, text)?;
     super::check_owner(owner, text)?;
     Ok(arn)
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TagResource {
-    #[serde(rename = "ResourceARN")]
-    resource: String,
-    tags: Vec<Tag>,
+fn known(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
+    Ok(resource(account, state, text)?.0)
 }
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
-    let asked: TagResource = input.read()?;
-    let account = call.account().clone();
-    let change = move |tx: &mut crate::state::Tx<'_>| {
-        let arn = changeable(&account, tx.state(), &asked.resource)?;
-        tags::add(tx, &arn, asked.tags).map_err(|error| tag_error(&error))
-    };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct UntagResource {
-    #[serde(rename = "ResourceARN")]
-    resource: String,
-    tag_keys: Vec<String>,
+    tags::tag(call, input.read()?, (changeable, tag_error)).await
 }
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
-    let asked: UntagResource = input.read()?;
-    let account = call.account().clone();
-    let change = move |tx: &mut crate::state::Tx<'_>| {
-        let arn = changeable(&account, tx.state(), &asked.resource)?;
-        tags::remove(tx, &arn, &asked.tag_keys);
-        Ok::<_, Error>(())
-    };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
-}
-
-#[derive(Deserialize)]
-struct ListTags {
-    #[serde(rename = "ResourceARN")]
-    resource: String,
+    tags::untag(call, input.read()?, changeable).await
 }
 
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
-    let asked: ListTags = input.read()?;
-    let state = call.state();
-    let (arn, _) = resource(call.account(), &state, &asked.resource)?;
-    let tags = tags::of(&state, &arn).iter();
-    let tags: Vec<_> = tags.map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
-    Ok(json!({ "Tags": tags }))
+    Ok(json!({ "Tags": tags::shown(&tags::listed(call, input, known)?) }))
 }

@@ -143,8 +143,7 @@ pub(super) async fn put(call: &Call, input: Input) -> Outcome {
         });
         Ok(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 fn refuse_tracking(state: &State, name: &AlarmName) -> Result<(), Error> {
@@ -285,17 +284,15 @@ async fn change(
     change: impl FnOnce(&mut Alarm, Timestamp) + Send + 'static,
 ) -> Outcome {
     let now = call.now;
-    let write = move |tx: &mut Tx<'_>| {
+    call.done(move |tx| {
         let name = AlarmName::new(name);
         refuse_tracking(tx.state(), &name)?;
-        let row = tx.state().alarms.get(&name).ok_or_else(missing)?;
-        let mut row = Alarm::clone(row);
+        let mut row = Alarm::clone(tx.state().alarms.get(&name).ok_or_else(missing)?);
         change(&mut row, now);
         tx.put(row);
-        Ok::<_, Error>(())
-    };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+        Ok(())
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -318,8 +315,7 @@ pub(super) async fn enable(call: &Call, input: Input, enabled: bool) -> Outcome 
         }
         Ok::<_, Error>(())
     };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    call.done(write).await
 }
 
 #[derive(Deserialize)]
@@ -362,6 +358,5 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         }
         Ok(())
     };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    call.done(write).await
 }

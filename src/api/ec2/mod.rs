@@ -92,8 +92,7 @@ fn arn(account: &Account, id: &str) -> Arn {
 
 /// `[{"Key": …, "Value": …}]`.
 fn shown_tags(state: &State, account: &Account, id: &str) -> Value {
-    let tags = tags::of(state, &arn(account, id));
-    tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
+    tags::shown(tags::of(state, &arn(account, id))).into()
 }
 
 /// The tags that a `TagSpecifications` gives to what is being made.

@@ -16,7 +16,7 @@ use crate::api::tags::{self, Tag};
 use crate::clock::Timestamp;
 use crate::model::{
     Account, Cluster, ClusterName, Container, ContainerOverride, Desired, Launch, Overrides, Run,
-    Stop, StopCode, Task, TaskDefinition, TaskId, TaskStatus,
+    Stop, StopCode, Task, TaskDefinition, TaskId,
 };
 use crate::state::{State, Tx};
 
@@ -340,25 +340,11 @@ fn put(
     now: Timestamp,
 ) -> Result<Value, Error> {
     let containers = definition.containers.iter().map(|c| Container::new(&c.name));
+    let id = TaskId::new(format!("{:032x}", fastrand::u128(..)));
     let task = Task {
-        id: TaskId::new(format!("{:032x}", fastrand::u128(..))),
-        cluster: cluster.clone(),
-        definition: definition.key(),
-        service: None,
-        deployment: None,
-        desired: Desired::Running,
-        known: TaskStatus::Provisioning,
-        address: None,
         containers: containers.collect(),
-        replaces: None,
-        created_at: now,
-        started_at: None,
-        stopping_at: None,
-        stopped_at: None,
-        stop: None,
-        healthy_at: None,
-        protected_until: None,
         run: Some(run.clone()),
+        ..Task::new(id, cluster.clone(), definition.key(), now)
     };
     tags::add(tx, &account.task(cluster, &task.id), tags.to_vec()).map_err(tag::bad)?;
     tx.put(task.clone());

@@ -261,19 +261,10 @@ pub(super) mod tests {
     use super::super::attributes::Given;
     use super::super::attributes::tests::keeps_to_the_rules;
     use super::*;
-    use crate::model::{DEREGISTRATION_DELAY, GroupOptions, HealthCheck, Owner, Stickiness};
+    use crate::model::{Owner, Stickiness};
 
     pub(in crate::api::elb) fn group(protocol: Protocol) -> TargetGroup {
-        TargetGroup {
-            name: "web".into(),
-            id: "0123456789abcdef".into(),
-            protocol,
-            port: 80,
-            health_check: HealthCheck::defaults(protocol),
-            deregistration_delay: DEREGISTRATION_DELAY,
-            owner: Owner::Api,
-            options: GroupOptions::default(),
-        }
+        TargetGroup::new("web".into(), "0123456789abcdef".into(), (protocol, 80), Owner::Api)
     }
 
     fn check(protocol: Protocol, key: &str, value: &str, expected: Result<(), &str>) {

@@ -46,9 +46,8 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let state = call.state();
     let described = asked.resource_arns.iter().map(|arn| {
         find::resource(&state, call.account(), arn)?;
-        let tag = |(key, value): (&String, &String)| json!({"Key": key, "Value": value});
-        let tags: Vec<Value> = tags::of(&state, &parsed(arn)?).iter().map(tag).collect();
-        Ok(json!({"ResourceArn": arn, "Tags": tags}))
+        let tags = tags::of(&state, &parsed(arn)?);
+        Ok(json!({"ResourceArn": arn, "Tags": tags::shown(tags)}))
     });
     let described: Vec<Value> = described.collect::<Result<_, Error>>()?;
     Ok(json!({"TagDescriptions": described}))

@@ -18,9 +18,7 @@ use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::page;
 use crate::api::tags::{self, Tag};
-use crate::model::{
-    Account, DEREGISTRATION_DELAY, GroupOptions, LoadBalancerName, Owner, Protocol, TargetGroup,
-};
+use crate::model::{Account, GroupOptions, LoadBalancerName, Owner, Protocol, TargetGroup};
 use crate::state::{Key, State, Tx};
 
 /// What creating takes, and modifying a part of: the model lets nothing else through.
@@ -106,19 +104,14 @@ fn meaning(asked: &Asked) -> Result<TargetGroup, Error> {
     }
     let port = asked.port.ok_or_else(|| Error::invalid("A port must be specified"))?;
     Ok(TargetGroup {
-        name: asked.name.as_str().into(),
-        id: new_id(),
-        protocol,
-        port,
         health_check: health_check::made(protocol, asked)?,
-        deregistration_delay: DEREGISTRATION_DELAY,
-        owner: Owner::Api,
         options: GroupOptions {
             instances,
             ipv6: asked.ip_address_type.as_deref() == Some("ipv6"),
             network: asked.vpc_id.clone(),
             ..GroupOptions::default()
         },
+        ..TargetGroup::new(asked.name.as_str().into(), new_id(), (protocol, port), Owner::Api)
     })
 }
 

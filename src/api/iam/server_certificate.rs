@@ -168,8 +168,7 @@ pub(super) async fn update(call: &Call, input: Input) -> Outcome {
         }
         rename(tx, &account, &row, (asked.new_server_certificate_name, asked.new_path))
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 /// Name and path are in the ARN: whoever names it names it anew.
@@ -218,8 +217,7 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tx.remove(Key::Certificate(row.arn.clone()));
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 pub(super) fn list(call: &Call, input: Input) -> Outcome {

@@ -20,8 +20,7 @@ pub(super) fn error(error: TagError) -> Error {
 }
 
 pub(super) fn shown(state: &State, resource: &Arn) -> Vec<Value> {
-    let tag = |(key, value): (&String, &String)| json!({"Key": key, "Value": value});
-    tags::of(state, resource).iter().map(tag).collect()
+    tags::shown(tags::of(state, resource))
 }
 
 pub(super) async fn add(call: &Call, input: Input) -> Outcome {
@@ -36,8 +35,7 @@ pub(super) async fn add(call: &Call, input: Input) -> Outcome {
         let row = find(tx.state(), &asked.server_certificate_name)?;
         tags::add(tx, &arn(&row)?, asked.tags).map_err(error)
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
@@ -71,6 +69,5 @@ pub(super) async fn remove(call: &Call, input: Input) -> Outcome {
         tags::remove(tx, &arn(&row)?, &asked.tag_keys);
         Ok::<_, Error>(())
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }

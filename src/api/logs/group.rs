@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{blocking, group_name, limit, missing, there};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
-use crate::api::tags::{self, TagError};
+use crate::api::tags::{self, TagError, Tagging, Untagging};
 use crate::model::{Account, Arn, LogGroup, LogGroupName};
 use crate::runtime::streams::reading::{self, Found};
 use crate::state::{Key, State, Tx};
@@ -75,8 +75,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         tx.put(LogGroup { name, created_at: now, retention: None });
         Ok(())
     };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    call.done(write).await
 }
 
 #[derive(Deserialize)]
@@ -177,8 +176,7 @@ async fn retain(call: &Call, name: String, retention: Option<u32>) -> Outcome {
         tx.put(LogGroup { name, created_at, retention });
         Ok::<_, Error>(())
     };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
+    call.done(write).await
 }
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
@@ -192,34 +190,19 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tx.remove(Key::LogGroup(LogGroupName::new(asked.log_group_name)));
         Ok::<_, Error>(())
     };
-    call.api.store.update(write).await?;
-    Ok(json!({}))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TagResource {
-    resource_arn: String,
-    tags: BTreeMap<String, String>,
+    call.done(write).await
 }
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
-    let asked: TagResource = input.read()?;
-    check(call, group_name(&asked.resource_arn)).await?;
-    tags::tag(call, asked.resource_arn, tags::list_of(asked.tags), (find, bad_tags)).await
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UntagResource {
-    resource_arn: String,
-    tag_keys: Vec<String>,
+    let asked: Tagging<BTreeMap<String, String>> = input.read()?;
+    check(call, group_name(&asked.resource)).await?;
+    tags::tag(call, asked.into(), (find, bad_tags)).await
 }
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
-    let asked: UntagResource = input.read()?;
-    check(call, group_name(&asked.resource_arn)).await?;
-    tags::untag(call, asked.resource_arn, asked.tag_keys, find).await
+    let asked: Untagging = input.read()?;
+    check(call, group_name(&asked.resource)).await?;
+    tags::untag(call, asked, find).await
 }
 
 /// What is on disk alone is there as well: whoever asks has looked.

@@ -42,8 +42,7 @@ pub(super) async fn change(call: &Call, input: Input) -> Outcome {
         tags::remove(tx, &arn, &asked.remove_tag_keys);
         tags::add(tx, &arn, asked.add_tags).map_err(|error| Error::invalid(error.to_string()))
     };
-    call.api.store.update(change).await?;
-    Ok(json!({}))
+    call.done(change).await
 }
 
 #[derive(Deserialize)]
@@ -57,11 +56,9 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let asked: List = input.read()?;
     let state = call.state();
     let arn = resource(&state, call.account(), &asked.resource_type, &asked.resource_id)?;
-    let tags = tags::of(&state, &arn).iter();
-    let tags: Vec<_> = tags.map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
     Ok(json!({ "ResourceTagSet": {
         "ResourceType": asked.resource_type,
         "ResourceId": asked.resource_id,
-        "Tags": tags,
+        "Tags": tags::shown(tags::of(&state, &arn)),
     }}))
 }

@@ -72,14 +72,9 @@ fn group(interval: Duration, protocol: Protocol) -> TargetGroup {
     health_check.timeout = interval / 2;
     health_check.healthy_threshold = 2;
     TargetGroup {
-        name: "web".into(),
-        id: "0".repeat(16),
-        protocol,
-        port: 80,
         health_check,
         deregistration_delay: Duration::ZERO,
-        owner: Owner::File,
-        options: Default::default(),
+        ..TargetGroup::new("web".into(), "0".repeat(16), (protocol, 80), Owner::File)
     }
 }
 

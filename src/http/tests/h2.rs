@@ -9,7 +9,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
 
 use super::world::*;
-use crate::model::{Action, Carrier, Condition, FixedResponse, ListenerKey};
+use crate::model::{Action, Carrier, FixedResponse, ListenerKey};
 use crate::state::Key;
 
 /// Short enough to wait for, long enough for a slow machine to do in time what it should.
@@ -159,19 +159,7 @@ async fn streams_are_exchanges_of_their_own() {
 #[tokio::test]
 async fn rules_and_answers_of_our_own_are_those_of_http_1() {
     let (a, b) = (Target::new(|_| ok("a")).await, Target::new(|_| ok("b")).await);
-    let fixed = FixedResponse {
-        status: 418,
-        content_type: "text/plain".into(),
-        body: "short and stout".into(),
-    };
-    let plan = Plan {
-        rules: vec![
-            rule(10, Condition::PathPattern(vec!["/b/*".into()]), forward("b")),
-            rule(20, Condition::HostHeader(vec!["b.test".into()]), forward("b")),
-            rule(30, Condition::PathPattern(vec!["/tea".into()]), Action::FixedResponse(fixed)),
-        ],
-        ..plan()
-    };
+    let plan = Plan { rules: ordinary_rules(), ..plan() };
     let world = World::new(plan, &[("a", &a), ("b", &b)]).await;
     let mut peer = Peer::new(&world).await;
     assert_eq!(peer.get("/").await.body, "a");

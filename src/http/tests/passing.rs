@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::world::*;
-use crate::model::{Action, Carrier, Condition, FixedResponse, ListenerKey};
+use crate::model::{Carrier, ListenerKey};
 use crate::state::Key;
 
 async fn both_sides_keep_their_connections(carrier: Carrier) {
@@ -63,19 +63,7 @@ async fn targets_get_who_asked_and_what_for(carrier: Carrier) {
 
 async fn rules_choose_the_group(carrier: Carrier) {
     let (a, b) = (Target::new(|_| ok("a")).await, Target::new(|_| ok("b")).await);
-    let fixed = FixedResponse {
-        status: 418,
-        content_type: "text/plain".into(),
-        body: "short and stout".into(),
-    };
-    let plan = Plan {
-        rules: vec![
-            rule(10, Condition::PathPattern(vec!["/b/*".into()]), forward("b")),
-            rule(20, Condition::HostHeader(vec!["b.test".into()]), forward("b")),
-            rule(30, Condition::PathPattern(vec!["/tea".into()]), Action::FixedResponse(fixed)),
-        ],
-        ..Plan::of(carrier)
-    };
+    let plan = Plan { rules: ordinary_rules(), ..Plan::of(carrier) };
     let world = World::new(plan, &[("a", &a), ("b", &b)]).await;
     let mut client = world.client().await;
     assert_eq!(client.get("/").await.body, "a");

@@ -102,6 +102,20 @@ pub(super) fn rule(priority: u32, condition: Condition, action: Action) -> Rule 
     Rule::new(format!("{priority:016x}"), priority, vec![condition], action)
 }
 
+/// `/b/*` and the host `b.test` go to `b`; `/tea` is answered by ourselves.
+pub(super) fn ordinary_rules() -> Vec<Rule> {
+    let fixed = FixedResponse {
+        status: 418,
+        content_type: "text/plain".into(),
+        body: "short and stout".into(),
+    };
+    vec![
+        rule(10, Condition::PathPattern(vec!["/b/*".into()]), forward("b")),
+        rule(20, Condition::HostHeader(vec!["b.test".into()]), forward("b")),
+        rule(30, Condition::PathPattern(vec!["/tea".into()]), Action::FixedResponse(fixed)),
+    ]
+}
+
 impl World {
     /// Groups `a`, which the default action forwards to, and `b`.
     pub(super) async fn new(plan: Plan, targets: &[(&str, &Target)]) -> Self {
@@ -181,14 +195,9 @@ impl World {
         };
         let protocol = plan.protocol;
         let group = |name: &str, id: u8| TargetGroup {
-            name: name.into(),
-            id: format!("{id:016x}"),
-            protocol,
-            port: 80,
-            health_check: HealthCheck::defaults(Protocol::Http),
             deregistration_delay: Duration::ZERO,
-            owner: Owner::File,
             options: GroupOptions { routing: plan.routing.clone(), ..Default::default() },
+            ..TargetGroup::new(name.into(), format!("{id:016x}"), (protocol, 80), Owner::File)
         };
         let (a, b) = (group("a", 2), group("b", 3));
         let key = cookie_key("first", 1);

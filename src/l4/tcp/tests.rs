@@ -10,8 +10,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 use crate::model::{
-    Account, Action, HealthCheck, Listener, ListenerKey, LoadBalancer, LoadBalancerKind, Owner,
-    Protocol, Registration, Target, TargetGroup, Transport, Verdict, VerdictState, WeightedGroup,
+    Account, Action, Listener, ListenerKey, LoadBalancer, LoadBalancerKind, Owner, Protocol,
+    Registration, Target, TargetGroup, Transport, Verdict, VerdictState, WeightedGroup,
 };
 use crate::routing::{Context, Publisher, Reader};
 use crate::state::{Key, MemoryJournal, Store, StoreError, Tx};
@@ -47,14 +47,8 @@ fn put(tx: &mut Tx<'_>, front: SocketAddr, targets: &[SocketAddr]) {
         options: Default::default(),
     });
     tx.put(TargetGroup {
-        name: "echo".into(),
-        id: "0".into(),
-        protocol: Protocol::Tcp,
-        port: 1,
-        health_check: HealthCheck::defaults(Protocol::Tcp),
         deregistration_delay: Duration::ZERO,
-        owner: Owner::File,
-        options: Default::default(),
+        ..TargetGroup::new("echo".into(), "0".into(), (Protocol::Tcp, 1), Owner::File)
     });
     tx.put(Listener {
         key: ListenerKey { load_balancer: "lb".into(), port: front.port() },

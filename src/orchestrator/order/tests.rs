@@ -68,24 +68,10 @@ fn task(definition: &TaskDefinition, known: TaskStatus, text: &str) -> Task {
     };
     let stopping = known >= TaskStatus::Deactivating;
     Task {
-        id: "t".into(),
-        cluster: "c".into(),
-        definition: definition.key(),
-        service: None,
-        deployment: None,
         desired: if stopping { Desired::Stopped } else { Desired::Running },
         known,
-        address: None,
         containers: definition.containers.iter().map(row).collect(),
-        replaces: None,
-        created_at: NOW,
-        started_at: None,
-        stopping_at: None,
-        stopped_at: None,
-        stop: None,
-        healthy_at: None,
-        protected_until: None,
-        run: None,
+        ..Task::new("t".into(), "c".into(), definition.key(), NOW)
     }
 }
 

@@ -48,18 +48,14 @@ fn service(words: &[&str], rows: &mut Vec<Row>) -> Progress {
     let (min, max) = words[3].split_once('/').unwrap();
     let status =
         if words.contains(&"draining") { ServiceStatus::Draining } else { ServiceStatus::Active };
+    let definition = revision(u32::try_from(seconds(words, "rev=", 1)).unwrap());
     rows.push(Row::from(Service {
-        key: web(),
-        definition: revision(u32::try_from(seconds(words, "rev=", 1)).unwrap()),
         desired_count: words[2].parse().unwrap(),
         load_balancers: groups(words.contains(&"lb")),
-        discovery: None,
         minimum_healthy_percent: min.parse().unwrap(),
         maximum_percent: max.parse().unwrap(),
         health_check_grace_period: Duration::from_secs(seconds(words, "grace=", 0)),
         status,
-        owner: Owner::File,
-        created_at: at(0),
         options: ServiceOptions {
             forced: seconds(words, "forced=", 0),
             stopped: field(words, "stopped=").map(Into::into),
@@ -74,6 +70,7 @@ fn service(words: &[&str], rows: &mut Vec<Row>) -> Progress {
             replaces_unready: !words.contains(&"keep"),
             ..ServicePolicy::default()
         },
+        ..Service::new(web(), definition, Owner::File, at(0))
     }));
     Progress {
         backoff: Backoff {
@@ -123,25 +120,17 @@ fn task(words: &[&str], lb: bool, number: u64, rows: &mut Vec<Row>) {
     let since = at(NOW - seconds(words, "age=", 1000));
     let id: TaskId = words[1].into();
     rows.push(Row::from(Task {
-        id: id.clone(),
-        cluster: "c".into(),
-        definition: revision(1),
         service: Some(web()),
         deployment: Some(words[2].into()),
         desired: if stopping { Desired::Stopped } else { Desired::Running },
         known,
-        address: None,
-        containers: Vec::new(),
         replaces: field(words, "for=").map(Into::into),
-        created_at: since + Duration::from_millis(number),
         started_at: (known == TaskStatus::Running).then_some(since),
-        stopping_at: None,
         stopped_at: (known == TaskStatus::Stopped).then_some(since),
-        stop: None,
         healthy_at: (!words.contains(&"fresh")).then_some(since),
         protected_until: field(words, "protected=")
             .map(|text| at(NOW + text.parse::<u64>().unwrap())),
-        run: None,
+        ..Task::new(id.clone(), "c".into(), revision(1), since + Duration::from_millis(number))
     }));
     if known != TaskStatus::Running || !lb || words.contains(&"unregistered") {
         return;
@@ -175,16 +164,7 @@ fn situation(text: &str) -> State {
     let mut state = State::default();
     let mut rows = vec![
         Row::from(Cluster::new("c".into(), Owner::File)),
-        Row::from(TargetGroup {
-            name: "g".into(),
-            id: "0".repeat(16),
-            protocol: Protocol::Http,
-            port: 80,
-            health_check: HealthCheck::defaults(Protocol::Http),
-            deregistration_delay: DEREGISTRATION_DELAY,
-            owner: Owner::File,
-            options: Default::default(),
-        }),
+        Row::from(TargetGroup::new("g".into(), "0".repeat(16), (Protocol::Http, 80), Owner::File)),
     ];
     for number in 1..=3 {
         rows.push(Row::from(TaskDefinition::new("web".into(), number, Vec::new())));

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::model::{
-    Account, Action, CLIENT_KEEP_ALIVE, Carrier, Cluster, ContainerDefinition, Desired,
-    HealthCheck, IDLE_TIMEOUT, Listener, ListenerKey, LoadBalancer, LoadBalancerKind, Owner,
-    Protocol, Registration, Service, ServiceKey, ServiceStatus, Statistic, Target, TargetGroup,
-    Task, TaskDefinition, TaskStatus, Verdict, VerdictState, WeightedGroup,
+    Account, Action, CLIENT_KEEP_ALIVE, Carrier, Cluster, ContainerDefinition, IDLE_TIMEOUT,
+    Listener, ListenerKey, LoadBalancer, LoadBalancerKind, Owner, Protocol, Registration, Service,
+    ServiceKey, Statistic, Target, TargetGroup, Task, TaskDefinition, TaskStatus, Verdict,
+    VerdictState, WeightedGroup,
 };
 use crate::routing::{Context, Routing, compile};
 use crate::runtime::sim::Sim;
@@ -27,14 +27,8 @@ fn balancer(name: &str, kind: LoadBalancerKind) -> LoadBalancer {
 
 fn group(name: &str, protocol: Protocol) -> TargetGroup {
     TargetGroup {
-        name: name.into(),
-        id: "2".repeat(16),
-        protocol,
-        port: 80,
-        health_check: HealthCheck::defaults(protocol),
         deregistration_delay: Duration::ZERO,
-        owner: Owner::File,
-        options: Default::default(),
+        ..TargetGroup::new(name.into(), "2".repeat(16), (protocol, 80), Owner::File)
     }
 }
 
@@ -189,40 +183,12 @@ async fn running(sim: &Sim, cpu: Option<u32>, memory: Option<u32>) -> Store {
     let furnish = move |tx: &mut crate::state::Tx<'_>| {
         tx.put(Cluster::new("c".into(), Owner::File));
         tx.put(definition.clone());
-        tx.put(Service {
-            key: key.clone(),
-            definition: definition.key(),
-            desired_count: 2,
-            load_balancers: Vec::new(),
-            discovery: None,
-            minimum_healthy_percent: 100,
-            maximum_percent: 200,
-            health_check_grace_period: Duration::ZERO,
-            status: ServiceStatus::Active,
-            owner: Owner::File,
-            created_at: Timestamp(0),
-            options: Default::default(),
-            policy: Default::default(),
-        });
+        let service = Service::new(key.clone(), definition.key(), Owner::File, Timestamp(0));
+        tx.put(Service { desired_count: 2, ..service });
         tx.put(Task {
-            id: "t1".into(),
-            cluster: "c".into(),
-            definition: definition.key(),
             service: Some(key.clone()),
-            deployment: None,
-            desired: Desired::Running,
             known: TaskStatus::Running,
-            address: None,
-            containers: Vec::new(),
-            replaces: None,
-            created_at: Timestamp(0),
-            started_at: None,
-            stopping_at: None,
-            stopped_at: None,
-            stop: None,
-            run: None,
-            healthy_at: None,
-            protected_until: None,
+            ..Task::new("t1".into(), "c".into(), definition.key(), Timestamp(0))
         });
         Ok::<_, StoreError>(())
     };

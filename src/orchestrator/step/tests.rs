@@ -37,24 +37,10 @@ fn task(text: &str) -> Task {
         ..Container::new(name)
     };
     Task {
-        id: "t".into(),
-        cluster: "c".into(),
-        definition: definition().key(),
-        service: None,
-        deployment: None,
         desired: if words.contains(&"stopping") { Desired::Stopped } else { Desired::Running },
         known: all.into_iter().find(|status| status.as_str() == words[0]).unwrap(),
-        address: None,
         containers: vec![container("app"), container("log")],
-        replaces: None,
-        created_at: NOW,
-        started_at: None,
-        stopping_at: None,
-        stopped_at: None,
-        stop: None,
-        healthy_at: None,
-        protected_until: None,
-        run: None,
+        ..Task::new("t".into(), "c".into(), definition().key(), NOW)
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    CLIENT_KEEP_ALIVE, DiscoveryInstance, DiscoveryKey, DiscoveryService, Generation, HealthCheck,
-    IDLE_TIMEOUT, InstanceKey, ListenerKey, LoadBalancer, LoadBalancerKind, Namespace, Owner,
-    Protocol, Registration, TaskId, Verdict, WeightedGroup,
+    CLIENT_KEEP_ALIVE, DiscoveryInstance, DiscoveryKey, DiscoveryService, Generation, IDLE_TIMEOUT,
+    InstanceKey, ListenerKey, LoadBalancer, LoadBalancerKind, Namespace, Owner, Protocol,
+    Registration, TaskId, Verdict, WeightedGroup,
 };
 use crate::state::{Key, MemoryJournal, Row, Store, StoreError, Tx};
 use crate::zone::{Answer, DnsName, Record, RecordType};
@@ -48,16 +48,7 @@ fn state(targets: &str) -> State {
     );
     put(
         &mut state,
-        TargetGroup {
-            name: "web".into(),
-            id: "2".repeat(16),
-            protocol: Protocol::Http,
-            port: 80,
-            health_check: HealthCheck::defaults(Protocol::Http),
-            deregistration_delay: Duration::from_secs(300),
-            owner: Owner::File,
-            options: Default::default(),
-        },
+        TargetGroup::new("web".into(), "2".repeat(16), (Protocol::Http, 80), Owner::File),
     );
     put(
         &mut state,

@@ -8,8 +8,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 use crate::model::{
-    Cluster, DEREGISTRATION_DELAY, HealthCheck, Owner, Protocol, Registration, Target, TargetGroup,
-    Verdict, VerdictState,
+    Cluster, Owner, Protocol, Registration, Target, TargetGroup, Verdict, VerdictState,
 };
 
 fn cluster(name: &str) -> Cluster {
@@ -17,16 +16,7 @@ fn cluster(name: &str) -> Cluster {
 }
 
 fn group(name: &str) -> TargetGroup {
-    TargetGroup {
-        name: name.into(),
-        id: "0".repeat(16),
-        protocol: Protocol::Http,
-        port: 80,
-        health_check: HealthCheck::defaults(Protocol::Http),
-        deregistration_delay: DEREGISTRATION_DELAY,
-        owner: Owner::File,
-        options: Default::default(),
-    }
+    TargetGroup::new(name.into(), "0".repeat(16), (Protocol::Http, 80), Owner::File)
 }
 
 fn target(id: RegistrationId, group: &str) -> Target {

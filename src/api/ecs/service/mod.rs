@@ -18,9 +18,7 @@ use super::{cluster, names, tag};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::tags;
-use crate::model::{
-    Owner, Service, ServiceKey, ServiceOptions, ServicePolicy, ServiceStatus, TaskDefinitionKey,
-};
+use crate::model::{Owner, Service, ServiceKey, ServiceStatus};
 use crate::state::{Key, State};
 
 /// The orchestrator opens a deployment within its next pass, which comes at once (ours).
@@ -84,10 +82,10 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
             return idempotent(there, &asked);
         }
         let cluster = cluster::for_use(tx, &wanted.cluster)?;
-        let mut service = blank(wanted.clone(), now);
         let tags = asked.tags.clone().unwrap_or_default();
         let state = tx.state();
         let definition = names::runnable(&account, state, &family)?;
+        let mut service = Service::new(wanted.clone(), definition.key(), Owner::Api, now);
         asked.write(&mut service, true, (&account, state, &cluster, definition))?;
         tags::add(tx, &account.service(&wanted), tags).map_err(tag::bad)?;
         tx.remove(Key::EndedService(wanted));
@@ -201,25 +199,6 @@ pub(super) fn list_by_namespace(call: &Call, input: Input) -> Outcome {
     let none = std::iter::empty::<String>();
     let (page, next) = names::page(none, Clone::clone, token, asked.max_results, 10)?;
     Ok(json!({ "serviceArns": page, "nextToken": next }))
-}
-
-/// ECS's defaults.
-fn blank(key: ServiceKey, now: crate::clock::Timestamp) -> Service {
-    Service {
-        key,
-        definition: TaskDefinitionKey { family: "".into(), revision: 0 },
-        desired_count: 0,
-        load_balancers: Vec::new(),
-        discovery: None,
-        minimum_healthy_percent: 100,
-        maximum_percent: 200,
-        health_check_grace_period: Duration::ZERO,
-        status: ServiceStatus::Active,
-        owner: Owner::Api,
-        created_at: now,
-        options: ServiceOptions::default(),
-        policy: ServicePolicy::default(),
-    }
 }
 
 /// A service of that name is there: the same call again, or a mistake.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::super::readings::Track;
 use super::*;
 use crate::model::{
-    Adjustment, AlarmRule, Comparison, Deployment, Desired, MetricId, Missing, Owner, Progress,
-    ScalingKey, StepAdjustment, Suspended, TargetTracking, Task, TaskDefinitionKey, TrackedMetric,
+    Adjustment, AlarmRule, Comparison, Deployment, MetricId, Missing, Owner, Progress, ScalingKey,
+    StepAdjustment, Suspended, TargetTracking, Task, TaskDefinitionKey, TrackedMetric,
 };
 
 /// 2026-11-20T12:00:00Z, a Friday.
@@ -31,24 +31,9 @@ fn account() -> Account {
 
 fn task(number: u32) -> Task {
     Task {
-        id: format!("t{number}").as_str().into(),
-        cluster: "c".into(),
-        definition: definition(),
         service: Some(key()),
-        deployment: None,
-        desired: Desired::Running,
         known: TaskStatus::Running,
-        address: None,
-        containers: Vec::new(),
-        replaces: None,
-        created_at: at(0),
-        started_at: None,
-        stopping_at: None,
-        stopped_at: None,
-        stop: None,
-        run: None,
-        healthy_at: None,
-        protected_until: None,
+        ..Task::new(format!("t{number}").as_str().into(), "c".into(), definition(), at(0))
     }
 }
 
@@ -59,47 +44,14 @@ fn definition() -> TaskDefinitionKey {
 /// A service of `desired` tasks, all running, between `min` and `max`.
 fn state(desired: u32, (min, max): (u32, u32)) -> State {
     let mut state = State::default();
-    let service = Service {
-        key: key(),
-        definition: definition(),
-        desired_count: desired,
-        load_balancers: Vec::new(),
-        discovery: None,
-        minimum_healthy_percent: 100,
-        maximum_percent: 200,
-        health_check_grace_period: Duration::ZERO,
-        status: ServiceStatus::Active,
-        owner: Owner::Api,
-        created_at: at(0),
-        options: Default::default(),
-        policy: Default::default(),
-    };
+    let service = Service::new(key(), definition(), Owner::Api, at(0));
+    let service = Service { desired_count: desired, ..service };
     let deployment = Deployment {
-        id: "ecs-svc/1".into(),
-        definition: definition(),
-        load_balancers: Vec::new(),
-        discovery: None,
-        launch: Default::default(),
-        forced: 0,
         rollout: Rollout::Completed,
-        failed_tasks: 0,
-        failures: 0,
-        created_at: at(0),
-        completed_at: None,
-        failure: None,
-        rollback: None,
-        back_from: None,
+        ..Deployment::of(&service, "ecs-svc/1".into(), at(0))
     };
-    let progress = Progress {
-        service: key(),
-        deployments: vec![deployment],
-        ended: Vec::new(),
-        backoff: Default::default(),
-        events: Default::default(),
-        events_written: 0,
-        steady: true,
-        replacements: BTreeMap::new(),
-    };
+    let deployments = vec![deployment];
+    let progress = Progress { deployments, steady: true, ..Progress::new(key()) };
     let target = ScalableTarget {
         service: key(),
         id: "id".into(),

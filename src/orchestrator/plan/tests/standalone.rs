@@ -8,25 +8,11 @@ fn standalone(text: &str) -> State {
     let mut state = situation("");
     for line in lines(text) {
         let words: Vec<&str> = line.split_whitespace().collect();
+        let created_at = at(NOW - words[1].parse::<u64>().unwrap());
         let task = Task {
-            id: words[0].into(),
-            cluster: "c".into(),
-            definition: revision(1),
-            service: None,
-            deployment: None,
-            desired: Desired::Running,
-            known: TaskStatus::Provisioning,
             address: words.get(2).map(|address| address.parse().unwrap()),
-            containers: Vec::new(),
-            replaces: None,
-            created_at: at(NOW - words[1].parse::<u64>().unwrap()),
-            started_at: None,
-            stopping_at: None,
-            stopped_at: None,
-            stop: None,
-            healthy_at: None,
-            protected_until: None,
             run: Some(Run::default()),
+            ..Task::new(words[0].into(), "c".into(), revision(1), created_at)
         };
         put(&mut state, Row::from(task));
     }
