@@ -354,6 +354,33 @@ async fn restart_keeps_the_copies() {
 }
 
 #[tokio::test]
+async fn listeners_of_http_and_https_forward_to_groups_of_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = crate::tls::testing::certificate(&["one.test"], false);
+    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("c.key"));
+    std::fs::write(&certificate, pem.certificate).unwrap();
+    std::fs::write(&key, pem.key).unwrap();
+    for (listener, group, fits) in [
+        ("HTTPS\"\ncertificates = [\"c\"]\n#", "HTTP", true),
+        ("HTTPS\"\ncertificates = [\"c\"]\n#", "HTTPS", true),
+        ("HTTP", "HTTPS", true),
+        ("HTTP", "TCP", false),
+    ] {
+        let text = format!(
+            "[[certificate]]\nname = \"c\"\ncertificate = {certificate:?}\n\
+             private_key = {key:?}\n\
+             [[load_balancer]]\nname = \"front\"\ntype = \"application\"\n\
+             [[load_balancer.listener]]\nport = 443\nprotocol = \"{listener}\"\n\
+             target_group = \"t\"\n\
+             [[target_group]]\nname = \"t\"\nprotocol = \"{group}\"\n\
+             targets = [\"10.0.0.7:8080\"]\n"
+        );
+        let outcome = World::new().apply(&text).await;
+        assert_eq!(outcome.is_ok(), fits, "{outcome:?}");
+    }
+}
+
+#[tokio::test]
 async fn certificates_follow_their_files_and_leave_no_copy_of_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let write = |names: &[&str]| {

@@ -132,7 +132,7 @@ impl Resources {
 
     fn forwarded(&self, name: &str, protocol: Protocol, at: &Place) -> Result<WeightedGroup, Bad> {
         let group = self.group(name, at)?;
-        if group.protocol != protocol {
+        if !protocol.forwards_to(group.protocol) {
             let (theirs, ours) = (group.protocol.as_str(), protocol.as_str());
             let reason =
                 format!("target group {name} speaks {theirs}, but the listener speaks {ours}");
