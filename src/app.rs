@@ -246,8 +246,11 @@ impl App {
         self.control.serve_api(doors.api, auth, doors.server);
     }
 
-    /// Waits for a process that wants to take over.
+    /// Waits for a process that wants to take over. Before this one is ready it has nothing to hand
+    /// over.
     pub async fn successor(&mut self) -> Successor {
+        // `self` has the sender.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
         match self.successors.1.recv().await {
             Some(successor) => successor,
             // `self` has a sender.
@@ -284,8 +287,10 @@ impl App {
                 self.handed_over.store(true, Ordering::Release);
                 self.closing.cancel();
                 parts.sockets.close();
-                finish(self.threads, &self.cut, parts.settings.shutdown_grace).await;
-                // The successor learns that this process is gone.
+                let grace = parts.settings.shutdown_grace;
+                finish(self.threads, &self.cut, grace).await;
+                let _ = tokio::time::timeout(grace, parts.reader.alone()).await;
+                // The successor learns that this process, and all before it, are gone.
                 drop(stream);
                 Ok(None)
             }

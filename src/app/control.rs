@@ -91,7 +91,8 @@ impl Control {
             }
             drop(carrying);
         };
-        self.loops.spawn(self.stop.clone().run_until_cancelled_owned(relieving));
+        // It outlives these loops: whoever takes over from this process waits for both.
+        tokio::spawn(relieving);
     }
 
     /// SIGHUP: the configuration file is looked at again.

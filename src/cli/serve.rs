@@ -86,14 +86,26 @@ async fn serve(config: &Path, file: file::File, take_over: bool) -> Result<ExitC
             _ = interrupt.recv() => break,
             _ = hangup.recv() => app.hangup(),
             successor = app.successor() => {
-                let handed = tokio::select! {
-                    handed = app.hand_over(successor) => handed?,
-                    _ = terminate.recv() => return Ok(ExitCode::FAILURE),
-                    _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+                let mut handing = std::pin::pin!(app.hand_over(successor));
+                let mut asked = false;
+                let handed = loop {
+                    tokio::select! {
+                        handed = &mut handing => break handed?,
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                    if asked {
+                        return Ok(ExitCode::FAILURE);
+                    }
+                    asked = true;
+                    tracing::info!("finishing what is under way; a second signal exits at once");
                 };
                 match handed {
                     Some(same) => app = same,
                     None => return Ok(ExitCode::SUCCESS),
+                }
+                if asked {
+                    break;
                 }
             }
         }
