@@ -318,8 +318,20 @@ pub fn raise_open_files() -> io::Result<u64> {
 /// # Errors
 /// Not a socket, or not connected.
 pub fn shutdown_connection(fd: RawFd) -> io::Result<()> {
+    shutdown(fd, libc::SHUT_RDWR)
+}
+
+/// The same of what comes: what its owner writes still goes.
+///
+/// # Errors
+/// Not a socket, or not connected.
+pub fn shutdown_reading(fd: RawFd) -> io::Result<()> {
+    shutdown(fd, libc::SHUT_RD)
+}
+
+fn shutdown(fd: RawFd, how: libc::c_int) -> io::Result<()> {
     // SAFETY: shutdown(2) takes two integers and touches no memory of ours.
-    match unsafe { libc::shutdown(fd, libc::SHUT_RDWR) } {
+    match unsafe { libc::shutdown(fd, how) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -11,11 +11,11 @@ mod autoscaling;
 mod config;
 /// What is covered of the AWS APIs.
 mod coverage;
-/// No request reaches a target whose drain has ended.
 /// Every way in which a task is replaced or stopped, under load.
 mod deployments;
 /// The journeys on a real Docker Engine.
 mod docker;
+/// No request reaches a target whose drain has ended.
 mod drain;
 /// What was acknowledged survives kills and full disks.
 mod journal;
@@ -33,6 +33,7 @@ mod recovery;
 mod runtime;
 /// Scaling and rolling out under load.
 mod scaling;
+/// The control plane under faults, in virtual time.
 mod simulation;
 /// No request after SIGTERM.
 mod stops;
@@ -40,3 +41,5 @@ mod stops;
 mod take_over;
 /// Floors, sizes, words.
 mod tidy;
+/// WebSockets through a rolling replacement.
+mod websockets;

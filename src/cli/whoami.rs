@@ -2,8 +2,9 @@
 //! send to.
 //!
 //! HTTP: `/` and any other path echo the request; `/health` answers 200, or 503 after `/unhealthy`,
-//! 200 again after `/healthy`; `/status/CODE`, `/delay/MS`, `/bytes/N`. **Invariant:** after
-//! SIGTERM it takes nothing new, finishes what it has, and exits 0.
+//! 200 again after `/healthy`; `/status/CODE`, `/delay/MS`, `/bytes/N`; `/websocket` echoes a
+//! WebSocket's messages. **Invariant:** after SIGTERM it takes nothing new, finishes what it has,
+//! and exits 0.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -14,13 +15,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
-use http::{Request, Response, StatusCode};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -65,6 +72,8 @@ struct Task {
     healthy: AtomicBool,
     log: bool,
     closing: CancellationToken,
+    /// Connections, and what became of some of them.
+    running: TaskTracker,
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
@@ -89,6 +98,7 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
         healthy: AtomicBool::new(true),
         log: options.log,
         closing: CancellationToken::new(),
+        running: TaskTracker::new(),
     });
     say(&format!("listening on {bound}"));
     if options.udp {
@@ -96,13 +106,13 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
             UdpSocket::bind(bound).await.with_context(|| format!("cannot bind {bound}/udp"))?;
         tokio::spawn(echo_datagrams(udp, Arc::clone(&task)));
     }
-    let connections = TaskTracker::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let (task, tcp) = (Arc::clone(&task), options.tcp);
-                    connections.spawn(async move {
+                    let running = task.running.clone();
+                    running.spawn(async move {
                         match tcp {
                             true => echo_stream(stream, &task).await,
                             false => serve_http(stream, task).await,
@@ -123,8 +133,8 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
     }
     drop(listener);
     task.closing.cancel();
-    connections.close();
-    connections.wait().await;
+    task.running.close();
+    task.running.wait().await;
     Ok(())
 }
 
@@ -168,8 +178,8 @@ async fn echo_datagrams(socket: UdpSocket, task: Arc<Task>) {
 async fn serve_http(stream: TcpStream, task: Arc<Task>) {
     let _ = stream.set_nodelay(true);
     let service = hyper::service::service_fn(|request| answer(request, Arc::clone(&task)));
-    let connection =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let server = hyper::server::conn::http1::Builder::new();
+    let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -210,9 +220,57 @@ async fn answer(
             Ok(count) if count <= MAX_BYTES => Response::new(Full::from(vec![b'x'; count])),
             _ => text(StatusCode::BAD_REQUEST, "/bytes/N takes 0 to 1073741824\n"),
         },
+        "websocket" => switch(request, task),
         _ => echo(request, &task).await,
     };
     Ok(response)
+}
+
+/// Becomes a WebSocket (RFC 6455, section 4.2.2).
+fn switch(request: Request<Incoming>, task: Arc<Task>) -> Response<Full<Bytes>> {
+    let key = request.headers().get(http::header::SEC_WEBSOCKET_KEY);
+    let Some(accept) = key.map(|key| derive_accept_key(key.as_bytes())) else {
+        return text(StatusCode::BAD_REQUEST, "/websocket takes a WebSocket\n");
+    };
+    let running = task.running.clone();
+    running.spawn(async move {
+        if let Ok(upgraded) = hyper::upgrade::on(request).await {
+            let stream = TokioIo::new(upgraded);
+            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+            echo_messages(socket, &task).await;
+        }
+    });
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = accept.parse() {
+        headers.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+async fn echo_messages(mut socket: WebSocketStream<TokioIo<Upgraded>>, task: &Task) {
+    loop {
+        let message = tokio::select! {
+            message = socket.next() => message,
+            () = task.closing.cancelled() => {
+                let frame = CloseFrame { code: CloseCode::Away, reason: "".into() };
+                let _ = socket.close(Some(frame)).await;
+                return;
+            }
+        };
+        match message {
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                if socket.send(message).await.is_err() {
+                    return;
+                }
+            }
+            // What is left answers itself.
+            Some(Ok(_)) => {}
+            _ => return,
+        }
+    }
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {

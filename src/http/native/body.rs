@@ -5,6 +5,8 @@
 //! looked at once, in whatever pieces it comes, and a chunk that two parsers could size differently
 //! is refused.
 
+use super::frames::Frames;
+
 /// Bytes of chunk extensions that one body may carry; none is passed on (ours).
 const EXTENSIONS: usize = 16 * 1024;
 /// Bytes of one trailer section (ours: ALB's limit of a single header).
@@ -22,6 +24,10 @@ pub(super) enum Body {
     Chunked(Chunks),
     /// It ends with its connection.
     UntilEnd,
+    /// One half of a WebSocket: the same, and it is known where its frames end.
+    Frames(Frames),
+    /// It is ended by us, with these bytes.
+    Closed(&'static [u8]),
     /// What carried it has ended, with these trailers.
     Ended(Vec<u8>),
 }
@@ -48,9 +54,14 @@ impl Body {
         match self {
             Self::Length(left) => *left == 0,
             Self::Chunked(chunks) => matches!(chunks.state, State::Done),
-            Self::UntilEnd => false,
-            Self::Ended(_) => true,
+            Self::UntilEnd | Self::Frames(_) => false,
+            Self::Closed(_) | Self::Ended(_) => true,
         }
+    }
+
+    /// Whether only the end of its connection is its end.
+    pub(super) const fn ends_with_connection(&self) -> bool {
+        matches!(self, Self::UntilEnd | Self::Frames(_))
     }
 
     /// The trailer section, each line with its end; empty without one.
@@ -58,7 +69,7 @@ impl Body {
         match self {
             Self::Chunked(chunks) => &chunks.trailers,
             Self::Ended(trailers) => trailers,
-            Self::Length(_) | Self::UntilEnd => &[],
+            Self::Length(_) | Self::UntilEnd | Self::Frames(_) | Self::Closed(_) => &[],
         }
     }
 
@@ -76,7 +87,11 @@ impl Body {
             }
             Self::Chunked(chunks) => chunks.look(bytes),
             Self::UntilEnd => Ok(Looked { content: bytes.len(), behind: 0 }),
-            Self::Ended(_) => Ok(Looked { content: 0, behind: bytes.len() }),
+            Self::Frames(frames) => {
+                frames.pass(bytes);
+                Ok(Looked { content: bytes.len(), behind: 0 })
+            }
+            Self::Closed(_) | Self::Ended(_) => Ok(Looked { content: 0, behind: bytes.len() }),
         }
     }
 }

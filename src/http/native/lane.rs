@@ -151,6 +151,11 @@ impl Lane {
             // Sent on in another way; they have to be fields all the same.
             fields::each_trailer(self.body.trailers(), |_| ())?;
         }
+        if let Body::Closed(farewell) = self.body
+            && ends
+        {
+            self.tail.extend_from_slice(farewell);
+        }
         self.end_staged |= ends;
         Ok(true)
     }

@@ -9,6 +9,7 @@ mod body;
 mod client;
 mod exchange;
 mod fields;
+mod frames;
 mod h2;
 mod lane;
 mod pool;

@@ -43,6 +43,8 @@ enum Busy {
     #[default]
     No,
     With(RegistrationId),
+    /// The same, and it has become a tunnel.
+    Tunnel(RegistrationId),
     /// Its registration is gone, and so is the connection.
     Cut,
 }
@@ -74,6 +76,17 @@ impl Drop for Marked {
 }
 
 impl Held {
+    /// From now on it is a tunnel.
+    pub(super) fn tunnels(&self) {
+        if let Some(pool) = &self.mark.pool {
+            let mut inner = pool.lock();
+            // It may be cut already.
+            if let Some(busy @ Busy::With(_)) = inner.busy.get_mut(self.mark.fd) {
+                *busy = Busy::Tunnel(self.mark.registration);
+            }
+        }
+    }
+
     /// Whether the connection was cut because its registration is gone.
     pub(super) fn is_cut(&self) -> bool {
         let pool = self.mark.pool.as_ref();
@@ -142,13 +155,18 @@ impl Pool {
         inner.idle.retain(|id, _| is_sent_to(routing, *id));
         inner.count = inner.idle.values().map(VecDeque::len).sum();
         for (fd, busy) in inner.busy.iter_mut().enumerate() {
-            if let Busy::With(id) = busy
-                && !routing.endpoints.contains_key(id)
-            {
-                *busy = Busy::Cut;
-                // Not connected any more: then it is on its way out already.
-                let _ = i32::try_from(fd).map(crate::sys::shutdown_connection);
+            let (Busy::With(id) | Busy::Tunnel(id)) = *busy else { continue };
+            if routing.endpoints.contains_key(&id) {
+                continue;
             }
+            let end = match busy {
+                // The client of a tunnel has a last word to its target.
+                Busy::Tunnel(_) => crate::sys::shutdown_reading,
+                _ => crate::sys::shutdown_connection,
+            };
+            *busy = Busy::Cut;
+            // Not connected any more: then it is on its way out already.
+            let _ = i32::try_from(fd).map(end);
         }
     }
 

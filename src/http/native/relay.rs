@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::additions::Additions;
 use super::super::errors::Cause;
-use super::super::limits::BODY_RATE;
+use super::super::limits::{BODY_RATE, LINGER};
 use super::body::Body;
 use super::client::Client;
+use super::frames::{self, Frames};
 use super::pool::Held;
 use super::response::{self, Asked, Response};
 use super::window::{Buffers, LARGE, SMALL};
@@ -44,6 +45,10 @@ pub(super) struct Relay<'a> {
     received: u64,
     /// Halves of a tunnel that are shut.
     shut: (bool, bool),
+    /// The target of a tunnel may be used no longer: a moment is left.
+    is_cut: bool,
+    /// The client was told so, and may still say that it has heard it.
+    is_leaving: bool,
     pub(super) answered: Option<Answered>,
     /// The request's body so far can be sent again.
     pub(super) body_kept: bool,
@@ -86,6 +91,8 @@ impl<'a> Relay<'a> {
             is_deaf: false,
             spoke: false,
             shut: (false, false),
+            is_cut: false,
+            is_leaving: false,
             answered: None,
             body_kept: true,
         }
@@ -115,7 +122,9 @@ impl<'a> Relay<'a> {
         }
         if moved {
             let now = clock::instant();
-            self.client.timer.set(now + self.idle_timeout);
+            if !self.is_cut {
+                self.client.timer.set(now + self.idle_timeout);
+            }
             if self.trickles(now) {
                 return Poll::Ready(Err(Cause::Slow));
             }
@@ -140,6 +149,12 @@ impl<'a> Relay<'a> {
         match self.stage {
             Stage::Head => false,
             Stage::Body => self.client.down.is_over(),
+            Stage::Tunnel if self.is_leaving => {
+                let up = &self.client.up;
+                let heard = matches!(&up.body, Body::Frames(frames) if frames.is_closed())
+                    && up.window.unsent().is_empty();
+                self.client.down.is_over() && (heard || up.is_over() || self.is_deaf)
+            }
             Stage::Tunnel => self.shut == (true, true),
         }
     }
@@ -206,7 +221,7 @@ impl<'a> Relay<'a> {
             return match self.client.poll_read(cx, self.buffers, SMALL) {
                 Poll::Pending => Ok(false),
                 // A tunnel, or a stream whose request tells no length.
-                Poll::Ready(Ok(0)) if matches!(self.client.up.body, Body::UntilEnd) => {
+                Poll::Ready(Ok(0)) if self.client.up.body.ends_with_connection() => {
                     self.client.up.body = Body::Ended(self.client.take_trailers());
                     Ok(true)
                 }
@@ -257,6 +272,7 @@ impl<'a> Relay<'a> {
     fn shut_client(&mut self, cx: &mut Context<'_>) -> bool {
         let shuts = self.stage == Stage::Tunnel
             && !self.shut.1
+            && !self.is_leaving
             && self.client.down.is_over()
             && self.client.poll_shut(cx).is_ready();
         self.shut.1 |= shuts;
@@ -286,8 +302,10 @@ impl<'a> Relay<'a> {
                 Err(Cause::BadResponse)
             }
             Poll::Ready(Ok(0)) if self.stage != Stage::Head => {
-                let is_end = matches!(self.client.down.body, Body::UntilEnd);
-                if !is_end || self.target.is_cut() {
+                if self.target.is_cut() {
+                    return if self.leave() { Ok(true) } else { Err(Cause::TargetClosed) };
+                }
+                if !self.client.down.body.ends_with_connection() {
                     return Err(Cause::TargetClosed);
                 }
                 self.client.down.body = Body::Ended(Vec::new());
@@ -305,9 +323,26 @@ impl<'a> Relay<'a> {
             }
             Poll::Ready(Ok(_)) => {
                 self.client.down.look().map_err(|_| Cause::BadResponse)?;
+                if self.stage == Stage::Tunnel && self.target.is_cut() {
+                    self.leave();
+                }
                 Ok(true)
             }
         }
+    }
+
+    /// The target may be used no longer. A WebSocket ends as its protocol has it, where no frame is
+    /// cut in two: the client is told, and what it answers goes to the target. Whether it is told.
+    fn leave(&mut self) -> bool {
+        if !self.is_cut {
+            self.client.timer.set(clock::instant() + LINGER);
+        }
+        self.is_cut = true;
+        if matches!(&self.client.down.body, Body::Frames(frames) if frames.may_close()) {
+            self.client.down.body = Body::Closed(frames::GOING_AWAY);
+            self.is_leaving = true;
+        }
+        self.is_leaving
     }
 
     /// Interim responses, then the final one.
@@ -332,9 +367,10 @@ impl<'a> Relay<'a> {
             self.stage = Stage::Body;
             if response.status == 101 {
                 self.stage = Stage::Tunnel;
+                self.target.tunnels();
                 // Whatever the client has sent already was meant for the other protocol.
                 self.client.up.begin();
-                self.client.up.frame(Body::UntilEnd, false);
+                self.client.up.frame(Body::Frames(Frames::default()), false);
                 self.client.up.look().map_err(|_| Cause::Malformed)?;
             }
             let down = &mut self.client.down;

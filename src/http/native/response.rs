@@ -12,6 +12,7 @@ use super::super::head::RESPONSE_HEADERS;
 use super::super::own::Own;
 use super::body::Body;
 use super::fields::{self, Field, Fields, MOST};
+use super::frames::Frames;
 use super::h2::Made;
 
 /// What the client's side of an exchange asks of its response.
@@ -189,7 +190,7 @@ fn interim(
             out.extend_from_slice(b"\r\n");
         }
     }
-    let body = if switches { Body::UntilEnd } else { Body::none() };
+    let body = if switches { Body::Frames(Frames::default()) } else { Body::none() };
     Ok(Response {
         status,
         length,

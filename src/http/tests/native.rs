@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::world::*;
 use crate::model::Carrier;
 
@@ -80,8 +82,66 @@ async fn tunnel_ends_when_its_target_is_gone_from_the_state() {
     client.send("still").await;
     assert_eq!(target.take(5).await.unwrap(), "still");
     world.remove(vec![crate::state::Key::Target(id)]).await;
+    assert_eq!(client.take_bytes(4).await.unwrap(), [0x88, 2, 3, 0xe9]);
+    // Half a frame of its own is no answer.
     world.at_rest().await;
     assert!(client.ended().await && target.ended().await);
+}
+
+#[tokio::test]
+async fn websocket_whose_target_is_gone_ends_by_a_close_between_two_frames() {
+    // What the target sends last, and what of our own follows it.
+    let whole = &[0x82, 3, 1, 2, 3][..];
+    let away = &[0x88, 2, 3, 0xe9][..];
+    let cases = [(whole, away), (&whole[..4], &[][..]), (&[0x88, 2, 3, 0xe8][..], &[][..])];
+    for (last, farewell) in cases {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let world = World::new(plan(), &[]).await;
+        let id = world.register("a", listener.local_addr().unwrap()).await;
+        let mut client = world.client().await;
+        client.send(ASK).await;
+        let mut target = accept(&listener).await;
+        target.head().await.unwrap();
+        target.send(SWITCH).await;
+        client.head().await.unwrap();
+        world.drain(id).await;
+        target.send_bytes(last).await;
+        assert_eq!(client.take_bytes(last.len()).await.unwrap(), last);
+        world.remove(vec![crate::state::Key::Target(id)]).await;
+        assert_eq!(client.take_bytes(farewell.len()).await.unwrap(), farewell);
+        if !farewell.is_empty() {
+            // What the client answers goes to the target, and ends it for both.
+            let heard = &[0x88, 0x82, 9, 9, 9, 9, 9 ^ 3, 9 ^ 0xe9][..];
+            client.send_bytes(heard).await;
+            assert_eq!(target.take_bytes(heard.len()).await.unwrap(), heard);
+        }
+        assert!(client.ended().await && target.ended().await);
+        world.at_rest().await;
+    }
+}
+
+#[tokio::test]
+async fn websocket_whose_target_never_stops_ends_all_the_same() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World::new(plan(), &[]).await;
+    let id = world.register("a", listener.local_addr().unwrap()).await;
+    let mut client = world.client().await;
+    client.send(ASK).await;
+    let mut target = accept(&listener).await;
+    target.head().await.unwrap();
+    target.send(SWITCH).await;
+    client.head().await.unwrap();
+    world.drain(id).await;
+    let flood = tokio::spawn(async move {
+        let frames = [0x82, 3, 1, 2, 3].repeat(1000);
+        while target.stream.write_all(&frames).await.is_ok() {}
+    });
+    client.take_bytes(20_000).await.unwrap();
+    world.remove(vec![crate::state::Key::Target(id)]).await;
+    let rest = client.rest_bytes().await;
+    assert_eq!(rest.last_chunk(), Some(&[0x88, 2, 3, 0xe9]));
+    world.at_rest().await;
+    flood.await.unwrap();
 }
 
 #[tokio::test]

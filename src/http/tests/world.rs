@@ -480,12 +480,16 @@ impl Client {
     }
 
     pub(super) async fn take(&mut self, count: usize) -> Option<String> {
+        Some(String::from_utf8(self.take_bytes(count).await?).unwrap())
+    }
+
+    pub(super) async fn take_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < count {
             if !self.more().await {
                 return None;
             }
         }
-        Some(String::from_utf8(self.buffer.split_to(count).to_vec()).unwrap())
+        Some(self.buffer.split_to(count).to_vec())
     }
 
     async fn line(&mut self) -> Option<String> {
@@ -501,8 +505,12 @@ impl Client {
 
     /// Everything until the end of the stream.
     pub(super) async fn rest(&mut self) -> String {
+        String::from_utf8(self.rest_bytes().await).unwrap()
+    }
+
+    pub(super) async fn rest_bytes(&mut self) -> Vec<u8> {
         while self.more().await {}
-        String::from_utf8(self.buffer.split().to_vec()).unwrap()
+        self.buffer.split().to_vec()
     }
 
     /// Waits for the end; true when nothing came before it.

@@ -82,7 +82,7 @@ impl Stream {
         up: &mut Lane,
         room: (&Buffers, usize),
     ) -> Poll<io::Result<usize>> {
-        if self.is_read && !matches!(up.body, Body::UntilEnd) {
+        if self.is_read && !up.body.ends_with_connection() {
             ready!(self.poll_gone(cx));
             return Poll::Ready(Ok(0));
         }
