@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::support::world::{Service, World};
+use crate::support::world::{Serve, Service, World, healthy_tasks};
 use crate::support::{self, full_or};
 
 /// How a WebSocket went.
@@ -96,4 +96,35 @@ async fn websockets_end_by_one_clean_close_at_the_delay_of_a_replacement() {
     assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
     drop(socket);
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websockets_go_on_in_a_process_that_was_taken_over_from_and_end_cleanly_with_it() {
+    let service = Service { unhealthy_threshold: 10, ..Service::http("web", 2) };
+    let mut world = World::new().service(service);
+    world.settings = "shutdown_grace = \"3s\"\n".to_owned();
+    let mut old = world.spawn();
+    let both = |serve: &Serve| {
+        serve.status().is_some_and(|status| healthy_tasks(&status, "web").len() == 2)
+    };
+    support::until("two healthy tasks", || both(&old)).await;
+    let address = world.listener(8080);
+    for _ in 0..full_or(20, 2) {
+        let said = Arc::new(AtomicU64::new(0));
+        let mut sockets = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            sockets.spawn(talk(open(address).await, Arc::clone(&said)));
+        }
+        support::until("all to say something", || said.load(Ordering::Relaxed) > 30).await;
+        let new = world.spawn_taking_over();
+        support::until("the new process to serve", || both(&new)).await;
+        let then = said.load(Ordering::Relaxed);
+        support::until("the old one to go on", || said.load(Ordering::Relaxed) > then + 100).await;
+        while let Some(one) = sockets.join_next().await {
+            let one = one.unwrap();
+            assert_eq!((one.code, one.clean), (Some(CloseCode::Away), true), "{one:?}");
+        }
+        assert_eq!(old.ended().await, Some(0), "{}", world.log());
+        old = new;
+    }
 }

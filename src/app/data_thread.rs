@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use crate::clock;
 use crate::dns::DnsPlane;
-use crate::http::HttpPlane;
+use crate::http::{HttpPlane, PARTED};
 use crate::l4::TcpRelay;
 use crate::model::Protocol;
 use crate::net::{self, ACCEPT_REST, HANDSHAKE, SocketKey};
@@ -71,6 +71,27 @@ struct Planes {
     admission: Admission,
     handed_over: Arc<AtomicBool>,
     connections: TaskTracker,
+}
+
+impl Planes {
+    /// Returns when every connection has ended, or is to be cut.
+    async fn finish(&self, accepting: &TaskTracker, cut: &CancellationToken) {
+        accepting.close();
+        self.connections.close();
+        let ended = async {
+            accepting.wait().await;
+            self.connections.wait().await;
+        };
+        let mut ended = std::pin::pin!(ended);
+        tokio::select! {
+            () = &mut ended => {}
+            () = cut.cancelled() => {
+                if self.http.part() {
+                    let _ = tokio::time::timeout(PARTED, ended).await;
+                }
+            }
+        }
+    }
 }
 
 /// Returns whom to tell once everything here is dropped.
@@ -127,12 +148,7 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
             None => break,
         }
     }
-    accepting.close();
-    planes.connections.close();
-    tokio::select! {
-        () = async { accepting.wait().await; planes.connections.wait().await } => {}
-        () = cut.cancelled() => {}
-    }
+    planes.finish(&accepting, &cut).await;
     for task in [acknowledging, upkeep] {
         task.abort();
         let _ = task.await;

@@ -12,6 +12,8 @@ pub(super) const TARGET_IDLE: Duration = Duration::from_secs(60);
 /// How long what a client still sends is read and thrown away once we have closed (ours; it keeps
 /// the kernel from resetting a response that the client has not read yet. nginx: 5 s).
 pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// What a tunnel has of time to end by its protocol once it must, and its client to close (ours).
+pub const PARTED: Duration = Duration::from_millis(4_500);
 /// How long a connection without a request is kept once the process is closing (ours): a request
 /// that crosses the closing is answered, with `Connection: close`, instead of lost.
 pub(super) const PARTING: Duration = Duration::from_secs(1);

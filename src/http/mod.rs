@@ -24,4 +24,5 @@ pub mod retry;
 #[cfg(test)]
 pub(in crate::http) mod tests;
 
+pub use limits::PARTED;
 pub use plane::{HttpPlane, Settings};

@@ -110,6 +110,11 @@ impl HttpPlane {
         self.pingora.forget(routing);
     }
 
+    /// Has every WebSocket end by a Close frame, within [`PARTED`]. Whether there is any.
+    pub fn part(&self) -> bool {
+        self.native.part()
+    }
+
     /// Closes connections to targets that rested for too long; runs as long as the data thread.
     pub async fn upkeep(&self) {
         self.native.upkeep().await;

@@ -182,6 +182,11 @@ impl Carrier {
         refused.report(self.thread.index, self.access_log.as_ref());
     }
 
+    /// Ends tunnels; see [`super::HttpPlane::part`].
+    pub(super) fn part(&self) -> bool {
+        self.pool.cut_tunnels()
+    }
+
     /// Closes idle connections to targets that `routing` does not send to any more, and cuts what
     /// is left of exchanges with those whose deregistration delay is over (ALB: 502).
     /// Clients' HTTP/2 connections to listeners that are gone get a GOAWAY.

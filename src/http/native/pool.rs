@@ -170,6 +170,20 @@ impl Pool {
         }
     }
 
+    /// The process ends: tunnels are cut as if their registrations were gone. Whether there was
+    /// any.
+    pub(super) fn cut_tunnels(&self) -> bool {
+        let mut found = false;
+        for (fd, busy) in self.lock().busy.iter_mut().enumerate() {
+            if matches!(busy, Busy::Tunnel(_)) {
+                *busy = Busy::Cut;
+                let _ = i32::try_from(fd).map(crate::sys::shutdown_reading);
+                found = true;
+            }
+        }
+        found
+    }
+
     /// Closes what rested for too long, and what its target has closed.
     pub(super) fn sweep(&self, now: Instant) {
         let mut inner = self.lock();
