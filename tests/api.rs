@@ -48,6 +48,49 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_may_do_what_their_policies_say() {
+    const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
+        {"Sid": "Look", "Effect": "Allow", "Action": ["ecs:List*", "ecs:Describe*"], "Resource": "*"},
+        {"Sid": "Blue", "Effect": "Allow", "Action": "ecs:*", "Resource": [
+            "arn:aws:ecs:*:*:cluster/blue", "arn:aws:ecs:*:*:service/blue/*"]},
+        {"Sid": "Keep", "Effect": "Deny", "Action": "ecs:DeleteCluster", "Resource": "*"},
+        {"Sid": "Secret", "Effect": "Deny", "Action": "ecs:*", "NotResource": "arn:aws:ecs:*:*:*",
+         "Condition": {"StringLike": {"aws:UserAgent": "*nobody*"}}},
+        {"Sid": "Green", "Effect": "Deny", "Action": "ecs:ListServices", "Resource": "*",
+         "Condition": {"ArnEquals": {"ecs:cluster": "arn:aws:ecs:*:*:cluster/green"}}},
+        {"Sid": "Made", "Effect": "Allow", "Resource": "*", "Action": [
+            "elasticloadbalancing:CreateTargetGroup", "elasticloadbalancing:AddTags"],
+         "Condition": {"StringEquals": {"aws:RequestTag/team": "${aws:username}"},
+            "ForAllValues:StringEquals": {"aws:TagKeys": ["team", "name"]}}},
+        {"Sid": "Own", "Effect": "Allow", "Resource": "arn:aws:elasticloadbalancing:*:*:targetgroup/*",
+         "Action": "elasticloadbalancing:DeleteTargetGroup",
+         "Condition": {"StringEquals": {"aws:ResourceTag/team": "${aws:username}"}}},
+        {"Sid": "Here", "Effect": "Allow", "Resource": "*", "Action": "route53:ListHostedZones",
+         "Condition": {"IpAddress": {"aws:SourceIp": "127.0.0.0/8"},
+            "DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}},
+        {"Sid": "Elsewhere", "Effect": "Allow", "Resource": "*", "Action": "logs:DescribeLogGroups",
+         "Condition": {"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}}
+    ]}"#;
+    let running = World::new().api_key("ci", POLICY).start().await;
+    let clients = client(&running, "keys.py", &["AKIACI00000000000000", &"c".repeat(40)]).await;
+    if clients {
+        let log = running.world.audit_log();
+        let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let denied = || {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let lines = text
+                .lines()
+                .map(of)
+                .filter(|line| line["user"] == "ci" && line["outcome"] == "AccessDeniedException");
+            lines.map(|line| line["operation"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        until("the audit log's lines", || denied().contains(&"DescribeLogGroups".to_owned())).await;
+        assert!(denied().contains(&"DeleteCluster".to_owned()), "{:?}", denied());
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_made_changed_and_deleted_by_the_stock_command() {
     let (running, folder) = (World::new().start().await, certificates::folder());
     client(&running, "journey.py", &[folder.path().to_str().unwrap(), PROGRAM]).await;

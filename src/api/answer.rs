@@ -173,6 +173,7 @@ pub(super) fn refusal(
 fn common_status(code: &str) -> u16 {
     match code {
         "AccessDenied"
+        | "UnauthorizedOperation"
         | "InvalidClientTokenId"
         | "MissingAuthenticationToken"
         | "SignatureDoesNotMatch"

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::{self, Manner, Users};
 use super::answer;
 use super::audit;
 use super::call::{Api, Call, Input, Outcome};
@@ -56,8 +57,8 @@ const BODY: usize = 2 * 1024 * 1024;
 pub enum Auth {
     /// Whoever reaches the endpoint.
     None,
-    /// Whoever signs with one of these keys.
-    Signatures(Keys),
+    /// Whoever signs with one of these keys, as far as its user may.
+    Signatures(Keys, Users),
 }
 
 /// Serves until `stop`, then answers what is under way. With `server` it speaks HTTPS alone.
@@ -121,6 +122,7 @@ async fn accept(
                     auth: Arc::clone(&auth),
                     calls: Arc::clone(&calls),
                     client,
+                    is_secure: secure.is_some(),
                 };
                 async move { Ok::<_, Infallible>(entry.answer(request).await) }
             });
@@ -153,6 +155,8 @@ struct Entry {
     auth: Arc<Auth>,
     calls: Arc<Semaphore>,
     client: SocketAddr,
+    /// It came by TLS.
+    is_secure: bool,
 }
 
 /// A request read whole.
@@ -235,6 +239,7 @@ impl Entry {
             operation: asked.operation,
             request_id: id.to_owned(),
             caller: None,
+            user: None,
             client: self.client.ip(),
             now: clock::now(),
         };
@@ -260,10 +265,17 @@ impl Entry {
         named: &mut serde_json::Map<String, serde_json::Value>,
     ) -> Outcome {
         call.caller = self.caller(whole, asked)?;
+        if let (Auth::Signatures(_, users), Some(key)) = (&*self.auth, &call.caller) {
+            call.user = users.get(key).cloned();
+        }
         self.region(scope, asked.service)?;
         match document(whole, asked) {
             Ok(value) => {
                 *named = audit::named(&value);
+                let agent = whole.parts.headers.get(http::header::USER_AGENT);
+                let agent = agent.and_then(|agent| agent.to_str().ok());
+                let manner = Manner { wire: asked.wire, is_secure: self.is_secure, agent };
+                access::admit(call, &value, manner)?;
                 let accepted = call.service.accepted();
                 let input = Input { operation: call.name(), value, accepted };
                 call.service.call(call, input).await
@@ -277,7 +289,7 @@ impl Entry {
 
     /// Whose key signed the request.
     fn caller(&self, whole: &Whole, asked: &Asked) -> Result<Option<String>, Error> {
-        let Auth::Signatures(keys) = &*self.auth else {
+        let Auth::Signatures(keys, _) = &*self.auth else {
             return match is_from_a_page(&whole.parts.headers) {
                 true => {
                     Err(Error::new("AccessDenied", "unsigned calls from web pages are refused"))

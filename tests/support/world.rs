@@ -181,6 +181,26 @@ impl World {
         self
     }
 
+    /// A key of the file's: its id is `AKIA` and NAME in capitals, its secret forty times the first
+    /// letter.
+    pub(crate) fn api_key(mut self, name: &str, policy: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = |end: &str, text: &str| {
+            let path = self.dir.path().join(format!("{name}.{end}"));
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let (secret, policy) = (file("secret", &name[..1].repeat(40)), file("json", policy));
+        let id = format!("AKIA{:0<16}", name.to_ascii_uppercase());
+        let _ = write!(
+            self.api,
+            "[[api.key]]\nname = {name:?}\nid = {id:?}\nsecret_file = {secret:?}\n\
+             policies = [{policy:?}]\n"
+        );
+        self
+    }
+
     /// An address of this world: 1 is the load balancers', tasks have their own from 64 on.
     pub(crate) fn address(&self, last: u8) -> IpAddr {
         IpAddr::from([127, self.octets.0, self.octets.1, last])

@@ -24,6 +24,8 @@ use sha2::{Digest as _, Sha256};
 use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
 
+pub(super) use names::newest as newest_definition;
+
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
     kept("CreateCluster.settings"),
