@@ -30,7 +30,7 @@ use super::services::{Found, Service, Services, Wire};
 use super::sigv4::{self, Signed};
 use super::wire::check::{self, Invalid};
 use super::wire::schema::{Kind, Location, Operation, Protocol};
-use super::wire::{query, xml};
+use super::wire::{cbor, query, xml};
 use crate::clock;
 use crate::net::ACCEPT_REST;
 use crate::tls::{Handshakes, Server, Stream};
@@ -202,8 +202,7 @@ impl Entry {
         };
         let whole = Whole { parts, body };
         let Ok(place) = Arc::clone(&self.calls).try_acquire_owned() else {
-            let code =
-                if matches!(wire, Wire::Json(_)) { "ThrottlingException" } else { "Throttling" };
+            let code = if wire.is_rpc() { "ThrottlingException" } else { "Throttling" };
             return answer::refusal(wire, None, &Error::new(code, "Rate exceeded"), &id);
         };
         // In a task of its own: a client that goes leaves no call half recorded.
@@ -280,7 +279,7 @@ impl Entry {
                 let input = Input { operation: call.name(), value, accepted };
                 call.service.call(call, input).await
             }
-            Err(Invalid::Type(text)) if matches!(asked.wire, Wire::Json(_)) => {
+            Err(Invalid::Type(text)) if asked.wire.is_rpc() => {
                 Err(Error::new("SerializationException", text))
             }
             Err(invalid) => Err(Error::Invalid(invalid.to_string())),
@@ -305,7 +304,7 @@ impl Entry {
             headers: &whole.parts.headers,
             body: &whole.body,
         };
-        let json = matches!(asked.wire, Wire::Json(_));
+        let json = asked.wire.is_rpc();
         let caller = sigv4::verify(&signed, keys, clock::now()).map_err(|refusal| {
             let code = if json { refusal.json_code() } else { refusal.code() };
             Error::new(code, refusal.to_string())
@@ -382,6 +381,7 @@ fn request_id() -> String {
 fn guess(headers: &HeaderMap, path: &str) -> Wire {
     let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     match kind {
+        _ if headers.get("smithy-protocol").is_some_and(|name| name == RPC_V2) => Wire::Cbor,
         _ if headers.contains_key("x-amz-target") => {
             Wire::Json(if kind == Some("application/x-amz-json-1.0") { 0 } else { 1 })
         }
@@ -389,6 +389,9 @@ fn guess(headers: &HeaderMap, path: &str) -> Wire {
         _ => Wire::Query,
     }
 }
+
+/// What the header `smithy-protocol` says of requests and answers in CBOR.
+pub(super) const RPC_V2: &str = "rpc-v2-cbor";
 
 /// Region and service of a credential.
 struct Scope {
@@ -421,6 +424,7 @@ fn asked(whole: &Whole, wire: Wire, scope: Option<&str>) -> Result<Asked, Refusa
             let target = target.unwrap_or_default();
             (Services::get().by_target(target), target.to_owned())
         }
+        Wire::Cbor => (Services::get().by_rpc(uri.path()), uri.path().to_owned()),
         Wire::RestXml => {
             let (method, path) = (whole.parts.method.as_str(), uri.path());
             let (found, values) = Services::get().by_path(method, path, &pairs);
@@ -447,7 +451,7 @@ fn asked(whole: &Whole, wire: Wire, scope: Option<&str>) -> Result<Asked, Refusa
         }
         Found::Service(service) => {
             let code = match wire {
-                Wire::Json(_) => "UnknownOperationException",
+                wire if wire.is_rpc() => "UnknownOperationException",
                 _ => "InvalidAction",
             };
             let message = format!("{name} is no operation of {} here", service.name);
@@ -473,6 +477,8 @@ fn document(whole: &Whole, asked: &Asked) -> Result<serde_json::Value, Invalid> 
         Wire::Json(_) if whole.body.is_empty() => empty(),
         Wire::Json(_) => serde_json::from_slice(&whole.body)
             .map_err(|error| Invalid::Type(format!("the body is no JSON: {error}")))?,
+        Wire::Cbor if whole.body.is_empty() => empty(),
+        Wire::Cbor => cbor::decode(&whole.body)?,
         Wire::Query => query::decode(model, shape, asked.pairs.clone(), false)?,
         Wire::Ec2 => query::decode(model, shape, asked.pairs.clone(), true)?,
         Wire::RestXml => {

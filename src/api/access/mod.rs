@@ -94,7 +94,7 @@ fn refusal(service: Name, wire: Wire, text: String) -> Error {
         (_, Name::CloudWatch) | (Wire::Query | Wire::RestXml, _) => {
             Error::new("AccessDenied", text)
         }
-        (Wire::Json(_), _) => Error::new("AccessDeniedException", text),
+        (Wire::Json(_) | Wire::Cbor, _) => Error::new("AccessDeniedException", text),
     }
 }
 
