@@ -194,6 +194,21 @@ async fn what_the_file_owns_is_shown_and_changed_in_its_weights_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_are_answered_as_their_health_checks_say() {
+    let running = World::new().open_api().service(Service::http("web", 1)).start().await;
+    running.settled("web", 1).await;
+    client(&running, "health_checks.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_whose_models_say_so_speak_cbor() {
+    let running = World::new().service(Service::http("web", 1)).start().await;
+    client(&running, "cbor.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn route_53_keeps_records_that_dns_answers() {
     let running = World::new().open_api().start().await;
     client(&running, "route53.py", &[]).await;

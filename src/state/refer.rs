@@ -75,6 +75,9 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
         Row::RecordSet(set) if !after.hosted_zones.contains_key(&set.key.zone) => {
             Err(missing(format!("record set {}", set.key), format!("hosted zone {}", set.key.zone)))
         }
+        Row::NameStatus(status) if !after.name_checks.contains_key(&status.check) => {
+            Err(missing("status", format!("health check {}", status.check)))
+        }
         Row::ScalableTarget(target) if !after.services.contains_key(&target.service) => {
             Err(missing("scalable target", format!("service {}", target.service)))
         }

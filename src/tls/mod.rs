@@ -23,7 +23,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use accept::{Failure, HANDSHAKE, Handshakes};
-pub use client::connect;
+pub use client::{connect, connect_named};
 pub use identity::{BadCertificate, Facts, Identity, Key};
 pub use policy::Policy;
 pub use server::{Alpn, Server, Tickets};
