@@ -15,6 +15,7 @@ mod service;
 mod tag;
 mod task;
 mod task_definition;
+mod task_set;
 mod task_shown;
 
 use std::fmt::Write as _;
@@ -99,6 +100,10 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DescribeTasks" => task::describe(call, input),
         "StopTask" => task::stop(call, input).await,
         "ListTasks" => task::list(call, input),
+        "CreateTaskSet" | "UpdateTaskSet" | "UpdateServicePrimaryTaskSet" | "DeleteTaskSet" => {
+            task_set::refuse(call, &input)
+        }
+        "DescribeTaskSets" => task_set::describe(call, &input),
         "DescribeServiceDeployments" => deployment::describe(call, input),
         "StopServiceDeployment" => deployment::stop(call, input).await,
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),
