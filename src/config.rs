@@ -203,11 +203,14 @@ pub struct ElbSettings {
     /// One or two secrets, a line each, that seal the cookies of stickiness; processes that share
     /// them take each other's cookies. None: keys of our own in the journal.
     pub cookie_key_file: Option<PathBuf>,
+    /// Stands for S3 where trust stores are made: a bucket is a folder in it. None: there is none.
+    pub trust_store_folder: Option<PathBuf>,
 }
 
 impl Default for ElbSettings {
     fn default() -> Self {
-        Self { addresses: block([127, 0, 10, 0], 24), cookie_key_file: None }
+        let addresses = block([127, 0, 10, 0], 24);
+        Self { addresses, cookie_key_file: None, trust_store_folder: None }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::support::aws::client;
 use crate::support::certificates;
+use crate::support::trust;
 use crate::support::world::{PROGRAM, Service, World};
 use crate::support::{scrape, until};
 
@@ -50,7 +51,8 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_may_do_what_their_policies_say() {
     const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
-        {"Sid": "Look", "Effect": "Allow", "Action": ["ecs:List*", "ecs:Describe*"], "Resource": "*"},
+        {"Sid": "Look", "Effect": "Allow", "Resource": "*",
+         "Action": ["ecs:List*", "ecs:Describe*"]},
         {"Sid": "Blue", "Effect": "Allow", "Action": "ecs:*", "Resource": [
             "arn:aws:ecs:*:*:cluster/blue", "arn:aws:ecs:*:*:service/blue/*"]},
         {"Sid": "Keep", "Effect": "Deny", "Action": "ecs:DeleteCluster", "Resource": "*"},
@@ -62,7 +64,8 @@ async fn keys_may_do_what_their_policies_say() {
             "elasticloadbalancing:CreateTargetGroup", "elasticloadbalancing:AddTags"],
          "Condition": {"StringEquals": {"aws:RequestTag/team": "${aws:username}"},
             "ForAllValues:StringEquals": {"aws:TagKeys": ["team", "name"]}}},
-        {"Sid": "Own", "Effect": "Allow", "Resource": "arn:aws:elasticloadbalancing:*:*:targetgroup/*",
+        {"Sid": "Own", "Effect": "Allow",
+         "Resource": "arn:aws:elasticloadbalancing:*:*:targetgroup/*",
          "Action": "elasticloadbalancing:DeleteTargetGroup",
          "Condition": {"StringEquals": {"aws:ResourceTag/team": "${aws:username}"}}},
         {"Sid": "Here", "Effect": "Allow", "Resource": "*", "Action": "route53:ListHostedZones",
@@ -168,6 +171,47 @@ async fn an_endpoint_with_a_certificate_speaks_https_alone() {
 async fn certificates_are_imported_presented_and_deleted() {
     let (running, folder) = (World::new().open_api().start().await, certificates::folder());
     client(&running, "certificates.py", &[folder.path().to_str().unwrap()]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_prove_who_they_are_where_listeners_ask_for_it() {
+    let folder = certificates::folder();
+    let bucket = folder.path().join("bucket");
+    std::fs::create_dir(&bucket).unwrap();
+    trust::write(&bucket);
+    let world = World::new().open_api().trust_store_folder(folder.path());
+    let address = world.address(1);
+    let file = |name: &str| folder.path().join(name);
+    let mut text = format!(
+        "[[certificate]]\nname = \"one\"\ncertificate = {:?}\nprivate_key = {:?}\n\
+         [[trust_store]]\nname = \"file\"\nca_certificates = {:?}\nrevocations = [{:?}]\n\
+         [[load_balancer]]\nname = \"files\"\ntype = \"application\"\naddress = \"{address}\"\n",
+        file("one.pem"),
+        file("one.key"),
+        bucket.join("ca.pem"),
+        bucket.join("crl.pem"),
+    );
+    let modes = [
+        "mutual_authentication = \"passthrough\"",
+        "mutual_authentication = \"verify\"\n\
+         trust_store = \"file\"\nadvertise_trust_store_ca_names = true",
+    ];
+    for (port, (carrier, mode)) in (8443..).zip([
+        ("native", modes[0]),
+        ("pingora", modes[0]),
+        ("native", modes[1]),
+        ("pingora", modes[1]),
+    ]) {
+        text.push_str(&format!(
+            "[[load_balancer.listener]]\nport = {port}\nprotocol = \"HTTPS\"\n\
+             carrier = {carrier:?}\ncertificates = [\"one\"]\n{mode}\ntarget_group = \"web\"\n"
+        ));
+    }
+    let running = world.service(Service::http("web", 1)).setting(&text).start().await;
+    running.settled("web", 1).await;
+    let arguments = [folder.path().to_str().unwrap(), &address.to_string()];
+    client(&running, "trust_stores.py", &arguments).await;
     running.stop().await;
 }
 

@@ -44,6 +44,8 @@ pub struct Api {
     pub profile: ScalingProfile,
     /// Where the log streams of tasks are.
     pub log_folder: PathBuf,
+    /// Stands for S3 where trust stores are made.
+    pub trust_folder: Option<PathBuf>,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.

@@ -165,6 +165,7 @@ impl Control {
             series: parts.series.clone(),
             profile: parts.settings.autoscaling.profile,
             log_folder: parts.settings.data_dir.join(LOGS),
+            trust_folder: parts.settings.elb.trust_store_folder.clone(),
             bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };

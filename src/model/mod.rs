@@ -26,6 +26,7 @@ pub mod tags;
 pub mod target_group;
 pub mod task;
 pub mod task_definition;
+pub mod trust_store;
 
 pub use arn::{Account, Arn};
 pub use autoscaling::*;
@@ -49,3 +50,4 @@ pub use tags::*;
 pub use target_group::*;
 pub use task::*;
 pub use task_definition::*;
+pub use trust_store::*;

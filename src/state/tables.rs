@@ -16,7 +16,8 @@ use crate::model::{
     NameCheck, NameCheckId, NameStatus, Namespace, NamespaceName, OperationId, Progress, RecordSet,
     RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory, ScalingKey,
     ScalingPolicy, ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup,
-    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, Verdict,
+    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, TrustStore, TrustStoreName,
+    Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -226,6 +227,8 @@ tables! {
         "quarantine", true, |row| row.address;
     certificates: CertificateArn => Certificate,
         "certificates", true, |row| row.arn.clone();
+    trust_stores: TrustStoreName => TrustStore,
+        "trust_stores", true, |row| row.name.clone();
     ec2: Ec2Id => Ec2Resource,
         "ec2", true, |row| row.id().clone();
     tags: ResourceArn => Tags,

@@ -35,6 +35,8 @@ pub(crate) struct World {
     auth: &'static str,
     /// More lines of `[api]`.
     api: String,
+    /// More lines of `[elb]`.
+    elb: String,
 }
 
 /// One service behind a load balancer of its own.
@@ -153,6 +155,7 @@ impl World {
             settings: String::new(),
             auth: "sigv4",
             api: String::new(),
+            elb: String::new(),
         }
     }
 
@@ -178,6 +181,12 @@ impl World {
         let file = |end: &str| folder.join(format!("{name}.{end}"));
         let (certificate, key) = (file("pem"), file("key"));
         self.api = format!("certificate = {certificate:?}\nprivate_key = {key:?}\n");
+        self
+    }
+
+    /// Buckets of this folder are S3's where trust stores are made.
+    pub(crate) fn trust_store_folder(mut self, folder: &Path) -> Self {
+        let _ = writeln!(self.elb, "trust_store_folder = {folder:?}");
         self
     }
 
@@ -249,7 +258,8 @@ impl World {
         }
         if !self.settings.contains("[elb]") {
             let (first, second) = self.octets;
-            let _ = write!(text, "[elb]\naddresses = \"127.{first}.{second}.128/26\"\n");
+            let addresses = format!("127.{first}.{second}.128/26");
+            let _ = write!(text, "[elb]\naddresses = {addresses:?}\n{}", self.elb);
         }
         text.push_str("[[namespace]]\nname = \"demo.internal\"\n");
         for service in &self.services {
