@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::Auth;
 use crate::api::file::{ApplyError, File, Problem};
 use crate::api::keys::{Keys, KeysError};
 use crate::clock;
@@ -107,7 +108,7 @@ pub struct App {
 /// What is opened from the data directory, by one process at a time.
 struct Ground {
     data_dir: DataDir,
-    keys: Keys,
+    auth: Auth,
     store: Store,
     runtime: Arc<dyn Runtime>,
 }
@@ -116,11 +117,11 @@ impl Ground {
     fn open(settings: &Settings, metrics: &Metrics) -> Result<Self, StartError> {
         let data_dir = DataDir::lock(&settings.data_dir)?;
         // Made before anything serves, so that `env` has a key.
-        let keys = Keys::open(data_dir.path())?;
+        let auth = authentication(settings, Keys::open(data_dir.path())?)?;
         let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
         let store = Store::open(journal, metrics)?;
         let runtime = open_runtime(settings, &data_dir)?;
-        Ok(Self { data_dir, keys, store, runtime })
+        Ok(Self { data_dir, auth, store, runtime })
     }
 }
 
@@ -176,7 +177,7 @@ impl App {
         let settings = file.settings.clone();
         let threads = settings.data_threads();
         let metrics = Metrics::new(threads);
-        let Ground { data_dir, keys, store, runtime } = Ground::open(&settings, &metrics)?;
+        let Ground { data_dir, auth, store, runtime } = Ground::open(&settings, &metrics)?;
         let logs = Logs::open(&settings, &metrics)?;
         let closing = CancellationToken::new();
         // Ends the data threads when something below fails.
@@ -234,15 +235,14 @@ impl App {
         if let Some(predecessor) = inherited.predecessor {
             app.control.relieve(predecessor, app.ready.subscribe());
         }
-        app.serve(keys, doors);
+        app.serve(auth, doors);
         failing.disarm();
         Ok(app)
     }
 
-    fn serve(&self, keys: Keys, doors: Doors) {
+    fn serve(&self, auth: Auth, doors: Doors) {
         let (ready, successors) = (self.ready.subscribe(), self.successors.0.clone());
         self.control.serve(doors.metrics, (doors.status, doors.take_over), ready, successors);
-        let auth = authentication(&self.control.parts.settings, keys);
         self.control.serve_api(doors.api, auth, doors.server);
     }
 
@@ -300,7 +300,7 @@ impl App {
                 let (ready, closing) = (&self.ready, &self.closing);
                 self.control =
                     Control::start(&parts, ground.runtime, ground.data_dir, ready, closing);
-                self.serve(ground.keys, doors);
+                self.serve(ground.auth, doors);
                 Ok(Some(self))
             }
         }

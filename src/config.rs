@@ -138,6 +138,21 @@ pub struct ApiSettings {
     pub private_key: Option<PathBuf>,
     /// None: off.
     pub audit_log: Option<PathBuf>,
+    /// Beside those of the data directory's `credentials`.
+    pub key: Vec<KeySettings>,
+}
+
+/// `[[api.key]]`: an access key and what may be done with it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySettings {
+    /// Whose it is, IAM's user name.
+    pub name: String,
+    pub id: String,
+    /// One line; readable by its owner alone.
+    pub secret_file: PathBuf,
+    /// IAM policy documents. None: it may do everything.
+    pub policies: Option<Vec<PathBuf>>,
 }
 
 impl Default for ApiSettings {
@@ -149,6 +164,7 @@ impl Default for ApiSettings {
             certificate: None,
             private_key: None,
             audit_log: None,
+            key: Vec::new(),
         }
     }
 }
@@ -187,11 +203,14 @@ pub struct ElbSettings {
     /// One or two secrets, a line each, that seal the cookies of stickiness; processes that share
     /// them take each other's cookies. None: keys of our own in the journal.
     pub cookie_key_file: Option<PathBuf>,
+    /// Stands for S3 where trust stores are made: a bucket is a folder in it. None: there is none.
+    pub trust_store_folder: Option<PathBuf>,
 }
 
 impl Default for ElbSettings {
     fn default() -> Self {
-        Self { addresses: block([127, 0, 10, 0], 24), cookie_key_file: None }
+        let addresses = block([127, 0, 10, 0], 24);
+        Self { addresses, cookie_key_file: None, trust_store_folder: None }
     }
 }
 

@@ -57,7 +57,7 @@ specs! {
     LISTENER_RECEIVED = "roadstead_listener_received_bytes_total" ["listener"] "Bytes received from clients.";
     LISTENER_SENT = "roadstead_listener_sent_bytes_total" ["listener"] "Bytes sent to clients.";
     LISTENER_HANDSHAKES = "roadstead_listener_tls_handshakes_total" ["listener", "kind"] "TLS handshakes with clients: full or resumed.";
-    LISTENER_TLS_ERRORS = "roadstead_listener_tls_errors_total" ["listener", "reason"] "TLS handshakes with clients that failed: busy, timeout, closed, incompatible, alert, malformed, other.";
+    LISTENER_TLS_ERRORS = "roadstead_listener_tls_errors_total" ["listener", "reason"] "TLS handshakes with clients that failed: busy, timeout, closed, incompatible, alert, malformed, certificate, other.";
     GROUP_REQUESTS = "roadstead_target_group_requests_total" ["target_group"] "Requests and flows sent to the group's targets.";
     GROUP_RESPONSES = "roadstead_target_group_responses_total" ["target_group", "class"] "Responses of targets, by status class.";
     GROUP_RESPONSE_SECONDS = "roadstead_target_group_response_seconds" ["target_group"] "From a request sent to a target to its response head.";

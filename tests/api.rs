@@ -2,6 +2,7 @@
 
 use crate::support::aws::client;
 use crate::support::certificates;
+use crate::support::trust;
 use crate::support::world::{PROGRAM, Service, World};
 use crate::support::{scrape, until};
 
@@ -43,6 +44,51 @@ async fn callers_without_a_good_signature_are_refused_alike() {
                       operation=\"GetCallerIdentity\",code=\"OK\"} 2";
         let calls: Vec<_> = metrics.lines().filter(|line| line.contains("api_calls")).collect();
         assert!(calls.contains(&series), "{calls:#?}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_may_do_what_their_policies_say() {
+    const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
+        {"Sid": "Look", "Effect": "Allow", "Resource": "*",
+         "Action": ["ecs:List*", "ecs:Describe*"]},
+        {"Sid": "Blue", "Effect": "Allow", "Action": "ecs:*", "Resource": [
+            "arn:aws:ecs:*:*:cluster/blue", "arn:aws:ecs:*:*:service/blue/*"]},
+        {"Sid": "Keep", "Effect": "Deny", "Action": "ecs:DeleteCluster", "Resource": "*"},
+        {"Sid": "Secret", "Effect": "Deny", "Action": "ecs:*", "NotResource": "arn:aws:ecs:*:*:*",
+         "Condition": {"StringLike": {"aws:UserAgent": "*nobody*"}}},
+        {"Sid": "Green", "Effect": "Deny", "Action": "ecs:ListServices", "Resource": "*",
+         "Condition": {"ArnEquals": {"ecs:cluster": "arn:aws:ecs:*:*:cluster/green"}}},
+        {"Sid": "Made", "Effect": "Allow", "Resource": "*", "Action": [
+            "elasticloadbalancing:CreateTargetGroup", "elasticloadbalancing:AddTags"],
+         "Condition": {"StringEquals": {"aws:RequestTag/team": "${aws:username}"},
+            "ForAllValues:StringEquals": {"aws:TagKeys": ["team", "name"]}}},
+        {"Sid": "Own", "Effect": "Allow",
+         "Resource": "arn:aws:elasticloadbalancing:*:*:targetgroup/*",
+         "Action": "elasticloadbalancing:DeleteTargetGroup",
+         "Condition": {"StringEquals": {"aws:ResourceTag/team": "${aws:username}"}}},
+        {"Sid": "Here", "Effect": "Allow", "Resource": "*", "Action": "route53:ListHostedZones",
+         "Condition": {"IpAddress": {"aws:SourceIp": "127.0.0.0/8"},
+            "DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}},
+        {"Sid": "Elsewhere", "Effect": "Allow", "Resource": "*", "Action": "logs:DescribeLogGroups",
+         "Condition": {"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}}
+    ]}"#;
+    let running = World::new().api_key("ci", POLICY).start().await;
+    let clients = client(&running, "keys.py", &["AKIACI00000000000000", &"c".repeat(40)]).await;
+    if clients {
+        let log = running.world.audit_log();
+        let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let denied = || {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let lines = text
+                .lines()
+                .map(of)
+                .filter(|line| line["user"] == "ci" && line["outcome"] == "AccessDeniedException");
+            lines.map(|line| line["operation"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        until("the audit log's lines", || denied().contains(&"DescribeLogGroups".to_owned())).await;
+        assert!(denied().contains(&"DeleteCluster".to_owned()), "{:?}", denied());
     }
     running.stop().await;
 }
@@ -129,6 +175,47 @@ async fn certificates_are_imported_presented_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_prove_who_they_are_where_listeners_ask_for_it() {
+    let folder = certificates::folder();
+    let bucket = folder.path().join("bucket");
+    std::fs::create_dir(&bucket).unwrap();
+    trust::write(&bucket);
+    let world = World::new().open_api().trust_store_folder(folder.path());
+    let address = world.address(1);
+    let file = |name: &str| folder.path().join(name);
+    let mut text = format!(
+        "[[certificate]]\nname = \"one\"\ncertificate = {:?}\nprivate_key = {:?}\n\
+         [[trust_store]]\nname = \"file\"\nca_certificates = {:?}\nrevocations = [{:?}]\n\
+         [[load_balancer]]\nname = \"files\"\ntype = \"application\"\naddress = \"{address}\"\n",
+        file("one.pem"),
+        file("one.key"),
+        bucket.join("ca.pem"),
+        bucket.join("crl.pem"),
+    );
+    let modes = [
+        "mutual_authentication = \"passthrough\"",
+        "mutual_authentication = \"verify\"\n\
+         trust_store = \"file\"\nadvertise_trust_store_ca_names = true",
+    ];
+    for (port, (carrier, mode)) in (8443..).zip([
+        ("native", modes[0]),
+        ("pingora", modes[0]),
+        ("native", modes[1]),
+        ("pingora", modes[1]),
+    ]) {
+        text.push_str(&format!(
+            "[[load_balancer.listener]]\nport = {port}\nprotocol = \"HTTPS\"\n\
+             carrier = {carrier:?}\ncertificates = [\"one\"]\n{mode}\ntarget_group = \"web\"\n"
+        ));
+    }
+    let running = world.service(Service::http("web", 1)).setting(&text).start().await;
+    running.settled("web", 1).await;
+    let arguments = [folder.path().to_str().unwrap(), &address.to_string()];
+    client(&running, "trust_stores.py", &arguments).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn listeners_rules_and_targets_are_what_was_asked_for() {
     let running = World::new().open_api().start().await;
     client(&running, "elb_listeners.py", &[]).await;
@@ -147,6 +234,21 @@ async fn what_the_file_owns_is_shown_and_changed_in_its_weights_alone() {
     let running = World::new().open_api().service(Service::http("web", 1)).start().await;
     running.settled("web", 1).await;
     client(&running, "elb_file.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_answered_as_their_health_checks_say() {
+    let running = World::new().open_api().service(Service::http("web", 1)).start().await;
+    running.settled("web", 1).await;
+    client(&running, "health_checks.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_whose_models_say_so_speak_cbor() {
+    let running = World::new().service(Service::http("web", 1)).start().await;
+    client(&running, "cbor.py", &[]).await;
     running.stop().await;
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use roadstead::api::coverage;
+use roadstead::api::{coverage, resources};
 
 use crate::support::aws::python;
 
@@ -15,6 +15,9 @@ const END: &str = "<!-- end of coverage -->\n";
 fn root(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
+
+const DECIDED: &str = "<!-- resources, made as the coverage is -->\n";
+const DECIDED_END: &str = "<!-- end of resources -->\n";
 
 /// Names in the patterns of the `match` from operation to function.
 fn served(folder: &str) -> BTreeSet<String> {
@@ -51,8 +54,37 @@ fn tables() -> String {
     text
 }
 
+/// The README's table of resources that policies are decided on.
+fn decided() -> String {
+    let mut text = "| service | resource | operations |\n|---|---|---|\n".to_owned();
+    for (service, resource, operations) in resources() {
+        // What follows @ and | is for the code.
+        let parts: Vec<_> = resource
+            .split('}')
+            .map(|part| {
+                let (before, name) = part.rsplit_once('{').unwrap_or((part, ""));
+                let name = name.split(['@', '|']).next().unwrap_or_default();
+                if name.is_empty() { before.to_owned() } else { format!("{before}{{{name}}}") }
+            })
+            .collect();
+        let _ = writeln!(text, "| {service} | `{}` | {} |", parts.concat(), operations.join(", "));
+    }
+    text
+}
+
 #[test]
 fn readme_tells_what_is_served() {
+    let readme = std::fs::read_to_string(root(README)).unwrap();
+    let (before, rest) = readme.split_once(DECIDED).expect("the README has the mark of resources");
+    let (found, after) = rest.split_once(DECIDED_END).expect("the README ends the resources");
+    let table = decided();
+    if std::env::var_os("UPDATE_README").is_some() {
+        let text = format!("{before}{DECIDED}{table}{DECIDED_END}{after}");
+        std::fs::write(root(README), text).unwrap();
+    } else {
+        assert!(found == table, "the README's resources are old: UPDATE_README=1 makes them anew");
+    }
+
     let readme = std::fs::read_to_string(root(README)).unwrap();
     let (before, rest) = readme.split_once(BEGIN).expect("the README has the coverage's mark");
     let (found, after) = rest.split_once(END).expect("the README ends the coverage");

@@ -9,11 +9,12 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::entry::RPC_V2;
 use super::error::Error;
 use super::services::{Service, Wire};
-use super::wire::check;
 use super::wire::schema::{Kind, Location};
 use super::wire::xml::Writer;
+use super::wire::{cbor, check};
 
 /// The error code of a refusal, for logs and metrics.
 #[derive(Clone, Debug)]
@@ -32,8 +33,11 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
         return refusal(wire, Some(call.service), &Error::Internal(text), &call.request_id);
     }
     let id = &call.request_id;
-    let text = match wire {
-        Wire::Json(_) => strip(value.clone()).to_string(),
+    let body: Vec<u8> = match wire {
+        Wire::Json(_) => strip(value.clone()).to_string().into(),
+        Wire::Cbor => {
+            operation.output.map(|shape| cbor::encode(model, shape, value)).unwrap_or_default()
+        }
         Wire::Query => {
             let mut writer = Writer::new();
             let root = format!("{}Response", operation.name);
@@ -49,7 +53,7 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
             writer.text("RequestId", id);
             writer.close("ResponseMetadata");
             writer.close(&root);
-            writer.finish()
+            writer.finish().into()
         }
         Wire::Ec2 => {
             let mut writer = Writer::new();
@@ -60,7 +64,7 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
                 writer.members(model, model.shape(shape), value);
             }
             writer.close(&root);
-            writer.finish()
+            writer.finish().into()
         }
         Wire::RestXml => {
             let mut writer = Writer::new();
@@ -73,10 +77,17 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
                 writer.members(model, shape, value);
                 writer.close(&shape.name);
             }
-            writer.finish()
+            writer.finish().into()
         }
     };
-    let mut response = plain(wire, operation.status, text, id);
+    let mut response = plain(wire, operation.status, body, id);
+    put_headers(call, value, &mut response);
+    response
+}
+
+/// The members that travel as headers.
+fn put_headers(call: &Call, value: &Value, response: &mut Response<Full<Bytes>>) {
+    let (model, operation) = (&call.service.model, call.operation);
     if let Some(Kind::Structure(members)) = operation.output.map(|shape| &model.shape(shape).kind) {
         for member in members.iter().filter(|member| member.location == Location::Header) {
             let text = value.get(&member.name).and_then(Value::as_str);
@@ -86,7 +97,6 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
             }
         }
     }
-    response
 }
 
 /// Without the members that have no value: on JSON wires AWS leaves them out.
@@ -122,11 +132,12 @@ pub(super) fn refusal(
     let known = service.and_then(|service| service.model.error(code));
     let (code, status) = known.unwrap_or_else(|| (code, common_status(code)));
     let sender = if status < 500 { "Sender" } else { "Receiver" };
-    let text = match wire {
+    let body: Vec<u8> = match wire {
+        // Some services spell the member with a capital letter in their models.
         Wire::Json(_) => {
-            // Some services spell the member with a capital letter in their models.
-            json!({"__type": code, "message": message, "Message": message}).to_string()
+            json!({"__type": code, "message": message, "Message": message}).to_string().into()
         }
+        Wire::Cbor => cbor::texts(&[("__type", code), ("message", message), ("Message", message)]),
         Wire::Ec2 => {
             let mut writer = Writer::new();
             for name in ["Response", "Errors", "Error"] {
@@ -138,7 +149,7 @@ pub(super) fn refusal(
             writer.close("Errors");
             writer.text("RequestID", id);
             writer.close("Response");
-            writer.finish()
+            writer.finish().into()
         }
         Wire::Query | Wire::RestXml => {
             let space = service.and_then(|service| service.model.metadata.xml_namespace.clone());
@@ -151,17 +162,17 @@ pub(super) fn refusal(
             writer.close("Error");
             writer.text("RequestId", id);
             writer.close("ErrorResponse");
-            writer.finish()
+            writer.finish().into()
         }
     };
-    let mut response = plain(wire, status, text, id);
+    let mut response = plain(wire, status, body, id);
     if let (Wire::Json(_), Ok(code)) = (wire, HeaderValue::from_str(code)) {
         response.headers_mut().insert("x-amzn-errortype", code);
     }
     if let Some(service) = service
         && service.model.metadata.is_query_compatible()
-        && let (Wire::Json(_), Ok(text)) =
-            (wire, HeaderValue::from_str(&format!("{code};{sender}")))
+        && let (true, Ok(text)) =
+            (wire.is_rpc(), HeaderValue::from_str(&format!("{code};{sender}")))
     {
         response.headers_mut().insert("x-amzn-query-error", text);
     }
@@ -173,6 +184,7 @@ pub(super) fn refusal(
 fn common_status(code: &str) -> u16 {
     match code {
         "AccessDenied"
+        | "UnauthorizedOperation"
         | "InvalidClientTokenId"
         | "MissingAuthenticationToken"
         | "SignatureDoesNotMatch"
@@ -184,17 +196,25 @@ fn common_status(code: &str) -> u16 {
     }
 }
 
-fn plain(wire: Wire, status: u16, text: String, id: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+fn plain(wire: Wire, status: u16, body: Vec<u8>, id: &str) -> Response<Full<Bytes>> {
+    // "Responses for operations with no defined output type MUST NOT contain bodies" (RPC v2).
+    let has_kind = wire != Wire::Cbor || !body.is_empty();
+    let mut response = Response::new(Full::from(body));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let kind = match wire {
         Wire::Json(0) => "application/x-amz-json-1.0",
         Wire::Json(_) => "application/x-amz-json-1.1",
         Wire::Query | Wire::Ec2 | Wire::RestXml => "text/xml",
+        Wire::Cbor => "application/cbor",
     };
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if has_kind {
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    if wire == Wire::Cbor {
+        headers.insert("smithy-protocol", HeaderValue::from_static(RPC_V2));
+    }
     if let Ok(id) = HeaderValue::from_str(id) {
         headers.insert("x-amzn-requestid", id);
     }

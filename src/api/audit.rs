@@ -54,6 +54,7 @@ pub(super) fn record(call: &Call, named: &Map<String, Value>, code: &str, micros
         "service": call.service.name.scope(),
         "operation": call.name(),
         "caller": call.caller,
+        "user": call.user.as_ref().map(|user| &user.name),
         "client": call.client,
         "resources": named,
         "outcome": if code.is_empty() { "OK" } else { code },

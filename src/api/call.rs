@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::access::User;
 use super::error::Error;
 use super::services::Service;
 use super::wire::schema::{Operation, Protocol};
@@ -43,6 +44,8 @@ pub struct Api {
     pub profile: ScalingProfile,
     /// Where the log streams of tasks are.
     pub log_folder: PathBuf,
+    /// Stands for S3 where trust stores are made.
+    pub trust_folder: Option<PathBuf>,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.
@@ -86,6 +89,8 @@ pub(crate) struct Call {
     pub(crate) request_id: String,
     /// The access key that signed it; none with `auth = "none"`.
     pub(crate) caller: Option<String>,
+    /// Whose that key is; none: the account's own.
+    pub(crate) user: Option<Arc<User>>,
     pub(crate) client: IpAddr,
     pub(crate) now: Timestamp,
 }

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::{self, Manner, Users};
 use super::answer;
 use super::audit;
 use super::call::{Api, Call, Input, Outcome};
@@ -29,7 +30,7 @@ use super::services::{Found, Service, Services, Wire};
 use super::sigv4::{self, Signed};
 use super::wire::check::{self, Invalid};
 use super::wire::schema::{Kind, Location, Operation, Protocol};
-use super::wire::{query, xml};
+use super::wire::{cbor, query, xml};
 use crate::clock;
 use crate::net::ACCEPT_REST;
 use crate::tls::{Handshakes, Server, Stream};
@@ -56,8 +57,8 @@ const BODY: usize = 2 * 1024 * 1024;
 pub enum Auth {
     /// Whoever reaches the endpoint.
     None,
-    /// Whoever signs with one of these keys.
-    Signatures(Keys),
+    /// Whoever signs with one of these keys, as far as its user may.
+    Signatures(Keys, Users),
 }
 
 /// Serves until `stop`, then answers what is under way. With `server` it speaks HTTPS alone.
@@ -121,6 +122,7 @@ async fn accept(
                     auth: Arc::clone(&auth),
                     calls: Arc::clone(&calls),
                     client,
+                    is_secure: secure.is_some(),
                 };
                 async move { Ok::<_, Infallible>(entry.answer(request).await) }
             });
@@ -153,6 +155,8 @@ struct Entry {
     auth: Arc<Auth>,
     calls: Arc<Semaphore>,
     client: SocketAddr,
+    /// It came by TLS.
+    is_secure: bool,
 }
 
 /// A request read whole.
@@ -198,8 +202,7 @@ impl Entry {
         };
         let whole = Whole { parts, body };
         let Ok(place) = Arc::clone(&self.calls).try_acquire_owned() else {
-            let code =
-                if matches!(wire, Wire::Json(_)) { "ThrottlingException" } else { "Throttling" };
+            let code = if wire.is_rpc() { "ThrottlingException" } else { "Throttling" };
             return answer::refusal(wire, None, &Error::new(code, "Rate exceeded"), &id);
         };
         // In a task of its own: a client that goes leaves no call half recorded.
@@ -235,6 +238,7 @@ impl Entry {
             operation: asked.operation,
             request_id: id.to_owned(),
             caller: None,
+            user: None,
             client: self.client.ip(),
             now: clock::now(),
         };
@@ -260,15 +264,22 @@ impl Entry {
         named: &mut serde_json::Map<String, serde_json::Value>,
     ) -> Outcome {
         call.caller = self.caller(whole, asked)?;
+        if let (Auth::Signatures(_, users), Some(key)) = (&*self.auth, &call.caller) {
+            call.user = users.get(key).cloned();
+        }
         self.region(scope, asked.service)?;
         match document(whole, asked) {
             Ok(value) => {
                 *named = audit::named(&value);
+                let agent = whole.parts.headers.get(http::header::USER_AGENT);
+                let agent = agent.and_then(|agent| agent.to_str().ok());
+                let manner = Manner { wire: asked.wire, is_secure: self.is_secure, agent };
+                access::admit(call, &value, manner)?;
                 let accepted = call.service.accepted();
                 let input = Input { operation: call.name(), value, accepted };
                 call.service.call(call, input).await
             }
-            Err(Invalid::Type(text)) if matches!(asked.wire, Wire::Json(_)) => {
+            Err(Invalid::Type(text)) if asked.wire.is_rpc() => {
                 Err(Error::new("SerializationException", text))
             }
             Err(invalid) => Err(Error::Invalid(invalid.to_string())),
@@ -277,7 +288,7 @@ impl Entry {
 
     /// Whose key signed the request.
     fn caller(&self, whole: &Whole, asked: &Asked) -> Result<Option<String>, Error> {
-        let Auth::Signatures(keys) = &*self.auth else {
+        let Auth::Signatures(keys, _) = &*self.auth else {
             return match is_from_a_page(&whole.parts.headers) {
                 true => {
                     Err(Error::new("AccessDenied", "unsigned calls from web pages are refused"))
@@ -293,7 +304,7 @@ impl Entry {
             headers: &whole.parts.headers,
             body: &whole.body,
         };
-        let json = matches!(asked.wire, Wire::Json(_));
+        let json = asked.wire.is_rpc();
         let caller = sigv4::verify(&signed, keys, clock::now()).map_err(|refusal| {
             let code = if json { refusal.json_code() } else { refusal.code() };
             Error::new(code, refusal.to_string())
@@ -370,6 +381,7 @@ fn request_id() -> String {
 fn guess(headers: &HeaderMap, path: &str) -> Wire {
     let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     match kind {
+        _ if headers.get("smithy-protocol").is_some_and(|name| name == RPC_V2) => Wire::Cbor,
         _ if headers.contains_key("x-amz-target") => {
             Wire::Json(if kind == Some("application/x-amz-json-1.0") { 0 } else { 1 })
         }
@@ -377,6 +389,9 @@ fn guess(headers: &HeaderMap, path: &str) -> Wire {
         _ => Wire::Query,
     }
 }
+
+/// What the header `smithy-protocol` says of requests and answers in CBOR.
+pub(super) const RPC_V2: &str = "rpc-v2-cbor";
 
 /// Region and service of a credential.
 struct Scope {
@@ -409,6 +424,7 @@ fn asked(whole: &Whole, wire: Wire, scope: Option<&str>) -> Result<Asked, Refusa
             let target = target.unwrap_or_default();
             (Services::get().by_target(target), target.to_owned())
         }
+        Wire::Cbor => (Services::get().by_rpc(uri.path()), uri.path().to_owned()),
         Wire::RestXml => {
             let (method, path) = (whole.parts.method.as_str(), uri.path());
             let (found, values) = Services::get().by_path(method, path, &pairs);
@@ -435,7 +451,7 @@ fn asked(whole: &Whole, wire: Wire, scope: Option<&str>) -> Result<Asked, Refusa
         }
         Found::Service(service) => {
             let code = match wire {
-                Wire::Json(_) => "UnknownOperationException",
+                wire if wire.is_rpc() => "UnknownOperationException",
                 _ => "InvalidAction",
             };
             let message = format!("{name} is no operation of {} here", service.name);
@@ -461,6 +477,8 @@ fn document(whole: &Whole, asked: &Asked) -> Result<serde_json::Value, Invalid> 
         Wire::Json(_) if whole.body.is_empty() => empty(),
         Wire::Json(_) => serde_json::from_slice(&whole.body)
             .map_err(|error| Invalid::Type(format!("the body is no JSON: {error}")))?,
+        Wire::Cbor if whole.body.is_empty() => empty(),
+        Wire::Cbor => cbor::decode(&whole.body)?,
         Wire::Query => query::decode(model, shape, asked.pairs.clone(), false)?,
         Wire::Ec2 => query::decode(model, shape, asked.pairs.clone(), true)?,
         Wire::RestXml => {

@@ -47,6 +47,20 @@ pub struct Key {
 }
 
 impl Key {
+    /// A key whose secret is the one line of a file.
+    ///
+    /// # Errors
+    /// The file cannot be read or is open to others than its owner; id or secret have no good form.
+    pub fn read(id: &str, secret_file: &Path) -> Result<Self, KeysError> {
+        let text = read_private(secret_file)?;
+        let mut profile = Profile::new("", 1);
+        let set = profile.set("aws_access_key_id", id);
+        let set = set.and_then(|()| profile.set("aws_secret_access_key", text.trim()));
+        set.map_err(|reason| (1, reason))
+            .and_then(|()| profile.key())
+            .map_err(|(line, reason)| KeysError::Bad { path: secret_file.to_owned(), line, reason })
+    }
+
     #[must_use]
     pub fn secret(&self) -> &str {
         &self.secret
@@ -63,7 +77,7 @@ impl fmt::Debug for Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     default: Key,
-    /// Those of the other profiles, by id.
+    /// Those of the other profiles and of the configuration file, by id.
     others: BTreeMap<String, Key>,
 }
 
@@ -87,20 +101,26 @@ impl Keys {
     /// # Errors
     /// The file cannot be read, is open to others than its owner, or is no credentials file.
     pub fn read(path: &Path) -> Result<Self, KeysError> {
-        let io = |source| KeysError::Io { path: path.to_owned(), source };
-        let file = File::open(path).map_err(io)?;
-        // Of the file that is open, whatever becomes of its name.
-        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeysError::Open { path: path.to_owned(), mode });
-        }
-        let mut text = String::new();
-        file.take(LONGEST_FILE).read_to_string(&mut text).map_err(io)?;
+        let text = read_private(path)?;
         Self::parse(&text).map_err(|(line, reason)| KeysError::Bad {
             path: path.to_owned(),
             line,
             reason,
         })
+    }
+
+    /// With further keys.
+    ///
+    /// # Errors
+    /// The id of a key that is here already.
+    pub fn with(mut self, keys: &[Key]) -> Result<Self, String> {
+        for key in keys {
+            if self.get(&key.id).is_some() {
+                return Err(key.id.clone());
+            }
+            self.others.insert(key.id.clone(), key.clone());
+        }
+        Ok(self)
     }
 
     /// The key of profile `[default]`.
@@ -158,6 +178,20 @@ impl Keys {
         let default = default.ok_or_else(|| (1, "has no profile [default]".to_owned()))?;
         Ok(Self { default, others })
     }
+}
+
+/// The text of a file that only its owner reads.
+fn read_private(path: &Path) -> Result<String, KeysError> {
+    let io = |source| KeysError::Io { path: path.to_owned(), source };
+    let file = File::open(path).map_err(io)?;
+    // Of the file that is open, whatever becomes of its name.
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeysError::Open { path: path.to_owned(), mode });
+    }
+    let mut text = String::new();
+    file.take(LONGEST_FILE).read_to_string(&mut text).map_err(io)?;
+    Ok(text)
 }
 
 /// One section of the file.

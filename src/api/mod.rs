@@ -4,10 +4,11 @@
 //! APIs: `entry` takes a request, `services` finds its operation, `wire` reads and writes its form
 //! by the public models, and a folder per service does what it asks, a file per resource;
 //! [`definition`] is the room of task definitions, which the fronts share; [`keys`] and [`sigv4`]
-//! say who calls.
+//! say who calls, `access` what they may.
 //! Not here: what the rows then cause (the planes and the orchestrator read the State).
 //! **Invariant:** a front writes only through `Store::update`.
 
+mod access;
 mod acm;
 mod answer;
 mod audit;
@@ -35,6 +36,7 @@ mod sts;
 mod tags;
 mod wire;
 
+pub use access::{Users, resources};
 pub use call::{Api, Meters};
 pub use entry::{Auth, serve};
 pub use services::{Coverage, coverage};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::config::ApiSettings;
 use crate::tls::policy::RECOMMENDED;
-use crate::tls::{Alpn, BadCertificate, Identity, Policy, Server, Tickets};
+use crate::tls::{Alpn, BadCertificate, Identity, Mutual, Policy, Server, Tickets};
 
 /// What the endpoint presents; none where it speaks plain HTTP.
 ///
@@ -36,6 +36,6 @@ pub fn server(settings: &ApiSettings) -> Result<Option<Server>, (&'static str, S
     let policy = Policy::find(RECOMMENDED).ok_or_else(|| failed("no security policy".into()))?;
     let tickets = Tickets::new().map_err(|error| failed(error.to_string()))?;
     let named = vec![(Arc::from("the API endpoint"), identity)];
-    let server = Server::new(named, policy, &[Alpn::Http1], &tickets);
+    let server = Server::new(named, policy, &[Alpn::Http1], &tickets, Mutual::Off);
     server.map(Some).map_err(|error| failed(error.to_string()))
 }

@@ -193,6 +193,15 @@ pub(crate) enum Wire {
     Query,
     Ec2,
     RestXml,
+    /// Smithy's RPC v2.
+    Cbor,
+}
+
+impl Wire {
+    /// Whether errors have the names of the JSON protocols.
+    pub(crate) const fn is_rpc(self) -> bool {
+        matches!(self, Self::Json(_) | Self::Cbor)
+    }
 }
 
 impl Services {
@@ -206,6 +215,22 @@ impl Services {
         let mut services = self.0.iter();
         let service = services.find(|service| service.model.metadata.target_prefix == prefix);
         Found::of(service, operation)
+    }
+
+    /// By a path of RPC v2: `/service/PREFIX/operation/Operation`, whatever stands before it.
+    pub(crate) fn by_rpc(&'static self, path: &str) -> Found {
+        let mut parts = path.rsplit('/');
+        let (Some(operation), Some("operation"), Some(prefix), Some("service")) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Found::Nothing;
+        };
+        let speaks = |service: &&Service| {
+            let meta = &service.model.metadata;
+            let own = |protocol| protocol == &Protocol::SmithyRpcV2Cbor;
+            meta.target_prefix == prefix && meta.protocols.iter().any(own)
+        };
+        Found::of(self.0.iter().find(speaks), operation)
     }
 
     /// By the credential scope's service, or by a version that the form names.
@@ -314,6 +339,29 @@ mod tests {
         check(zone, "/2013-04-01/hostedzone/Z1/rrset", "", None);
         check("/a/{Id}?op=x", "/a/1", "op=x&b=c", Some("Id=1"));
         check("/a/{Id}?op=x", "/a/1", "op=y", None);
+    }
+
+    #[test]
+    fn paths_of_rpc_name_services_that_speak_it() {
+        let check = |path: &str, expected: &str| {
+            let shown = match Services::get().by_rpc(path) {
+                Found::Operation(service, operation) => {
+                    format!("{} {}", service.name, operation.name)
+                }
+                Found::Service(service) => format!("{} ?", service.name),
+                Found::Nothing => "?".to_owned(),
+            };
+            assert_eq!(shown, expected, "{path}");
+        };
+        let metrics = "/service/GraniteServiceVersion20100801/operation";
+        check(&format!("{metrics}/ListMetrics"), "monitoring ListMetrics");
+        check(&format!("/more{metrics}/ListMetrics"), "monitoring ListMetrics");
+        check(&format!("{metrics}/FlyToTheMoon"), "monitoring ?");
+        let names = "/service/Route53AutoNaming_v20170314/operation";
+        check(&format!("{names}/ListServices"), "servicediscovery ListServices");
+        check("/service/AmazonEC2ContainerServiceV20141113/operation/ListClusters", "?");
+        check("/operation/ListMetrics", "?");
+        check("/", "?");
     }
 
     #[test]

@@ -12,9 +12,11 @@ pub(crate) fn call(call: &Call, _input: Input) -> Outcome {
     }
 }
 
-/// Every key belongs to the account itself.
+/// A key without a user is the account's own.
 fn caller_identity(call: &Call) -> serde_json::Value {
     let account = &call.account().id;
-    let user = call.caller.as_deref().unwrap_or(account);
-    json!({"UserId": user, "Account": account, "Arn": format!("arn:aws:iam::{account}:root")})
+    let id = call.caller.as_deref().unwrap_or(account);
+    let root = || format!("arn:aws:iam::{account}:root");
+    let arn = call.user.as_ref().map_or_else(root, |user| user.arn(call.account()));
+    json!({"UserId": id, "Account": account, "Arn": arn})
 }

@@ -19,7 +19,7 @@ use super::{DataDir, LOGS, admin, cookies};
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
-use crate::health::Checker;
+use crate::health::{Checker, NameChecker};
 use crate::orchestrator::Stopper;
 use crate::routing::Publisher;
 use crate::runtime::Runtime;
@@ -63,6 +63,8 @@ impl Control {
         let checker = Checker::new(store, metrics, Clock::System, fastrand::Rng::new())
             .with_log(parts.logs.health.clone());
         loops.spawn(checker.run(stop.clone()));
+        let names = NameChecker::new(parts.store.clone(), Clock::System, fastrand::Rng::new());
+        loops.spawn(names.run(stop.clone()));
         loops.spawn(parts.scaling(Arc::clone(&runtime)).run(stop.clone()));
         let ends = [closing.clone(), stop.clone()];
         loops.spawn(sync_sockets(Arc::clone(parts), ready.clone(), ends));
@@ -163,6 +165,7 @@ impl Control {
             series: parts.series.clone(),
             profile: parts.settings.autoscaling.profile,
             log_folder: parts.settings.data_dir.join(LOGS),
+            trust_folder: parts.settings.elb.trust_store_folder.clone(),
             bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };

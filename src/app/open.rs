@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::take_over::{Inherited, Offer, Purpose};
 use super::{DataDir, LOGS, StartError};
-use crate::api::Auth;
 use crate::api::keys::Keys;
+use crate::api::{Auth, Users};
 use crate::config::{ApiAuth, RuntimeKind, Settings};
 use crate::metrics::{Gauge, Metrics, names};
 use crate::model::Transport;
@@ -67,11 +67,16 @@ pub(super) fn listener(offer: &Offer) -> Result<TcpListener, StartError> {
     copy().map_err(|source| io(&format!("the listener on {}", offer.key), source))
 }
 
-pub(super) fn authentication(settings: &Settings, keys: Keys) -> Auth {
-    match settings.api.auth {
+/// Who may call: with the keys of the data directory, and with those of the file.
+pub(super) fn authentication(settings: &Settings, keys: Keys) -> Result<Auth, StartError> {
+    let bad = |(key, why): (&str, String)| io(key, std::io::Error::other(why));
+    let users = Users::read(&settings.api).map_err(bad)?;
+    let twice = |id| bad(("api.key", format!("{id} is a key of the data directory already")));
+    let keys = keys.with(users.keys()).map_err(twice)?;
+    Ok(match settings.api.auth {
         ApiAuth::None => Auth::None,
-        ApiAuth::Sigv4 => Auth::Signatures(keys),
-    }
+        ApiAuth::Sigv4 => Auth::Signatures(keys, users),
+    })
 }
 
 /// A unix socket (0600) in the data directory. That is 0700 and locked, so a socket found there is

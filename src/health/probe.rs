@@ -36,10 +36,10 @@ pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Probe {
         let stream = TcpStream::connect(target).await?;
         match check.protocol {
             Protocol::Tcp => Ok((None, Stream::Plain(stream))),
-            Protocol::Http => get(Stream::Plain(stream), target, &check.path).await,
+            Protocol::Http => ask(Stream::Plain(stream), target, &check.path).await,
             Protocol::Tls => Ok((None, tls::connect(stream, target.ip()).await?)),
             Protocol::Https => {
-                get(tls::connect(stream, target.ip()).await?, target, &check.path).await
+                ask(tls::connect(stream, target.ip()).await?, target, &check.path).await
             }
         }
     };
@@ -58,14 +58,39 @@ pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Probe {
     Probe { outcome, code: Some(code) }
 }
 
-async fn get(
-    mut stream: Stream,
+async fn ask(
+    stream: Stream,
     target: SocketAddr,
     path: &str,
 ) -> std::io::Result<(Option<u16>, Stream)> {
+    let (host, more) = (target.to_string(), "Accept-Encoding: gzip, compressed\r\n");
+    let asked = Get { host: &host, path, agent: USER_AGENT, more };
+    get(stream, &asked).await.map(|answer| (Some(answer.code), answer.stream))
+}
+
+/// What a probe asks for.
+pub(super) struct Get<'a> {
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+    pub(super) agent: &'a str,
+    /// Further header lines.
+    pub(super) more: &'a str,
+}
+
+/// A final answer's code, and where the rest of it is.
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) stream: Stream,
+    /// What has been read of the body.
+    pub(super) rest: Vec<u8>,
+}
+
+/// One GET. The caller limits the time.
+pub(super) async fn get(mut stream: Stream, asked: &Get<'_>) -> std::io::Result<Answer> {
+    let Get { host, path, agent, more } = asked;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {USER_AGENT}\r\n\
-         Accept-Encoding: gzip, compressed\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{more}\
+         Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::with_capacity(1024);
@@ -74,7 +99,7 @@ async fn get(
             let code = status(&head[..end]).ok_or_else(|| invalid("the answer is no HTTP/1.x"))?;
             // RFC 9110 section 15.2: any number of interim responses may come first.
             if code >= 200 {
-                return Ok((Some(code), stream));
+                return Ok(Answer { code, stream, rest: head.split_off(end) });
             }
             head.drain(..end);
         }
@@ -91,7 +116,7 @@ async fn get(
 }
 
 /// Whether this machine, not the target, is to blame: no descriptor, buffer or port was left.
-fn is_ours(error: &std::io::Error) -> bool {
+pub(super) fn is_ours(error: &std::io::Error) -> bool {
     let out_of = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| out_of.contains(&code))
 }

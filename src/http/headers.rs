@@ -67,6 +67,12 @@ pub fn is_valid_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
+/// Whether a header is one of those that tell a target about its client's certificate.
+#[must_use]
+pub fn is_of_certificate(name: &str) -> bool {
+    name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-amzn-mtls-"))
+}
+
 /// `X-Amzn-Trace-Id` as it is sent on: a Root when there is none, else a Self of our own before it.
 #[must_use]
 pub fn trace_id(sent: Option<&str>, now: Timestamp, rng: &mut fastrand::Rng) -> String {

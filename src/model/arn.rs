@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClusterName, DiscoveryService, ListenerKey, LoadBalancer, Namespace, ScalableTarget,
-    ScalingPolicy, ScheduledAction, ServiceKey, TargetGroup, TaskDefinitionKey, TaskId,
+    ScalingPolicy, ScheduledAction, ServiceKey, TargetGroup, TaskDefinitionKey, TaskId, TrustStore,
 };
 
 /// Whose resources these are: the region and account id that every ARN of this process carries.
@@ -72,6 +72,11 @@ impl Account {
     #[must_use]
     pub fn target_group(&self, group: &TargetGroup) -> Arn {
         self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))
+    }
+
+    #[must_use]
+    pub fn trust_store(&self, store: &TrustStore) -> Arn {
+        self.arn("elasticloadbalancing", format!("truststore/{}/{}", store.name, store.id))
     }
 
     /// A certificate of ACM; `id` is a UUID.

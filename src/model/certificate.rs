@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CertificateArn, Owner};
+use super::{CertificateArn, MutualTls, Owner};
 use crate::clock::Timestamp;
 
 /// A certificate that listeners may present.
@@ -74,6 +74,9 @@ pub struct ListenerTls {
     /// Of TLS listeners alone.
     #[serde(default)]
     pub alpn: AlpnPolicy,
+    /// Of HTTPS listeners alone.
+    #[serde(default)]
+    pub mutual: MutualTls,
 }
 
 /// NLB's `AlpnPolicy`.

@@ -83,6 +83,9 @@ names! {
     CookieKeyId;
     /// An operation of Cloud Map's API.
     OperationId;
+    TrustStoreName;
+    /// A health check of Route 53: a UUID.
+    NameCheckId;
     /// A hosted zone: `Z` and upper-case letters and digits.
     HostedZoneId;
 }

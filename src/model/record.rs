@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BadKey, HostedZoneId};
+use super::{BadKey, HostedZoneId, NameCheckId};
 use crate::clock::Timestamp;
 
 /// A character string of a TXT record (RFC 1035 section 3.3).
@@ -133,6 +133,8 @@ pub enum RecordRouting {
     Weighted(u8),
     /// Up to eight of them.
     Multivalue,
+    /// The primary while it is healthy, else the secondary.
+    Failover { primary: bool },
 }
 
 /// Answered with what another name has.
@@ -153,6 +155,9 @@ pub struct RecordSet {
     pub values: Vec<String>,
     pub routing: RecordRouting,
     pub alias: Option<AliasTarget>,
+    /// While it is unhealthy, others are answered in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<NameCheckId>,
 }
 
 /// A record's value, read.

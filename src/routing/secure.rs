@@ -6,9 +6,13 @@
 use std::sync::Arc;
 
 use crate::metrics::{Counter, Metrics, names};
-use crate::model::{AlpnPolicy, Certificate, Listener, ListenerTls, LoadBalancer, Protocol};
+use crate::model::{
+    AlpnPolicy, Certificate, Listener, ListenerTls, LoadBalancer, MutualTls, Protocol, TrustStore,
+};
 use crate::state::State;
-use crate::tls::{Alpn, Failure, Identity, Policy, Server, Tickets};
+use crate::tls::{
+    Alpn, BadTrust, Bundle, Failure, Identity, Mutual, Policy, Revocations, Server, Tickets, Trust,
+};
 
 /// The TLS side of a listener in a snapshot.
 #[derive(Debug)]
@@ -18,6 +22,7 @@ pub struct RoutedTls {
     asked: ListenerTls,
     alpn: &'static [Alpn],
     rows: Vec<Arc<Certificate>>,
+    store: Option<Arc<TrustStore>>,
 }
 
 /// Handles resolved when the listener is first compiled.
@@ -68,7 +73,18 @@ pub(super) fn compile(
     };
     let rows = asked.certificates.iter().map(row).collect::<Result<Vec<_>, String>>()?;
     let alpn = alpn(listener.protocol, asked.alpn, lb.options.http1_only);
+    let store = match asked.mutual.store() {
+        None => None,
+        Some(name) => Some(
+            state
+                .trust_stores
+                .get(name)
+                .cloned()
+                .ok_or_else(|| format!("no trust store {name}"))?,
+        ),
+    };
     if let Some(old) = old
+        && same_store(old.store.as_ref(), store.as_ref())
         && old.asked == *asked
         && old.alpn == alpn
         && old.rows.len() == rows.len()
@@ -88,13 +104,38 @@ pub(super) fn compile(
         Some(tickets) => tickets.clone(),
         None => sealed.0.insert(Tickets::new().map_err(|error| error.to_string())?).clone(),
     };
-    let server = Server::new(identities, policy, alpn, &tickets);
+    let mutual = mutual(&asked.mutual, store.as_deref())?;
+    let server = Server::new(identities, policy, alpn, &tickets, mutual);
     let server = server.map_err(|error| error.to_string())?;
     let metrics = old.map_or_else(
         || Arc::new(TlsMetrics::new(metrics, &listener.key.to_string())),
         |old| Arc::clone(&old.metrics),
     );
-    Ok(Some(Arc::new(RoutedTls { server, metrics, asked: asked.clone(), alpn, rows })))
+    Ok(Some(Arc::new(RoutedTls { server, metrics, asked: asked.clone(), alpn, rows, store })))
+}
+
+fn same_store(old: Option<&Arc<TrustStore>>, new: Option<&Arc<TrustStore>>) -> bool {
+    match (old, new) {
+        (None, None) => true,
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+        _ => false,
+    }
+}
+
+/// What is asked of clients, with the store that it needs.
+fn mutual(asked: &MutualTls, store: Option<&TrustStore>) -> Result<Mutual, String> {
+    let (ignore_expiry, advertise, store) = match (asked, store) {
+        (MutualTls::Verify { ignore_expiry, advertise, .. }, Some(store)) => {
+            (*ignore_expiry, *advertise, store)
+        }
+        (MutualTls::Passthrough, _) => return Ok(Mutual::Passthrough),
+        (MutualTls::Off | MutualTls::Verify { .. }, _) => return Ok(Mutual::Off),
+    };
+    let bad = |error: BadTrust| format!("trust store {}: {error}", store.name);
+    let lists = store.revocations.iter().map(|list| Revocations::read(&list.content));
+    let revocations = lists.collect::<Result<_, _>>().map_err(bad)?;
+    let bundle = Bundle::read(&store.bundle).map_err(bad)?;
+    Ok(Mutual::Verify(Trust { bundle, revocations, ignore_expiry, advertise }))
 }
 
 /// What is offered inside, the preferred first: ALB both, NLB what its policy says.

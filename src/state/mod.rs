@@ -23,7 +23,7 @@ use crate::clock::Timestamp;
 use crate::model::{
     BadKey, CertificateArn, DiscoveryInstance, DiscoveryService, HostedZoneId, Namespace,
     RecordSet, RecordSetKey, RegistrationId, ServiceKey, Target, TargetGroupName, Task, TaskId,
-    Verdict, VerdictState,
+    TrustStoreName, Verdict, VerdictState,
 };
 
 pub use bell::{Bell, Closed, Listener};
@@ -152,6 +152,17 @@ impl State {
         self.listeners.values().filter(move |listener| {
             let tls = listener.options.tls.as_ref();
             tls.is_some_and(|tls| tls.certificates.contains(certificate))
+        })
+    }
+
+    /// The listeners that verify clients' certificates by a trust store.
+    pub fn trusting<'a>(
+        &'a self,
+        store: &'a TrustStoreName,
+    ) -> impl Iterator<Item = &'a Arc<crate::model::Listener>> {
+        self.listeners.values().filter(move |listener| {
+            let tls = listener.options.tls.as_ref();
+            tls.and_then(|tls| tls.mutual.store()) == Some(store)
         })
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Action, Desired, Listener, Owner, Service, Task};
+use crate::model::{Action, Desired, Listener, Owner, Service, Task, TaskDefinitionKey};
 
 use super::{Key, Row, State};
 
@@ -75,6 +75,9 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
         Row::RecordSet(set) if !after.hosted_zones.contains_key(&set.key.zone) => {
             Err(missing(format!("record set {}", set.key), format!("hosted zone {}", set.key.zone)))
         }
+        Row::NameStatus(status) if !after.name_checks.contains_key(&status.check) => {
+            Err(missing("status", format!("health check {}", status.check)))
+        }
         Row::ScalableTarget(target) if !after.services.contains_key(&target.service) => {
             Err(missing("scalable target", format!("service {}", target.service)))
         }
@@ -135,6 +138,11 @@ fn check_tls(after: &State, listener: &Listener) -> Result<(), Refused> {
     let name = || format!("listener {}", listener.key);
     match (&listener.options.tls, listener.protocol.is_secure()) {
         (Some(tls), true) if !tls.certificates.is_empty() => {
+            if let Some(store) = tls.mutual.store()
+                && !after.trust_stores.contains_key(store)
+            {
+                return Err(missing(name(), format!("trust store {store}")));
+            }
             let absent = tls.certificates.iter().find(|arn| !after.certificates.contains_key(*arn));
             absent.map_or(Ok(()), |arn| Err(missing(name(), format!("certificate {arn}"))))
         }
@@ -208,6 +216,17 @@ fn named(listener: &Arc<Listener>) -> String {
     format!("listener {} ({})", listener.key, owner(listener.owner))
 }
 
+fn check_definition_removed(after: &State, key: &TaskDefinitionKey) -> Result<(), Refused> {
+    let service = after.services.values().find(|s| &s.definition == key);
+    let task = after.tasks.values().find(|task| &task.definition == key);
+    in_use(
+        format!("task definition {key}"),
+        service
+            .map(|s| format!("service {} ({})", s.key, owner(s.owner)))
+            .or_else(|| task.map(|t| format!("task {}", t.id))),
+    )
+}
+
 fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
     match key {
         Key::TargetGroup(group) => {
@@ -234,16 +253,10 @@ fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
         Key::Certificate(arn) => {
             in_use(format!("certificate {arn}"), after.presenting(arn).next().map(named))
         }
-        Key::TaskDefinition(key) => {
-            let service = after.services.values().find(|s| &s.definition == key);
-            let task = after.tasks.values().find(|task| &task.definition == key);
-            in_use(
-                format!("task definition {key}"),
-                service
-                    .map(|s| format!("service {} ({})", s.key, owner(s.owner)))
-                    .or_else(|| task.map(|t| format!("task {}", t.id))),
-            )
+        Key::TrustStore(store) => {
+            in_use(format!("trust store {store}"), after.trusting(store).next().map(named))
         }
+        Key::TaskDefinition(key) => check_definition_removed(after, key),
         Key::Cluster(name) => {
             let service = after.services.values().find(|s| &s.key.cluster == name);
             in_use(format!("cluster {name}"), service.map(|s| format!("service {}", s.key)))

@@ -13,10 +13,11 @@ use crate::model::{
     CookieKeyId, DiscoveryInstance, DiscoveryKey, DiscoveryOperation, DiscoveryService, Ec2Id,
     Ec2Resource, EndedService, Family, FamilyRecord, Generation, HostedZone, HostedZoneId,
     InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName, LogGroup, LogGroupName,
-    Namespace, NamespaceName, OperationId, Progress, RecordSet, RecordSetKey, RegistrationId,
-    ResourceArn, ScalableTarget, ScalingHistory, ScalingKey, ScalingPolicy, ScheduledAction,
-    Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task, TaskDefinition,
-    TaskDefinitionKey, TaskId, Verdict,
+    NameCheck, NameCheckId, NameStatus, Namespace, NamespaceName, OperationId, Progress, RecordSet,
+    RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory, ScalingKey,
+    ScalingPolicy, ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup,
+    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, TrustStore, TrustStoreName,
+    Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -226,6 +227,8 @@ tables! {
         "quarantine", true, |row| row.address;
     certificates: CertificateArn => Certificate,
         "certificates", true, |row| row.arn.clone();
+    trust_stores: TrustStoreName => TrustStore,
+        "trust_stores", true, |row| row.name.clone();
     ec2: Ec2Id => Ec2Resource,
         "ec2", true, |row| row.id().clone();
     tags: ResourceArn => Tags,
@@ -236,6 +239,10 @@ tables! {
         "hosted_zones", true, |row| row.id.clone();
     record_sets: RecordSetKey => RecordSet,
         "record_sets", true, |row| row.key.clone();
+    name_checks: NameCheckId => NameCheck,
+        "name_checks", true, |row| row.id.clone();
+    name_statuses: NameCheckId => NameStatus,
+        "name_statuses", false, |row| row.check.clone();
     scalable_targets: ServiceKey => ScalableTarget,
         "scalable_targets", true, |row| row.service.clone();
     scaling_policies: ScalingKey => ScalingPolicy,

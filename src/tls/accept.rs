@@ -15,10 +15,10 @@ use rustls::{Error, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::Server;
 use super::policy::cipher;
 use super::server::{Alpn, Presented};
 use super::stream::{Session, Stream, TlsStream};
+use super::{Mutual, Server};
 
 /// A client's handshake may take this long (ours: what ALB gives a target's).
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -42,18 +42,21 @@ pub enum Failure {
     Alert,
     /// What came is no TLS.
     Malformed,
+    /// The client's certificate: none, or one that leads to no trust.
+    Certificate,
     Other,
 }
 
 impl Failure {
     /// In the order of their counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Busy,
         Self::Timeout,
         Self::Closed,
         Self::Incompatible,
         Self::Alert,
         Self::Malformed,
+        Self::Certificate,
         Self::Other,
     ];
 
@@ -67,6 +70,7 @@ impl Failure {
             Self::Incompatible => "incompatible",
             Self::Alert => "alert",
             Self::Malformed => "malformed",
+            Self::Certificate => "certificate",
             Self::Other => "other",
         }
     }
@@ -82,6 +86,9 @@ impl Failure {
         match error {
             Error::PeerIncompatible(_) | Error::NoApplicationProtocol => Self::Incompatible,
             Error::AlertReceived(_) => Self::Alert,
+            Error::NoCertificatesPresented
+            | Error::InvalidCertificate(_)
+            | Error::InvalidCertRevocationList(_) => Self::Certificate,
             Error::InvalidMessage(_)
             | Error::InappropriateMessage { .. }
             | Error::InappropriateHandshakeMessage { .. }
@@ -156,7 +163,7 @@ async fn shake(mut tcp: TcpStream, server: &Server) -> Result<Stream, Failure> {
         let _ = stream.tcp.shutdown().await;
         return Err(Failure::of(&error));
     }
-    stream.session = Some(Arc::new(session(&stream, presented)));
+    stream.session = Some(Arc::new(session(&stream, presented, &server.mutual)));
     Ok(stream.into())
 }
 
@@ -197,13 +204,16 @@ async fn hello(tcp: &mut TcpStream) -> Result<(Accepted, Vec<u8>), Failure> {
     }
 }
 
-fn session(stream: &TlsStream, presented: &Presented) -> Session {
+fn session(stream: &TlsStream, presented: &Presented, mutual: &Mutual) -> Session {
     let connection = &stream.connection;
     let server_name = match connection {
         rustls::Connection::Server(server) => server.server_name().map(str::to_ascii_lowercase),
         rustls::Connection::Client(_) => None,
     };
-    Session { server_name, certificate: Arc::clone(&presented.arn), ..agreed(connection) }
+    let shown = connection.peer_certificates().unwrap_or_default();
+    let mutual = mutual.is_on().then(|| mutual.lines(shown));
+    let certificate = Arc::clone(&presented.arn);
+    Session { server_name, certificate, mutual, ..agreed(connection) }
 }
 
 /// What both sides agreed on.
@@ -217,6 +227,7 @@ pub(super) fn agreed(connection: &rustls::Connection) -> Session {
         cipher: suite.map_or("-", |suite| cipher(suite.suite())),
         server_name: None,
         certificate: Arc::from(""),
+        mutual: None,
         alpn: connection.alpn_protocol().and_then(Alpn::of),
         resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
     }

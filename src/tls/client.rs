@@ -37,8 +37,23 @@ static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
 /// # Errors
 /// The target speaks no TLS that we do, or went away.
 pub async fn connect(tcp: TcpStream, address: IpAddr) -> io::Result<Stream> {
+    connect_named(tcp, address, None).await
+}
+
+/// As [`connect`], telling the other end which name is meant.
+///
+/// # Errors
+/// As [`connect`]; `name` is no DNS name.
+pub async fn connect_named(
+    tcp: TcpStream,
+    address: IpAddr,
+    name: Option<&str>,
+) -> io::Result<Stream> {
     let config = CONFIG.as_ref().map_err(|error| io::Error::other(error.clone()))?;
-    let name = ServerName::IpAddress(address.into());
+    let name = match name {
+        Some(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
+        None => ServerName::IpAddress(address.into()),
+    };
     let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     let mut stream = TlsStream::new(tcp, rustls::Connection::Client(connection));
     poll_fn(|cx| stream.poll_handshake(cx)).await?;

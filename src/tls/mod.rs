@@ -3,13 +3,14 @@
 //! [`Identity`] is a certificate that was read and fits its key, [`Policy`] one of ELB's named
 //! security policies, [`Server`] what one listener presents, [`Stream`] a connection with or
 //! without TLS. Handshakes run on the thread that accepted. Not here: rows of the State (the caller
-//! hands their text in), trust: ALB does not verify its targets' certificates. **Invariant:**
+//! hands their text in), trust in targets, whose certificates ALB does not verify. **Invariant:**
 //! the cryptography is [`provider`]'s, handed to each configuration: there is no default of the
 //! process, so no two libraries can disagree about one.
 
 mod accept;
 mod client;
 mod identity;
+mod mutual;
 pub mod policy;
 mod server;
 mod stream;
@@ -23,8 +24,9 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use accept::{Failure, HANDSHAKE, Handshakes};
-pub use client::connect;
+pub use client::{connect, connect_named};
 pub use identity::{BadCertificate, Facts, Identity, Key};
+pub use mutual::{BadTrust, Bundle, Mutual, Revocations, Trust};
 pub use policy::Policy;
 pub use server::{Alpn, Server, Tickets};
 pub use stream::{Session, Stream};

@@ -12,7 +12,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, Serve
 use rustls::sign::SingleCertAndKey;
 use rustls::{Error, crypto::CryptoProvider};
 
-use super::{Identity, Key, Policy};
+use super::{Identity, Key, Mutual, Policy};
 
 /// What TLS agreed on to speak inside (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,7 @@ pub struct Server {
     /// By name, lower case; of `*.example.com` the part behind the asterisk. The preferred first.
     exact: HashMap<String, Vec<usize>>,
     wildcard: HashMap<String, Vec<usize>>,
+    pub(super) mutual: Mutual,
 }
 
 impl fmt::Debug for Server {
@@ -71,7 +72,8 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// `identities` by ARN, the default one first; `alpn` in the order of preference, empty: none.
+    /// `identities` by ARN, the default one first; `alpn` in the order of preference, empty: none;
+    /// `mutual` is asked of every client.
     ///
     /// # Errors
     /// There is no certificate, or rustls refuses the configuration.
@@ -80,6 +82,7 @@ impl Server {
         policy: &Policy,
         alpn: &[Alpn],
         tickets: &Tickets,
+        mutual: Mutual,
     ) -> Result<Self, Error> {
         if identities.is_empty() {
             return Err(Error::General("no certificate".to_owned()));
@@ -89,21 +92,30 @@ impl Server {
             kx_groups: policy.groups().to_vec(),
             ..CryptoProvider::clone(super::provider())
         });
+        let verifier = mutual.verifier()?;
         let presented = identities.into_iter().map(|(arn, identity)| {
             let resolver = SingleCertAndKey::from(Arc::clone(&identity.certified));
-            let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&policy.versions())?
-                .with_no_client_auth()
-                .with_cert_resolver(Arc::new(resolver));
+            let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(&policy.versions())?;
+            let config = match &verifier {
+                None => config.with_no_client_auth(),
+                Some(verifier) => config.with_client_cert_verifier(Arc::clone(verifier)),
+            };
+            let mut config = config.with_cert_resolver(Arc::new(resolver));
             // ALB prefers by its policy's order.
             config.ignore_client_order = true;
             config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.ticketer = Arc::clone(&tickets.0);
+            match &verifier {
+                None => config.ticketer = Arc::clone(&tickets.0),
+                // ALB takes up no sessions where it asks for certificates.
+                Some(_) => config.send_tls13_tickets = 0,
+            }
             config.alpn_protocols = alpn.iter().map(|alpn| alpn.id().to_vec()).collect();
             Ok(Presented { arn, config: Arc::new(config), identity })
         });
         let presented = presented.collect::<Result<Vec<_>, Error>>()?;
-        let mut server = Self { presented, exact: HashMap::new(), wildcard: HashMap::new() };
+        let (exact, wildcard) = (HashMap::new(), HashMap::new());
+        let mut server = Self { presented, exact, wildcard, mutual };
         server.index();
         Ok(server)
     }

@@ -35,6 +35,9 @@ pub struct Session {
     pub server_name: Option<String>,
     /// The ARN of the certificate that was presented. Empty on connections to targets.
     pub certificate: Arc<str>,
+    /// Header lines that tell targets about the client's certificate; empty: it showed none. None:
+    /// it was not asked for one.
+    pub mutual: Option<String>,
     pub alpn: Option<Alpn>,
     /// An earlier session went on: no certificate was shown.
     pub resumed: bool,

@@ -17,7 +17,8 @@ fn server(certificates: &[&Pem], policy: &str) -> Server {
     let named = certificates.iter().zip(0..);
     let named = named.map(|(pem, n)| (Arc::from(format!("arn:{n}")), pem.identity())).collect();
     let policy = Policy::find(policy).unwrap();
-    Server::new(named, policy, &[Alpn::H2, Alpn::Http1], &Tickets::new().unwrap()).unwrap()
+    Server::new(named, policy, &[Alpn::H2, Alpn::Http1], &Tickets::new().unwrap(), Mutual::Off)
+        .unwrap()
 }
 
 /// Shakes every hand; what comes back is echoed until the client closes.
@@ -144,7 +145,7 @@ async fn sessions_go_on_under_every_server_of_the_same_tickets() {
     let policy = Policy::find(RECOMMENDED).unwrap();
     let server = || {
         let named = vec![(Arc::from("arn:0"), pem.identity())];
-        Server::new(named, policy, &[], &tickets).unwrap()
+        Server::new(named, policy, &[], &tickets, Mutual::Off).unwrap()
     };
     let (mut one, mut two) = (Echo::new(server()).await, Echo::new(server()).await);
     for version in ["1.2", "1.3"] {

@@ -7,13 +7,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::health::Health;
 use super::name::suffixes;
 use super::service::{Member, Service};
 use super::{BALANCER_NEGATIVE_TTL, DnsName, Zone, ZoneContext};
 use crate::model::{
     DiscoveryInstance, DiscoveryKey, DiscoveryService, HostedZone, HostedZoneId, InstanceId,
-    InstanceKey, LoadBalancer, LoadBalancerName, Namespace, NamespaceKind, NamespaceName,
-    RECORD_TTL, RecordSet, RecordSetKey, RegistrationId, Target, TaskId, Verdict, VerdictState,
+    InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName, NameCheck, NameCheckId,
+    NameStatus, Namespace, NamespaceKind, NamespaceName, RECORD_TTL, RecordSet, RecordSetKey,
+    RegistrationId, Target, TaskId, Verdict, VerdictState,
 };
 use crate::state::{State, Table, changed};
 
@@ -31,6 +33,9 @@ pub(super) struct Inputs {
     load_balancers: Table<LoadBalancerName, LoadBalancer>,
     hosted_zones: Table<HostedZoneId, HostedZone>,
     record_sets: Table<RecordSetKey, RecordSet>,
+    name_checks: Table<NameCheckId, NameCheck>,
+    name_statuses: Table<NameCheckId, NameStatus>,
+    listeners: Table<ListenerKey, Listener>,
     targets: Table<RegistrationId, Target>,
     verdicts: Table<RegistrationId, Verdict>,
 }
@@ -45,6 +50,9 @@ impl Inputs {
             load_balancers: Arc::clone(&state.load_balancers),
             hosted_zones: Arc::clone(&state.hosted_zones),
             record_sets: Arc::clone(&state.record_sets),
+            name_checks: Arc::clone(&state.name_checks),
+            name_statuses: Arc::clone(&state.name_statuses),
+            listeners: Arc::clone(&state.listeners),
             targets: Arc::clone(&state.targets),
             verdicts: Arc::clone(&state.verdicts),
         }
@@ -58,6 +66,9 @@ impl Inputs {
             && Arc::ptr_eq(&self.load_balancers, &other.load_balancers)
             && Arc::ptr_eq(&self.hosted_zones, &other.hosted_zones)
             && Arc::ptr_eq(&self.record_sets, &other.record_sets)
+            && Arc::ptr_eq(&self.name_checks, &other.name_checks)
+            && Arc::ptr_eq(&self.name_statuses, &other.name_statuses)
+            && Arc::ptr_eq(&self.listeners, &other.listeners)
             && Arc::ptr_eq(&self.targets, &other.targets)
             && Arc::ptr_eq(&self.verdicts, &other.verdicts)
     }
@@ -193,7 +204,7 @@ pub(super) fn zones(
         zone.add_empty_above(name);
         zone.services.entry(name.clone()).or_insert_with(|| Arc::clone(service));
     }
-    add_record_sets(state, &mut zones);
+    add_record_sets(state, context, &mut zones);
     if let Some(zone) = balancers.and_then(|apex| zones.get_mut(&apex)) {
         for lb in state.load_balancers.values() {
             let name = DnsName::parse(&lb.dns_name(&context.region, &context.domain));
@@ -204,7 +215,8 @@ pub(super) fn zones(
     zones
 }
 
-fn add_record_sets(state: &State, zones: &mut HashMap<DnsName, Zone>) {
+fn add_record_sets(state: &State, context: &ZoneContext, zones: &mut HashMap<DnsName, Zone>) {
+    let health = Health::new(state, context);
     for row in state.record_sets.values() {
         let Some(hosted) = state.hosted_zones.get(&row.key.zone) else { continue };
         let apex = DnsName::parse(&hosted.name);
@@ -213,7 +225,7 @@ fn add_record_sets(state: &State, zones: &mut HashMap<DnsName, Zone>) {
         if name != zone.apex {
             zone.add_empty_above(&name);
         }
-        zone.sets.entry(name).or_default().add(row);
+        zone.sets.entry(name).or_default().add(row, health.is_healthy(row));
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod cached;
 mod compile;
+mod health;
 mod lookup;
 mod name;
 mod records;

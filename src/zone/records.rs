@@ -69,6 +69,7 @@ pub(super) struct Set {
     pub(super) values: Vec<Value>,
     /// Answered with what this name has.
     pub(super) alias: Option<DnsName>,
+    healthy: bool,
 }
 
 /// The record sets of one name.
@@ -76,7 +77,7 @@ pub(super) struct Set {
 pub(super) struct Sets(HashMap<RecordType, Vec<Set>>);
 
 impl Sets {
-    pub(super) fn add(&mut self, row: &RecordSet) {
+    pub(super) fn add(&mut self, row: &RecordSet, healthy: bool) {
         let values = row.values.iter().filter_map(|text| Value::read(row.key.kind, text));
         let set = Set {
             ttl: row.ttl.map_or(0, seconds),
@@ -87,40 +88,56 @@ impl Sets {
                 let name = alias.name.strip_prefix("dualstack.").unwrap_or(&alias.name);
                 DnsName::parse(name)
             }),
+            healthy,
         };
         self.0.entry(row.key.kind.into()).or_default().push(set);
     }
 
     /// The sets of a type that answer this time.
-    pub(super) fn choose(&self, kind: RecordType, rng: &mut fastrand::Rng) -> Vec<&Set> {
+    pub(super) fn choose<'a>(&'a self, kind: RecordType, rng: &mut fastrand::Rng) -> Vec<&'a Set> {
         let Some(sets) = self.0.get(&kind) else { return Vec::new() };
-        let weight = |set: &Set| match set.routing {
-            RecordRouting::Weighted(weight) => u32::from(weight),
-            _ => 0,
-        };
+        let healthy: Vec<&Set> = sets.iter().filter(|set| set.healthy).collect();
+        // With none that is healthy all are answered as if they were.
+        let open = || if healthy.is_empty() { sets.iter().collect() } else { healthy.clone() };
         match sets.first().map(|set| set.routing) {
             None => Vec::new(),
             Some(RecordRouting::Simple) => sets.iter().take(1).collect(),
             Some(RecordRouting::Multivalue) => {
-                let mut all: Vec<&Set> = sets.iter().collect();
+                let mut all: Vec<&Set> = open();
                 rng.shuffle(&mut all);
                 all.truncate(MOST_RECORDS);
                 all
             }
-            Some(RecordRouting::Weighted(_)) => {
-                let total: u32 = sets.iter().map(weight).sum();
-                if total == 0 {
-                    return sets.get(rng.usize(..sets.len())).into_iter().collect();
-                }
-                let mut drawn = rng.u32(..total);
-                let chosen = sets.iter().find(|set| {
-                    let weight = weight(set);
-                    let here = drawn < weight;
-                    drawn = drawn.saturating_sub(weight);
-                    here
-                });
-                chosen.into_iter().collect()
+            Some(RecordRouting::Weighted(_)) => weighted(&open(), rng).into_iter().collect(),
+            Some(RecordRouting::Failover { .. }) => {
+                let of = |sets: &[&'a Set], primary| {
+                    let wanted = RecordRouting::Failover { primary };
+                    sets.iter().find(|set| set.routing == wanted).copied()
+                };
+                let found = of(&healthy, true).or_else(|| of(&healthy, false));
+                let all: Vec<&Set> = sets.iter().collect();
+                found.or_else(|| of(&all, true)).or_else(|| of(&all, false)).into_iter().collect()
             }
         }
     }
+}
+
+/// In proportion to the weights; those of weight zero when there are no others.
+fn weighted<'a>(sets: &[&'a Set], rng: &mut fastrand::Rng) -> Option<&'a Set> {
+    let weight = |set: &Set| match set.routing {
+        RecordRouting::Weighted(weight) => u32::from(weight),
+        _ => 0,
+    };
+    let total: u32 = sets.iter().map(|set| weight(set)).sum();
+    if total == 0 {
+        return (!sets.is_empty()).then(|| sets[rng.usize(..sets.len())]);
+    }
+    let mut drawn = rng.u32(..total);
+    let chosen = sets.iter().find(|set| {
+        let weight = weight(set);
+        let here = drawn < weight;
+        drawn = drawn.saturating_sub(weight);
+        here
+    });
+    chosen.copied()
 }

@@ -116,8 +116,8 @@ refused("CertificateNotFound", elb.create_listener, **create, Certificates=named
 refused("SSLPolicyNotFound", elb.create_listener, **create, Certificates=named(one), SslPolicy="mine")
 refused("ALPNPolicyNotFound", elb.create_listener, **create, Certificates=named(one), AlpnPolicy=["HTTP2Only"])
 refused("OperationNotPermitted", elb.create_listener, **{**create, "Protocol": "HTTP"}, Certificates=named(one))
-refused("OperationNotPermitted", elb.create_listener, **create, Certificates=named(one),
-        MutualAuthentication={"Mode": "passthrough"})
+refused("ValidationError", elb.create_listener, **create, Certificates=named(one),
+        MutualAuthentication={"Mode": "verify"}, says="trust store ARN must be specified")
 refused("UnsupportedProtocol", elb.create_listener, **{**create, "LoadBalancerArn": net, "Protocol": "TLS"},
         Certificates=named(one))
 listener = elb.create_listener(**create, Certificates=named(one))["Listeners"][0]

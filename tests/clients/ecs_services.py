@@ -261,6 +261,30 @@ network["awsvpcConfiguration"]["securityGroups"] = ["sg-2"]
 moved = ecs.update_service(cluster="far", service="far", networkConfiguration=network)["service"]
 assert moved["deployments"][0]["id"] != far["deployments"][0]["id"]
 ecs.delete_service(cluster="far", service="far", force=True)
+# From EC2 to Fargate and back: the platform version is Fargate's alone.
+near = ecs.create_service(
+    cluster="far", serviceName="near", taskDefinition=far["taskDefinition"], desiredCount=0, launchType="EC2", networkConfiguration=network,
+)["service"]
+assert "platformVersion" not in near, near
+near = ecs.update_service(cluster="far", service="near", capacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}])["service"]
+equal((near["platformVersion"], near["platformFamily"]), ("LATEST", "Linux"))
+near = ecs.update_service(cluster="far", service="near", platformVersion="1.4.0")["service"]
+near = ecs.update_service(cluster="far", service="near", desiredCount=0)["service"]
+equal(near["platformVersion"], "1.4.0")
+near = ecs.update_service(cluster="far", service="near", capacityProviderStrategy=[])["service"]
+assert "platformVersion" not in near, near
+ecs.delete_service(cluster="far", service="near", force=True)
+
+# Task sets belong to a deployment controller that there is not.
+IN = {"cluster": "default", "service": "api"}
+refused("UnsupportedFeatureException", ecs.create_task_set, **IN, taskDefinition="api", says="EXTERNAL")
+refused("UnsupportedFeatureException", ecs.update_task_set, **IN, taskSet="x", scale={"value": 1.0, "unit": "PERCENT"})
+refused("UnsupportedFeatureException", ecs.update_service_primary_task_set, **IN, primaryTaskSet="x")
+refused("UnsupportedFeatureException", ecs.delete_task_set, **IN, taskSet="x")
+found = ecs.describe_task_sets(**IN, taskSets=["x"])
+equal((found["taskSets"], found["failures"]), ([], [{"arn": BASE + "task-set/default/api/x", "reason": "MISSING"}]))
+refused("ServiceNotFoundException", ecs.describe_task_sets, cluster="default", service="gone")
+refused("ClusterNotFoundException", ecs.create_task_set, cluster="gone", service="api", taskDefinition="api")
 
 # Listing, then the end.
 arns = [arn for page in ecs.get_paginator("list_services").paginate(PaginationConfig={"PageSize": 1}) for arn in page["serviceArns"]]
@@ -270,7 +294,7 @@ refused("ServiceNotFoundException", ecs.delete_service, service="gone")
 ecs.update_service(service="api", desiredCount=0)
 equal(stable("api")["runningCount"], 0)
 equal(ecs.delete_service(service="api")["service"]["status"], "DRAINING")
-for name, members in (("api", {}), ("far", {"cluster": "far"})):
+for name, members in (("api", {}), ("far", {"cluster": "far"}), ("near", {"cluster": "far"})):
     ecs.get_waiter("services_inactive").wait(services=[name], WaiterConfig={"Delay": 1, "MaxAttempts": 60}, **members)
 refused("ServiceNotActiveException", ecs.update_service, service="api", desiredCount=1, says="Service was not ACTIVE.")
 equal(ecs.list_services()["serviceArns"], [BASE + "service/default/web"])

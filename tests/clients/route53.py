@@ -118,7 +118,11 @@ refuse("SetIdentifier", ("CREATE", record("b.corp.test", "A", "10.0.0.1", Weight
 refuse("another routing policy", ("CREATE", record("www.corp.test", "A", "10.0.0.1", Weight=1, SetIdentifier="x")))
 refuse("does not lie within", ("CREATE", {**alias, "Name": "b.corp.test", "AliasTarget": {**target, "DNSName": "x.com"}}))
 refuse("was not found", ("DELETE", www))
-refused("InvalidInput", change, ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Failover="PRIMARY")))
+refuse("needs a health check", ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Failover="PRIMARY")))
+refuse("SetIdentifier", ("CREATE", record("b.corp.test", "A", "10.0.0.1", Failover="SECONDARY")))
+refuse("more than one", ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Failover="SECONDARY", Weight=1)))
+refused("NoSuchHealthCheck", change, ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Weight=1, HealthCheckId="x")))
+refused("InvalidInput", change, ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Region="us-east-1")))
 refused("NoSuchHostedZone", change, ("CREATE", www), of="Z1")
 # All or nothing.
 refuse("already exists", ("CREATE", record("new.corp.test", "A", "10.0.0.8")), ("CREATE", www))

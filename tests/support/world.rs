@@ -35,6 +35,8 @@ pub(crate) struct World {
     auth: &'static str,
     /// More lines of `[api]`.
     api: String,
+    /// More lines of `[elb]`.
+    elb: String,
 }
 
 /// One service behind a load balancer of its own.
@@ -153,6 +155,7 @@ impl World {
             settings: String::new(),
             auth: "sigv4",
             api: String::new(),
+            elb: String::new(),
         }
     }
 
@@ -178,6 +181,32 @@ impl World {
         let file = |end: &str| folder.join(format!("{name}.{end}"));
         let (certificate, key) = (file("pem"), file("key"));
         self.api = format!("certificate = {certificate:?}\nprivate_key = {key:?}\n");
+        self
+    }
+
+    /// Buckets of this folder are S3's where trust stores are made.
+    pub(crate) fn trust_store_folder(mut self, folder: &Path) -> Self {
+        let _ = writeln!(self.elb, "trust_store_folder = {folder:?}");
+        self
+    }
+
+    /// A key of the file's: its id is `AKIA` and NAME in capitals, its secret forty times the first
+    /// letter.
+    pub(crate) fn api_key(mut self, name: &str, policy: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = |end: &str, text: &str| {
+            let path = self.dir.path().join(format!("{name}.{end}"));
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let (secret, policy) = (file("secret", &name[..1].repeat(40)), file("json", policy));
+        let id = format!("AKIA{:0<16}", name.to_ascii_uppercase());
+        let _ = write!(
+            self.api,
+            "[[api.key]]\nname = {name:?}\nid = {id:?}\nsecret_file = {secret:?}\n\
+             policies = [{policy:?}]\n"
+        );
         self
     }
 
@@ -229,7 +258,8 @@ impl World {
         }
         if !self.settings.contains("[elb]") {
             let (first, second) = self.octets;
-            let _ = write!(text, "[elb]\naddresses = \"127.{first}.{second}.128/26\"\n");
+            let addresses = format!("127.{first}.{second}.128/26");
+            let _ = write!(text, "[elb]\naddresses = {addresses:?}\n{}", self.elb);
         }
         text.push_str("[[namespace]]\nname = \"demo.internal\"\n");
         for service in &self.services {

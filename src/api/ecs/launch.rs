@@ -130,7 +130,8 @@ pub(super) fn platform(launch: &mut Launch, version: Option<String>) -> Result<(
     Ok(())
 }
 
-fn is_fargate(launch: &Launch) -> bool {
+/// Whether Fargate launches it, by its kind or by a capacity provider.
+pub(super) fn is_fargate(launch: &Launch) -> bool {
     launch.kind == Some(LaunchType::Fargate) || !launch.capacity.is_empty()
 }
 

@@ -15,6 +15,7 @@ mod service;
 mod tag;
 mod task;
 mod task_definition;
+mod task_set;
 mod task_shown;
 
 use std::fmt::Write as _;
@@ -23,6 +24,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
+
+pub(super) use names::newest as newest_definition;
 
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
@@ -97,6 +100,10 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DescribeTasks" => task::describe(call, input),
         "StopTask" => task::stop(call, input).await,
         "ListTasks" => task::list(call, input),
+        "CreateTaskSet" | "UpdateTaskSet" | "UpdateServicePrimaryTaskSet" | "DeleteTaskSet" => {
+            task_set::refuse(call, &input)
+        }
+        "DescribeTaskSets" => task_set::describe(call, &input),
         "DescribeServiceDeployments" => deployment::describe(call, input),
         "StopServiceDeployment" => deployment::stop(call, input).await,
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),

@@ -107,7 +107,8 @@ pub(super) fn definition<'a>(
     Ok(state.definitions.get(&key).map(AsRef::as_ref))
 }
 
-fn newest<'a>(state: &'a State, family: &str) -> Option<&'a TaskDefinition> {
+/// A family's newest ACTIVE revision.
+pub(in crate::api) fn newest<'a>(state: &'a State, family: &str) -> Option<&'a TaskDefinition> {
     let key = |revision| TaskDefinitionKey { family: family.into(), revision };
     let revisions = state.definitions.range(key(0)..=key(u32::MAX)).rev();
     let active =

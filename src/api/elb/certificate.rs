@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 
 use super::find::{self, PAGE, marker, own};
 use super::limits::MOST_CERTIFICATES;
-use super::ssl_policy;
+use super::{ssl_policy, trust_store};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::page;
-use crate::model::{AlpnPolicy, CertificateArn, Listener, ListenerTls, LoadBalancerName, Protocol};
+use crate::model::{
+    Account, AlpnPolicy, CertificateArn, Listener, ListenerTls, LoadBalancerName, MutualTls,
+    Protocol,
+};
 use crate::state::State;
 use crate::tls::policy::OF_THE_API;
 
@@ -28,6 +31,43 @@ pub(super) struct Named {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Mutual {
     mode: Option<String>,
+    trust_store_arn: Option<String>,
+    ignore_client_certificate_expiry: Option<bool>,
+    advertise_trust_store_ca_names: Option<String>,
+}
+
+impl Mutual {
+    fn meaning(&self, state: &State, account: &Account) -> Result<MutualTls, Error> {
+        let mode = self.mode.as_deref().unwrap_or("off");
+        let given = [
+            ("TrustStoreArn", self.trust_store_arn.is_some()),
+            ("IgnoreClientCertificateExpiry", self.ignore_client_certificate_expiry.is_some()),
+            ("AdvertiseTrustStoreCaNames", self.advertise_trust_store_ca_names.is_some()),
+        ];
+        let strange = given.iter().find(|(_, given)| *given && mode != "verify");
+        if let Some((member, _)) = strange {
+            return Err(Error::invalid(format!(
+                "{member} can be specified with the mutual authentication mode 'verify'"
+            )));
+        }
+        match mode {
+            "off" => Ok(MutualTls::Off),
+            "passthrough" => Ok(MutualTls::Passthrough),
+            "verify" => {
+                let arn = self.trust_store_arn.as_deref().ok_or_else(|| {
+                    Error::invalid("A trust store ARN must be specified for the mode 'verify'")
+                })?;
+                Ok(MutualTls::Verify {
+                    store: trust_store::find(state, account, arn)?.name,
+                    ignore_expiry: self.ignore_client_certificate_expiry.unwrap_or_default(),
+                    advertise: self.advertise_trust_store_ca_names.as_deref() == Some("on"),
+                })
+            }
+            _ => Err(Error::invalid(format!(
+                "Mutual authentication mode '{mode}' must be one of 'off, passthrough, verify'"
+            ))),
+        }
+    }
 }
 
 /// The members that `CreateListener` and `ModifyListener` share.
@@ -40,13 +80,15 @@ pub(super) struct Asked<'a> {
 
 /// The TLS side of a listener that speaks `protocol`, made of what it had and what is asked.
 pub(super) fn meaning(
-    state: &State,
+    (state, account): (&State, &Account),
     protocol: Protocol,
     current: Option<&ListenerTls>,
     asked: &Asked<'_>,
 ) -> Result<Option<ListenerTls>, Error> {
-    if asked.mutual.is_some_and(|mutual| mutual.mode.as_deref().is_some_and(|mode| mode != "off")) {
-        return Err(Error::unsupported("MutualAuthentication is not supported here but as 'off'"));
+    let mutual = asked.mutual.map(|mutual| mutual.meaning(state, account)).transpose()?;
+    if protocol != Protocol::Https && mutual.as_ref().is_some_and(|m| *m != MutualTls::Off) {
+        let text = "Mutual authentication is supported for listeners of protocol 'HTTPS' only";
+        return Err(Error::invalid(text));
     }
     let alpn = alpn(protocol, asked.alpn_policy)?;
     if !protocol.is_secure() {
@@ -74,6 +116,7 @@ pub(super) fn meaning(
             certificates: vec![default],
             policy: OF_THE_API.to_owned(),
             alpn: AlpnPolicy::default(),
+            mutual: MutualTls::Off,
         },
         (None, None) => {
             let message =
@@ -90,6 +133,9 @@ pub(super) fn meaning(
         policy.clone_into(&mut tls.policy);
     }
     tls.alpn = alpn.unwrap_or(tls.alpn);
+    if let Some(mutual) = mutual {
+        tls.mutual = mutual;
+    }
     Ok(Some(tls))
 }
 
@@ -131,7 +177,7 @@ fn alpn(protocol: Protocol, asked: Option<&[String]>) -> Result<Option<AlpnPolic
 }
 
 /// Puts a listener's TLS side into what the API shows of it.
-pub(super) fn show(listener: &Listener, shown: &mut Value) {
+pub(super) fn show(state: &State, account: &Account, listener: &Listener, shown: &mut Value) {
     let Some(tls) = &listener.options.tls else { return };
     let default: Vec<_> =
         tls.certificates.iter().take(1).map(|arn| json!({"CertificateArn": arn})).collect();
@@ -140,8 +186,20 @@ pub(super) fn show(listener: &Listener, shown: &mut Value) {
     if listener.protocol == Protocol::Tls {
         shown["AlpnPolicy"] = json!([tls.alpn.as_str()]);
     } else {
-        shown["MutualAuthentication"] = json!({"Mode": "off"});
+        shown["MutualAuthentication"] = mutual(state, account, &tls.mutual);
     }
+}
+
+fn mutual(state: &State, account: &Account, mutual: &MutualTls) -> Value {
+    let mut shown = json!({ "Mode": mutual.as_str() });
+    if let MutualTls::Verify { store, ignore_expiry, advertise } = mutual {
+        let arn = state.trust_stores.get(store).map(|row| account.trust_store(row).to_string());
+        shown["TrustStoreArn"] = json!(arn);
+        shown["IgnoreClientCertificateExpiry"] = json!(ignore_expiry);
+        shown["TrustStoreAssociationStatus"] = json!("active");
+        shown["AdvertiseTrustStoreCaNames"] = json!(if *advertise { "on" } else { "off" });
+    }
+    shown
 }
 
 #[derive(Deserialize)]

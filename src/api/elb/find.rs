@@ -50,6 +50,10 @@ pub(super) fn resource(
         Some("listener-rule") => {
             rule(state, account, arn).map(|(_, row, _)| (row.owner, row.key.to_string()))
         }
+        Some("truststore") => {
+            let row = super::trust_store::find(state, account, arn)?;
+            Ok((row.owner, row.name.to_string()))
+        }
         _ => Err(bad(arn, "resource")),
     }
 }

@@ -104,7 +104,7 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
         alpn_policy: asked.alpn_policy.as_deref(),
         mutual: asked.mutual_authentication.as_ref(),
     };
-    let tls = certificate::meaning(state, protocol, None, &secure)?;
+    let tls = certificate::meaning((state, account), protocol, None, &secure)?;
     let key = ListenerKey { load_balancer: lb.name.clone(), port };
     if let Some(known) = state.listeners.get(&key) {
         // The same call again succeeds.
@@ -237,7 +237,7 @@ fn shown(state: &State, account: &Account, listener: &Listener) -> Value {
         "Protocol": listener.protocol.as_str(),
         "DefaultActions": [default],
     });
-    certificate::show(listener, &mut shown);
+    certificate::show(state, account, listener, &mut shown);
     shown
 }
 
@@ -267,8 +267,8 @@ fn change(tx: &mut Tx<'_>, binder: &Binder, asked: &Modify) -> Result<Listener, 
         alpn_policy: asked.alpn_policy.as_deref(),
         mutual: asked.mutual_authentication.as_ref(),
     };
-    new.options.tls =
-        certificate::meaning(state, new.protocol, listener.options.tls.as_ref(), &secure)?;
+    let current = listener.options.tls.as_ref();
+    new.options.tls = certificate::meaning((state, account), new.protocol, current, &secure)?;
     if let Some(actions) = &asked.default_actions {
         let (action, order, stickiness) = action::meaning(state, account, new.protocol, actions)?;
         associate(state, account, &lb, &action)?;

@@ -23,6 +23,7 @@ mod tags;
 mod target;
 mod target_group;
 mod transform;
+mod trust_store;
 
 use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
@@ -99,6 +100,17 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "AddTags" => tags::add(call, input).await,
         "DescribeTags" => tags::describe(call, input),
         "RemoveTags" => tags::remove(call, input).await,
+
+        "CreateTrustStore" => trust_store::create(call, input).await,
+        "DescribeTrustStores" => trust_store::describe(call, input),
+        "DescribeTrustStoreAssociations" => trust_store::associations(call, input),
+        "GetTrustStoreCaCertificatesBundle" => trust_store::bundle(call, input),
+        "ModifyTrustStore" => trust_store::modify(call, input).await,
+        "DeleteTrustStore" => trust_store::delete(call, input).await,
+        "AddTrustStoreRevocations" => trust_store::add_revocations(call, input).await,
+        "DescribeTrustStoreRevocations" => trust_store::describe_revocations(call, input),
+        "GetTrustStoreRevocationContent" => trust_store::revocation_content(call, input),
+        "RemoveTrustStoreRevocations" => trust_store::remove_revocations(call, input).await,
 
         "DescribeAccountLimits" => limits::describe(call, input),
         "DescribeSSLPolicies" => ssl_policy::describe(call, input),

@@ -173,6 +173,7 @@ impl<'t, 'a> Pass<'t, 'a> {
         self.names()?;
         self.definitions()?;
         self.certificates()?;
+        self.trust_stores()?;
         self.groups()?;
         self.balancers()?;
         self.services()?;
@@ -270,6 +271,22 @@ impl<'t, 'a> Pass<'t, 'a> {
                 }
             }
             self.written.insert(Kind::Certificate.key(&certificate.arn), Value::Null);
+        }
+        Ok(())
+    }
+
+    /// As certificates.
+    fn trust_stores(&mut self) -> Result<(), Fault> {
+        for store in &self.resources.trust_stores {
+            let label = Kind::TrustStore.label(&store.name);
+            match self.state().trust_stores.get(&store.name) {
+                Some(row) if row.owner == Owner::Api => return Err(Fault::OwnedByApi { label }),
+                Some(row) if **row == *store => {}
+                Some(_) => self.summary.changed.push(label),
+                None => self.summary.created.push(label),
+            }
+            self.tx.put(store.clone());
+            self.written.insert(Kind::TrustStore.key(&store.name), Value::Null);
         }
         Ok(())
     }

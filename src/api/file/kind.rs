@@ -13,6 +13,7 @@ pub(super) enum Kind {
     /// One revision that the file registered: there until nothing uses it any more.
     Revision,
     Certificate,
+    TrustStore,
     TargetGroup,
     Target,
     LoadBalancer,
@@ -21,13 +22,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Cluster,
         Self::Namespace,
         Self::DiscoveryService,
         Self::TaskDefinition,
         Self::Revision,
         Self::Certificate,
+        Self::TrustStore,
         Self::TargetGroup,
         Self::Target,
         Self::LoadBalancer,
@@ -44,6 +46,7 @@ impl Kind {
             Self::TaskDefinition => "task definition",
             Self::Revision => "revision",
             Self::Certificate => "certificate",
+            Self::TrustStore => "trust store",
             Self::TargetGroup => "target group",
             Self::Target => "target",
             Self::LoadBalancer => "load balancer",

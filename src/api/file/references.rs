@@ -67,6 +67,10 @@ fn referring(state: &State, kind: Kind, name: &str) -> Vec<(Option<Owner>, Strin
             let tls = row.options.tls.as_ref();
             tls.is_some_and(|tls| tls.certificates.iter().any(|arn| arn.as_str() == name))
         }),
+        Kind::TrustStore => listeners(&|row| {
+            let store = row.options.tls.as_ref().and_then(|tls| tls.mutual.store());
+            store.is_some_and(|store| store.as_str() == name)
+        }),
         Kind::LoadBalancer => listeners(&|row| row.key.load_balancer.as_str() == name),
         Kind::Target | Kind::Listener | Kind::Service => Vec::new(),
     }

@@ -45,6 +45,12 @@ pub(super) fn sweep(tx: &mut Tx<'_>, now: Timestamp) {
     let keys: Vec<_> = certificates.map(|row| Key::Certificate(row.arn.clone())).collect();
     keys.into_iter().for_each(|key| tx.remove(key));
 
+    let state = tx.state();
+    let stores = state.trust_stores.values();
+    let stores = stores.filter(|row| free(state, row.owner, Kind::TrustStore, &row.name));
+    let keys: Vec<_> = stores.map(|row| Key::TrustStore(row.name.clone())).collect();
+    keys.into_iter().for_each(|key| tx.remove(key));
+
     groups(tx, now);
 
     let state = tx.state();

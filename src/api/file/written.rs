@@ -59,6 +59,8 @@ pub(super) struct Written {
     #[serde(default)]
     pub(super) certificate: Vec<WrittenCertificate>,
     #[serde(default)]
+    pub(super) trust_store: Vec<WrittenTrustStore>,
+    #[serde(default)]
     pub(super) target_group: Vec<WrittenGroup>,
     #[serde(default)]
     pub(super) load_balancer: Vec<WrittenBalancer>,
@@ -114,6 +116,16 @@ pub(super) struct WrittenCertificate {
     pub(super) name: String,
     pub(super) certificate: PathBuf,
     pub(super) private_key: PathBuf,
+}
+
+/// PEM files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenTrustStore {
+    pub(super) name: String,
+    pub(super) ca_certificates: PathBuf,
+    #[serde(default)]
+    pub(super) revocations: Vec<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -220,6 +232,10 @@ pub(super) struct WrittenListener {
     /// The default one first.
     pub(super) certificates: Option<Vec<String>>,
     pub(super) ssl_policy: Option<String>,
+    pub(super) mutual_authentication: Option<WrittenMutual>,
+    pub(super) trust_store: Option<String>,
+    pub(super) ignore_client_certificate_expiry: Option<bool>,
+    pub(super) advertise_trust_store_ca_names: Option<bool>,
     pub(super) server_header: Option<bool>,
     #[serde(default)]
     pub(super) response_headers: BTreeMap<String, String>,
@@ -231,6 +247,15 @@ pub(super) struct WrittenListener {
     pub(super) fixed_response: Option<WrittenFixedResponse>,
     #[serde(default)]
     pub(super) rule: Vec<WrittenRule>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WrittenMutual {
+    #[default]
+    Off,
+    Passthrough,
+    Verify,
 }
 
 #[derive(Debug, Deserialize)]

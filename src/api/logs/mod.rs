@@ -70,7 +70,7 @@ fn limit(name: &str, asked: Option<i64>, most: usize) -> Result<usize, Error> {
 }
 
 /// The name in a name or an ARN of a log group.
-fn group_name(text: &str) -> &str {
+pub(super) fn group_name(text: &str) -> &str {
     let name = text.strip_prefix("arn:aws:logs:").and_then(|rest| rest.splitn(4, ':').nth(3));
     name.map_or(text, |name| name.strip_suffix(":*").unwrap_or(name))
 }

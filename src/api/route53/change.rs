@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
 use super::super::wire::time;
-use super::{change_id, name, shown, zone};
+use super::{change_id, health_check, name, shown, zone};
 use crate::clock::Timestamp;
 use crate::model::{
-    AliasTarget, HostedZone, RecordData, RecordKind, RecordRouting, RecordSet, RecordSetKey,
+    AliasTarget, HostedZone, NameCheckId, RecordData, RecordKind, RecordRouting, RecordSet,
+    RecordSetKey,
 };
 use crate::state::{Key, Tx};
 use crate::zone::DnsName;
@@ -80,6 +81,8 @@ struct Written {
     set_identifier: Option<String>,
     weight: Option<u8>,
     multi_value_answer: Option<bool>,
+    failover: Option<String>,
+    health_check_id: Option<String>,
     #[serde(rename = "TTL")]
     ttl: Option<u64>,
     #[serde(default)]
@@ -117,6 +120,11 @@ pub(super) async fn change(call: &Call, input: Input) -> Outcome {
     let (id, changes) = (asked.hosted_zone_id, asked.change_batch.changes);
     let change = move |tx: &mut Tx<'_>| {
         let zone = zone::find(tx.state(), &id)?.clone();
+        for one in changes.iter().filter(|one| one.action != "DELETE") {
+            if let Some(id) = &one.resource_record_set.health_check_id {
+                health_check::find(tx.state(), id)?;
+            }
+        }
         let mut problems = Vec::new();
         for one in &changes {
             let outcome = one.resource_record_set.read(&zone, &balancers);
@@ -165,7 +173,7 @@ impl Written {
             ));
         }
         let routing = self.routing(&full, kind)?;
-        let alias = self.alias(&full, routing, balancers, zone)?;
+        let alias = self.alias(balancers, zone)?;
         let values: Vec<String> =
             self.resource_records.iter().map(|record| record.value.clone()).collect();
         if alias.is_some() != values.is_empty() || alias.is_some() == self.ttl.is_some() {
@@ -177,17 +185,37 @@ impl Written {
         for text in &values {
             check_value(kind, text)?;
         }
+        let health_check: Option<NameCheckId> = self.health_check_id.as_deref().map(Into::into);
+        let checked = health_check.is_some()
+            || alias.as_ref().is_some_and(|alias| alias.evaluate_target_health);
+        if routing == (RecordRouting::Failover { primary: true }) && !checked {
+            return Err(format!(
+                "RRSet with DNS name {full}, type {}: a primary failover record needs a health \
+                 check, or an alias that evaluates its target's health",
+                self.r#type
+            ));
+        }
         let single = matches!(routing, RecordRouting::Weighted(_)) || kind == RecordKind::Cname;
         if values.len() > 1 && single {
             return Err(format!("RRSet with DNS name {full}, type {} has one value", self.r#type));
         }
         let key =
             RecordSetKey { zone: zone.id.clone(), name, kind, set: self.set_identifier.clone() };
-        Ok(RecordSet { key, ttl: self.ttl.map(Duration::from_secs), values, routing, alias })
+        let ttl = self.ttl.map(Duration::from_secs);
+        Ok(RecordSet { key, ttl, values, routing, alias, health_check })
     }
 
     fn routing(&self, full: &str, kind: RecordKind) -> Result<RecordRouting, String> {
         let multivalue = self.multi_value_answer == Some(true);
+        if let Some(failover) = &self.failover {
+            return match (self.weight, multivalue, &self.set_identifier) {
+                (None, false, Some(_)) => {
+                    Ok(RecordRouting::Failover { primary: failover == "PRIMARY" })
+                }
+                (_, _, None) => Err(format!("RRSet with DNS name {full} needs a SetIdentifier")),
+                _ => Err(format!("RRSet with DNS name {full} has more than one routing policy")),
+            };
+        }
         match (self.weight, multivalue, &self.set_identifier) {
             (None, false, None) => Ok(RecordRouting::Simple),
             (Some(weight), false, Some(_)) => Ok(RecordRouting::Weighted(weight)),
@@ -207,13 +235,7 @@ impl Written {
         }
     }
 
-    fn alias(
-        &self,
-        full: &str,
-        routing: RecordRouting,
-        balancers: &str,
-        zone: &HostedZone,
-    ) -> Result<Option<AliasTarget>, String> {
+    fn alias(&self, balancers: &str, zone: &HostedZone) -> Result<Option<AliasTarget>, String> {
         let Some(alias) = &self.alias_target else { return Ok(None) };
         let target = name(&alias.dns_name);
         let in_zone = is_below(&target, &zone.name) && alias.hosted_zone_id == zone.id.as_str();
@@ -224,13 +246,6 @@ impl Written {
                 shown(&target),
                 self.r#type,
                 alias.hosted_zone_id
-            ));
-        }
-        // One record set alone is answered whatever its health; of several we would have to choose.
-        if alias.evaluate_target_health && routing != RecordRouting::Simple {
-            return Err(format!(
-                "EvaluateTargetHealth of RRSet with DNS name {full} is supported with simple \
-                 routing only"
             ));
         }
         Ok(Some(AliasTarget {
@@ -303,6 +318,14 @@ fn apply(tx: &mut Tx<'_>, zone: &HostedZone, action: &str, row: RecordSet) -> Re
         }
         let policies =
             std::mem::discriminant(&row.routing) == std::mem::discriminant(&other.routing);
+        let twin =
+            matches!(row.routing, RecordRouting::Failover { .. }) && row.routing == other.routing;
+        if kind == other.key.kind && twin {
+            return Err(format!(
+                "RRSet with DNS name {full}, type {} has such a failover record already",
+                kind.as_str()
+            ));
+        }
         if kind == other.key.kind && !policies {
             return Err(format!(
                 "RRSet with DNS name {full}, type {} has another routing policy already",

@@ -6,6 +6,7 @@
 //! **Invariant:** [`call`] is the list of what is served.
 
 mod change;
+mod health_check;
 mod record;
 mod tagging;
 mod zone;
@@ -23,6 +24,18 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {
         member: "DisassociateVPCFromHostedZone.Comment",
         why: "a change is made at once, so there is nothing to comment on",
+    },
+    Accepted {
+        member: "CreateHealthCheck.HealthCheckConfig.Regions",
+        why: "kept and shown: one checker looks, from here",
+    },
+    Accepted {
+        member: "CreateHealthCheck.HealthCheckConfig.MeasureLatency",
+        why: "kept and shown",
+    },
+    Accepted {
+        member: "CreateHealthCheck.HealthCheckConfig.AlarmIdentifier.Region",
+        why: "kept and shown: there is one region",
     },
     Accepted {
         member: "TestDNSAnswer.ResolverIP",
@@ -47,8 +60,17 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "ListResourceRecordSets" => record::list(call, input),
         "TestDNSAnswer" => record::test(call, input),
         "GetChange" => change::get(call, input),
+        "CreateHealthCheck" => health_check::create(call, input).await,
+        "GetHealthCheck" => health_check::get(call, input),
+        "GetHealthCheckCount" => health_check::count(call, input),
+        "GetHealthCheckStatus" => health_check::status(call, input),
+        "GetHealthCheckLastFailureReason" => health_check::last_failure(call, input),
+        "UpdateHealthCheck" => health_check::update(call, input).await,
+        "DeleteHealthCheck" => health_check::delete(call, input).await,
+        "ListHealthChecks" => health_check::list(call, input),
         "ChangeTagsForResource" => tagging::change(call, input).await,
         "ListTagsForResource" => tagging::list(call, input),
+        "ListTagsForResources" => tagging::list_several(call, input),
         _ => Err(call.unknown()),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
 use super::{most, name, shown, zone};
-use crate::model::{RecordKind, RecordRouting, RecordSet};
+use crate::model::{NameCheckId, RecordKind, RecordRouting, RecordSet};
 use crate::zone::{Answer, Data, DnsName, RecordType, Value};
 
 /// Route 53's most record sets of a page.
@@ -88,6 +88,12 @@ fn listed(row: &RecordSet) -> Listed {
             "Type": row.key.kind.as_str(),
             "SetIdentifier": row.key.set,
             "Weight": weight,
+            "Failover": match row.routing {
+                RecordRouting::Failover { primary: true } => Some("PRIMARY"),
+                RecordRouting::Failover { primary: false } => Some("SECONDARY"),
+                _ => None,
+            },
+            "HealthCheckId": row.health_check.as_ref().map(NameCheckId::as_str),
             "MultiValueAnswer": (row.routing == RecordRouting::Multivalue).then_some(true),
             "TTL": row.ttl.map(|ttl| ttl.as_secs()),
             "ResourceRecords": Some(values).filter(|values| !values.is_empty()),

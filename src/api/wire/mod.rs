@@ -5,6 +5,7 @@
 //! **Invariant:** no byte of a request makes this panic, recurse without bound, or allocate more
 //! than a constant times the request.
 
+pub(crate) mod cbor;
 pub(crate) mod check;
 pub(crate) mod query;
 pub(crate) mod schema;

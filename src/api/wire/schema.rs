@@ -205,6 +205,11 @@ impl Model {
         &self.shapes[id.0]
     }
 
+    #[cfg(test)]
+    pub(crate) fn shape_named(&self, name: &str) -> Option<ShapeId> {
+        self.shapes.iter().position(|shape| shape.name == name).map(ShapeId)
+    }
+
     /// Code and HTTP status of an error that an operation of this model can give, found by its
     /// shape's name or its code.
     pub(crate) fn error(&self, name: &str) -> Option<(&str, u16)> {

@@ -121,12 +121,13 @@ impl Client {
         let now = clock::instant();
         let client = super::super::headers::client_text(peer.ip());
         let is_secure = session.is_some();
+        let mutual = session.as_ref().and_then(|session| session.mutual.clone());
         Self {
             front,
             session,
             peer,
             socket,
-            origin: Origin { client, peer, listener: socket.address, is_secure },
+            origin: Origin { client, peer, listener: socket.address, is_secure, mutual },
             opened: now,
             begun: now,
             up: Lane::default(),

@@ -27,6 +27,8 @@ pub(super) struct Origin {
     pub(super) listener: SocketAddr,
     /// It came over TLS.
     pub(super) is_secure: bool,
+    /// Where clients are asked for certificates: header lines that tell targets what was shown.
+    pub(super) mutual: Option<String>,
 }
 
 /// What a head is written by.
@@ -155,7 +157,7 @@ pub(super) fn translate(
     request.host = range(bytes, sent.as_bytes());
     let host = transformed.host.as_deref().unwrap_or(sent);
     write_host(host, way, out);
-    let sent_trace_id = pass(&fields, (&mut request, way.rules), out);
+    let sent_trace_id = pass(&fields, &mut request, way, out);
     request.user_agent = fields.values(Field::UserAgent).last().map(|value| range(bytes, value));
     let trace_id = trace_id(sent_trace_id);
     write_ours(&fields, &mut request, way, &trace_id, out);
@@ -233,14 +235,18 @@ fn is_host(host: &[u8]) -> bool {
 /// Passes on what is the client's to say. Returns the trace id it sent.
 pub(super) fn pass<'a>(
     fields: &Fields<'_, 'a>,
-    (request, rules): (&mut Request, RequestRules),
+    request: &mut Request,
+    way: Way<'_>,
     out: &mut Vec<u8>,
 ) -> Option<&'a str> {
-    let mut trace_id = None;
+    let (mut trace_id, drop_invalid) = (None, way.rules.drop_invalid);
+    let is_told = way.origin.mutual.is_some();
     for (kind, field) in fields.iter() {
         match kind {
             Field::Other | Field::UserAgent if fields.nominates(field.name) => {}
-            Field::Other if rules.drop_invalid && !headers::is_valid_name(field.name) => {}
+            // Ours to say.
+            Field::Other if is_told && headers::is_of_certificate(field.name) => {}
+            Field::Other if drop_invalid && !headers::is_valid_name(field.name) => {}
             Field::Other | Field::UserAgent => fields::write(field, out),
             // Answered by us: RFC 9110, section 10.1.1, and ALB.
             Field::Expect => {
@@ -282,6 +288,7 @@ pub(super) fn write_ours(
     out.extend_from_slice(b"\r\nX-Amzn-Trace-Id: ");
     out.extend_from_slice(trace_id.as_bytes());
     out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(way.origin.mutual.as_deref().unwrap_or_default().as_bytes());
     match request.head.body {
         Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Body::Length(0) if fields.values(Field::ContentLength).next().is_none() => {}
@@ -363,7 +370,8 @@ mod tests {
         };
         let listener = "127.0.0.1:8080".parse().unwrap();
         let peer = "10.0.0.1:5".parse().unwrap();
-        let origin = Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false };
+        let (client, is_secure) = ("10.0.0.1".into(), false);
+        let origin = Origin { client, peer, listener, is_secure, mutual: None };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
         let sent = Transformed::default();

@@ -375,6 +375,9 @@ impl ProxyHttp for Hooks {
         request.insert_header(headers::FORWARDED_PROTO, scheme)?;
         request.insert_header(headers::FORWARDED_PORT, port.to_string())?;
         request.insert_header(headers::TRACE_ID, exchange.trace_id.as_str())?;
+        if let Some(lines) = connection.session.as_ref().and_then(|s| s.mutual.as_deref()) {
+            tell_certificate(request, lines)?;
+        }
         // Answered by us.
         request.remove_header(&EXPECT);
         let chosen = exchange.chosen.as_ref();
@@ -568,4 +571,16 @@ fn add(response: &mut ResponseHeader, added: &Additions<'_>) -> Result<()> {
 
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Says what the client showed, in place of what it says itself.
+fn tell_certificate(request: &mut RequestHeader, lines: &str) -> Result<()> {
+    let names = request.headers.keys().filter(|name| headers::is_of_certificate(name.as_str()));
+    for name in names.cloned().collect::<Vec<_>>() {
+        request.remove_header(&name);
+    }
+    for (name, value) in lines.lines().filter_map(|line| line.split_once(": ")) {
+        request.insert_header(name.to_owned(), value)?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use super::world::*;
 use crate::model::{Carrier, Protocol};
 use crate::tls::policy::RECOMMENDED;
 use crate::tls::testing::{Client as Asking, certificate, shown};
-use crate::tls::{Policy, Server, Tickets};
+use crate::tls::{Mutual, Policy, Server, Tickets};
 
 fn plan(carrier: Carrier) -> Plan {
     Plan { certificates: vec![certificate(&["test"], false)], ..Plan::of(carrier) }
@@ -110,7 +110,7 @@ async fn silent_handshakes_stop_nobody_else(carrier: Carrier) {
 fn server() -> Option<Server> {
     let named = vec![(Arc::from(""), certificate(&["target"], true).identity())];
     let policy = Policy::find(RECOMMENDED).unwrap();
-    Some(Server::new(named, policy, &[], &Tickets::new().unwrap()).unwrap())
+    Some(Server::new(named, policy, &[], &Tickets::new().unwrap(), Mutual::Off).unwrap())
 }
 
 async fn targets_are_reached_over_tls_whatever_their_certificate(carrier: Carrier) {

@@ -177,6 +177,7 @@ impl World {
             certificates: rows.iter().map(|row| row.arn.clone()).collect(),
             policy: RECOMMENDED.to_owned(),
             alpn: AlpnPolicy::default(),
+            mutual: MutualTls::Off,
         });
         let listener = Listener {
             key: ListenerKey { load_balancer: "front".into(), port: address.port() },

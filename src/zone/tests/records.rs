@@ -1,7 +1,10 @@
 //! What the record sets of a hosted zone answer.
 
 use super::*;
-use crate::model::{AliasTarget, HostedZone, RecordKind, RecordRouting, RecordSet, RecordSetKey};
+use crate::model::{
+    AliasTarget, HostedZone, NameCheck, NameStatus, NameSubject, RecordKind, RecordRouting,
+    RecordSet, RecordSetKey,
+};
 
 /// Sets as `NAME TYPE VALUE`, in `example`; a value `->NAME` is an alias, a type `A*3` weighs 3.
 async fn hosted(sets: &[&str]) -> World {
@@ -34,7 +37,14 @@ async fn hosted(sets: &[&str]) -> World {
             let values = alias.is_none().then(|| value.to_owned()).into_iter().collect();
             let set = weight.map(|_| index.to_string());
             let key = RecordSetKey { zone: "Z1".into(), name, kind, set };
-            tx.put(RecordSet { key, ttl: Some(Duration::from_secs(9)), values, routing, alias });
+            tx.put(RecordSet {
+                key,
+                ttl: Some(Duration::from_secs(9)),
+                values,
+                routing,
+                alias,
+                health_check: None,
+            });
         }
         Ok(())
     };
@@ -114,4 +124,129 @@ async fn weights_decide_which_record_set_answers() {
     assert_eq!(count("w.example", "10.0.0.9"), 0);
     assert!((350..650).contains(&count("z.example", "10.0.0.2")));
     assert_eq!(world.ask("m.example", A), "9 10.0.0.1, 9 10.0.0.2");
+}
+
+/// Sets as `NAME POLICY CHECK VALUE`: a policy is a weight, `m`, `primary` or `secondary`; a check
+/// is `+` healthy, `-` unhealthy, `?` not known yet, `.` none.
+async fn checked(sets: &[&str]) -> World {
+    let mut world = hosted(&[]).await;
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let put = move |tx: &mut Tx<'_>| -> Result<(), StoreError> {
+        for id in ["+", "-", "?"] {
+            let subject = NameSubject::Calculated { children: Vec::new(), threshold: 0 };
+            tx.put(NameCheck {
+                id: id.into(),
+                caller_reference: id.to_owned(),
+                version: 1,
+                subject,
+                inverted: false,
+                disabled: false,
+                regions: Vec::new(),
+                measure_latency: false,
+            });
+        }
+        for (id, passes) in [("+", true), ("-", false)] {
+            let (check, text) = (id.into(), String::new());
+            tx.put(NameStatus { check, passes, text, at: NEVER, failure: None });
+        }
+        for (index, set) in sets.iter().enumerate() {
+            let words: Vec<&str> = set.split(' ').collect();
+            let routing = match words[1] {
+                "m" => RecordRouting::Multivalue,
+                "primary" => RecordRouting::Failover { primary: true },
+                "secondary" => RecordRouting::Failover { primary: false },
+                weight => RecordRouting::Weighted(weight.parse().unwrap()),
+            };
+            let alias = words[3].strip_prefix("->").map(|name| AliasTarget {
+                zone: "Z1".to_owned(),
+                name: name.into(),
+                evaluate_target_health: true,
+            });
+            let values = alias.is_none().then(|| words[3].to_owned()).into_iter().collect();
+            let (name, set) = (words[0].to_owned(), Some(index.to_string()));
+            let key = RecordSetKey { zone: "Z1".into(), name, kind: RecordKind::A, set };
+            let ttl = Some(Duration::from_secs(9));
+            let health_check = (words[2] != ".").then(|| words[2].into());
+            tx.put(RecordSet { key, ttl, values, routing, alias, health_check });
+        }
+        Ok(())
+    };
+    world.store.update(put).await.unwrap();
+    world.compile();
+    world
+}
+
+#[tokio::test]
+async fn unhealthy_records_are_not_answered_while_others_are_healthy() {
+    let world = checked(&[
+        "w.example 9 - 10.0.0.1",
+        "w.example 1 + 10.0.0.2",
+        "w.example 0 . 10.0.0.3",
+        "zero.example 9 - 10.0.0.1",
+        "zero.example 0 + 10.0.0.2",
+        "all.example 9 - 10.0.0.1",
+        "all.example 0 - 10.0.0.2",
+        "new.example 1 ? 10.0.0.1",
+        "new.example 9 - 10.0.0.2",
+        "m.example m - 10.0.0.1",
+        "m.example m . 10.0.0.2",
+        "m.example m + 10.0.0.3",
+        "gone.example m - 10.0.0.1",
+        "gone.example m - 10.0.0.2",
+    ])
+    .await;
+    for _ in 0..20 {
+        assert_eq!(world.ask("w.example", A), "9 10.0.0.2");
+        assert_eq!(world.ask("zero.example", A), "9 10.0.0.2");
+        assert_eq!(world.ask("all.example", A), "9 10.0.0.1");
+        assert_eq!(world.ask("new.example", A), "9 10.0.0.1");
+        assert_eq!(world.ask("m.example", A), "9 10.0.0.2, 9 10.0.0.3");
+        assert_eq!(world.ask("gone.example", A), "9 10.0.0.1, 9 10.0.0.2");
+    }
+}
+
+#[tokio::test]
+async fn a_secondary_answers_while_the_primary_is_unhealthy() {
+    let check = async |primary: &str, secondary: &str, expected: &str| {
+        let sets = [
+            format!("f.example primary {primary} 10.0.0.1"),
+            format!("f.example secondary {secondary} 10.0.0.2"),
+        ];
+        let world = checked(&sets.each_ref().map(String::as_str)).await;
+        let found = world.ask("f.example", A);
+        assert_eq!(found, format!("9 10.0.0.{expected}"), "{primary} {secondary}");
+    };
+    check("+", "+", "1").await;
+    check("?", "+", "1").await;
+    check("-", "+", "2").await;
+    check("-", ".", "2").await;
+    check("-", "-", "1").await;
+    check("+", "-", "1").await;
+}
+
+#[tokio::test]
+async fn aliases_are_as_healthy_as_what_they_name() {
+    let world = checked(&[
+        "sick.example m - 10.0.0.1",
+        "sick.example m - 10.0.0.2",
+        "half.example m - 10.0.0.3",
+        "half.example m + 10.0.0.4",
+        "a.example primary . ->sick.example",
+        "a.example secondary . ->half.example",
+        "b.example primary . ->a.example",
+        "b.example secondary . 10.0.0.9",
+        "c.example primary - ->half.example",
+        "c.example secondary . 10.0.0.9",
+        "d.example primary . ->front-0123456789abcdef.local-1.elb.roadstead.test",
+        "d.example secondary . 10.0.0.9",
+        "loop.example primary . ->loop.example",
+        "loop.example secondary . 10.0.0.9",
+    ])
+    .await;
+    assert_eq!(world.ask("a.example", A), "9 10.0.0.4");
+    assert_eq!(world.ask("b.example", A), "9 10.0.0.4");
+    assert_eq!(world.ask("c.example", A), "9 10.0.0.9");
+    // It has no target yet.
+    assert_eq!(world.ask("d.example", A), "9 10.0.0.9");
+    assert_eq!(world.ask("loop.example", A), "NODATA example");
 }

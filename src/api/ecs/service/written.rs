@@ -228,11 +228,13 @@ impl Asked {
     ) -> Result<(), Error> {
         let options = &mut service.options;
         let launch = &mut options.launch;
+        let before = launch::is_fargate(launch);
         if is_new || self.capacity_provider_strategy.is_some() {
             let kind = self.launch_type.as_deref();
             launch::place(launch, kind, self.capacity_provider_strategy, cluster)?;
         }
-        if is_new || self.platform_version.is_some() {
+        let moved = launch::is_fargate(launch) != before;
+        if is_new || moved || self.platform_version.is_some() {
             launch::platform(launch, self.platform_version)?;
         }
         if is_new || self.network_configuration.is_some() {

@@ -28,7 +28,7 @@ use super::written::{Written, WrittenCluster, WrittenNamespace};
 use crate::model::{
     Certificate, Cluster, ClusterName, DesyncMode, DiscoveryService, Listener, LoadBalancerKind,
     LoadBalancerName, Namespace, Owner, RECORD_TTL, RequestRules, Service, TargetGroup,
-    TargetGroupName, TaskDefinition,
+    TargetGroupName, TaskDefinition, TrustStore,
 };
 
 /// The cluster that always exists.
@@ -50,6 +50,7 @@ pub struct Resources {
     pub certificates: Vec<Certificate>,
     /// As the file calls them, in their order.
     certificate_names: Vec<String>,
+    pub trust_stores: Vec<TrustStore>,
     pub target_groups: Vec<TargetGroup>,
     pub targets: Vec<FixedTarget>,
     pub load_balancers: Vec<Balancer>,
@@ -134,6 +135,7 @@ pub(super) fn resources(source: &Source, written: &Written) -> Result<Resources,
         resources.namespaces(&written.namespace, &root.key("namespace"))?;
         let (account, list) = (written.settings().account, root.key("certificate"));
         resources.certificates(source, &account, &written.certificate, &list)?;
+        resources.trust_stores(source, &written.trust_store, &root.key("trust_store"))?;
         resources.groups(&written.target_group, &root.key("target_group"))?;
         resources.balancers(&written.load_balancer, &root.key("load_balancer"))?;
         resources.services(&written.service, &root.key("service"))

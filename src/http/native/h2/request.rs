@@ -73,7 +73,7 @@ pub(super) fn translate(
     if !sent.is_empty() {
         request.host = host..out.len() - 2;
     }
-    let sent_trace_id = pass(&fields, (&mut request, way.rules), out);
+    let sent_trace_id = pass(&fields, &mut request, way, out);
     let trace_id = trace_id(sent_trace_id);
     if let Some(agent) = fields.values(Field::UserAgent).last() {
         let found = memchr::memmem::find(out, agent).unwrap_or_default();
@@ -200,7 +200,8 @@ mod tests {
         }
         let listener = "127.0.0.1:8080".parse().unwrap();
         let peer = "10.0.0.1:5".parse().unwrap();
-        let origin = Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false };
+        let (client, is_secure) = ("10.0.0.1".into(), false);
+        let origin = Origin { client, peer, listener, is_secure, mutual: None };
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
@@ -280,7 +281,8 @@ mod tests {
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         let listener = ([127, 0, 0, 1], 80).into();
         let peer = ([10, 0, 0, 1], 5).into();
-        let origin = Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false };
+        let (client, is_secure) = ("10.0.0.1".into(), false);
+        let origin = Origin { client, peer, listener, is_secure, mutual: None };
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
