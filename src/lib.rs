@@ -47,13 +47,16 @@
 //! | how bytes of an exchange move | `http/native`, or `http/pingora` where asked for |
 //! | what becomes of a TCP connection | `l4/tcp.rs` |
 //! | how a handshake goes, and which certificate it shows | `tls/accept.rs`, `tls/server.rs` |
+//! | what is asked of clients' certificates | `tls/mutual.rs` |
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
 //! | when and why a desired count moves | `orchestrator/autoscaling/decide.rs`, pure |
 //! | what of us is measured over time | `orchestrator/sampler`, kept in `series` |
 //! | when a target is healthy | `health/verdict.rs`, pure |
+//! | when a name is healthy, and what that does to answers | `health/names.rs`, `zone/health.rs` |
 //! | what becomes of an API call | `api/entry.rs`, then `api/SERVICE/mod.rs` |
+//! | what a key may do | `api/access`, decided purely in its `decide.rs` |
 //! | what an option of the file means | `api/file/meaning` |
 //! | what a member of a task definition means | `api/definition` |
 //! | what may refer to what | `state/refer.rs` |
