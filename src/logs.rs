@@ -29,6 +29,8 @@ pub enum Kind {
     Http,
     Https,
     H2,
+    /// A gRPC call. AWS has one word, whether over TLS or not.
+    Grpcs,
     /// An HTTP/1.1 connection that became a tunnel.
     Ws,
     /// The same over TLS.
@@ -47,11 +49,18 @@ impl Kind {
         }
     }
 
+    /// What one over HTTP/2 was.
+    #[must_use]
+    pub const fn http2(is_grpc: bool) -> Self {
+        if is_grpc { Self::Grpcs } else { Self::H2 }
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
             Self::H2 => "h2",
+            Self::Grpcs => "grpcs",
             Self::Ws => "ws",
             Self::Wss => "wss",
         }

@@ -51,6 +51,7 @@ specs! {
     LISTENER_ACTIVE = "roadstead_listener_active_connections" ["listener"] "Client connections open now.";
     LISTENER_REJECTED = "roadstead_listener_rejected_connections_total" ["listener"] "Client connections closed at once because a limit was reached.";
     LISTENER_REQUESTS = "roadstead_listener_requests_total" ["listener", "class"] "Requests answered, by status class.";
+    LISTENER_GRPC_REQUESTS = "roadstead_listener_grpc_requests_total" ["listener"] "Requests that are gRPC calls.";
     LISTENER_OWN_RESPONSES = "roadstead_listener_own_responses_total" ["listener", "code"] "Responses generated here rather than by a target.";
     LISTENER_NON_COMPLIANT = "roadstead_listener_non_compliant_requests_total" ["listener", "class"] "Requests that desync mitigation does not call compliant.";
     LISTENER_REQUEST_SECONDS = "roadstead_listener_request_seconds" ["listener"] "From a request's first byte to its response's last.";

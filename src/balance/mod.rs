@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::metrics::{Counter, Gauge, Histogram};
-use crate::model::{Algorithm, GroupRouting, Protocol, RegistrationId, TargetGroupName};
+use crate::model::{
+    Algorithm, GroupRouting, Protocol, ProtocolVersion, RegistrationId, TargetGroupName,
+};
 
 pub use endpoint::{Endpoint, InFlight};
 
@@ -26,6 +28,7 @@ pub struct Group {
     /// The digits of its id.
     pub id: u64,
     pub protocol: Protocol,
+    pub version: ProtocolVersion,
     pub routing: GroupRouting,
     /// Active registrations, in the order of their ids.
     pub endpoints: Vec<Arc<Endpoint>>,
@@ -145,6 +148,7 @@ mod tests {
             arn: String::new(),
             id: 1,
             protocol: Protocol::Http,
+            version: ProtocolVersion::Http1,
             routing: GroupRouting::default(),
             routable: endpoints.clone(),
             endpoints,

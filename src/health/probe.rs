@@ -1,7 +1,9 @@
-//! One probe: a fresh connection, for HTTP one GET on it, and what came of it.
+//! One probe: a fresh connection, for HTTP one GET or one gRPC call on it, and what came of it.
 //!
 //! Not here: when to probe, what an outcome means. **Invariant:** a probe ends within its timeout
 //! plus [`LINGER`], and holds at most [`LARGEST_HEAD`] bytes, whatever the target does.
+
+mod http_2;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::verdict::Outcome;
 use crate::model::{HealthCheck, Protocol};
-use crate::tls::{self, Stream};
+use crate::tls::{self, Alpn, Stream};
 
 /// ALB: response headers are at most 32 KiB.
 const LARGEST_HEAD: usize = 32 * 1024;
@@ -32,15 +34,20 @@ pub struct Probe {
 /// Probes `target` as `check` says; `check.port`, where given, is the caller's to respect.
 pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Probe {
     let without = |outcome| Probe { outcome, code: None };
+    let is_http_2 = check.version.is_http_2() && check.protocol.is_http();
     let exchange = async {
         let stream = TcpStream::connect(target).await?;
+        let alpn = if is_http_2 { Alpn::H2 } else { Alpn::Http1 };
+        let stream = match check.protocol.is_secure() {
+            true => tls::connect(stream, target.ip(), alpn).await?,
+            false => Stream::Plain(stream),
+        };
         match check.protocol {
-            Protocol::Tcp => Ok((None, Stream::Plain(stream))),
-            Protocol::Http => ask(Stream::Plain(stream), target, &check.path).await,
-            Protocol::Tls => Ok((None, tls::connect(stream, target.ip()).await?)),
-            Protocol::Https => {
-                ask(tls::connect(stream, target.ip()).await?, target, &check.path).await
+            Protocol::Tcp | Protocol::Tls => Ok((None, None)),
+            Protocol::Http | Protocol::Https if is_http_2 => {
+                Ok((Some(http_2::ask(stream, target, check).await?), None))
             }
+            Protocol::Http | Protocol::Https => ask(stream, target, &check.path).await,
         }
     };
     let (code, stream) = match tokio::time::timeout(check.timeout, exchange).await {
@@ -52,7 +59,9 @@ pub async fn probe(target: SocketAddr, check: &HealthCheck) -> Probe {
         Ok(Ok(answer)) => answer,
     };
     let Some(code) = code else { return without(Outcome::Passed) };
-    let _ = tokio::time::timeout(LINGER, drain(stream)).await;
+    if let Some(stream) = stream {
+        let _ = tokio::time::timeout(LINGER, drain(stream)).await;
+    }
     let passed = check.matcher.iter().any(|codes| codes.contains(&code));
     let outcome = if passed { Outcome::Passed } else { Outcome::WrongCode(code) };
     Probe { outcome, code: Some(code) }
@@ -62,10 +71,10 @@ async fn ask(
     stream: Stream,
     target: SocketAddr,
     path: &str,
-) -> std::io::Result<(Option<u16>, Stream)> {
+) -> std::io::Result<(Option<u16>, Option<Stream>)> {
     let (host, more) = (target.to_string(), "Accept-Encoding: gzip, compressed\r\n");
     let asked = Get { host: &host, path, agent: USER_AGENT, more };
-    get(stream, &asked).await.map(|answer| (Some(answer.code), answer.stream))
+    get(stream, &asked).await.map(|answer| (Some(answer.code), Some(answer.stream)))
 }
 
 /// What a probe asks for.

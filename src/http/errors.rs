@@ -24,6 +24,8 @@ pub enum Cause {
     Slow,
     /// Closed by the client while it was waited for the response; nobody reads an answer.
     ClientGone,
+    /// The group that was chosen takes no request of this protocol.
+    Misfit,
     /// More than 30 addresses in `X-Forwarded-For`.
     ForwardedFor,
     Internal,
@@ -64,6 +66,7 @@ impl Cause {
             Self::RequestLine => 414,
             Self::ClientGone => 460,
             Self::ForwardedFor => 463,
+            Self::Misfit => 464,
             Self::Internal | Self::Transform => 500,
             Self::TransferCoding => 501,
             Self::Connect
@@ -92,6 +95,7 @@ impl Cause {
             Self::Slow => "RequestTimeout",
             Self::ClientGone => "ClientClosed",
             Self::ForwardedFor => "TooManyForwardedFor",
+            Self::Misfit => "ProtocolVersionMismatch",
             Self::Internal => "InternalError",
             Self::Transform => "TransformFailed",
             Self::TransferCoding => "UnknownTransferEncoding",
@@ -115,7 +119,12 @@ impl Cause {
     pub const fn keeps_connection(self) -> bool {
         matches!(
             self,
-            Self::NoTarget | Self::ForwardedFor | Self::Method | Self::Transform | Self::Location
+            Self::NoTarget
+                | Self::ForwardedFor
+                | Self::Method
+                | Self::Misfit
+                | Self::Transform
+                | Self::Location
         )
     }
 }
@@ -132,6 +141,7 @@ pub const fn phrase(status: u16) -> &'static str {
         414 => "URI Too Long",
         460 => "Client Closed Request",
         463 => "Too Many Forwarded Addresses",
+        464 => "Incompatible Protocol Versions",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -142,6 +152,23 @@ pub const fn phrase(status: u16) -> &'static str {
         _ => "Error",
     }
 }
+
+/// What a gRPC client is told in place of an HTTP status: gRPC's "HTTP to gRPC Status Code
+/// Mapping", and UNAVAILABLE for what was cut short, UNIMPLEMENTED where nobody takes calls.
+#[must_use]
+pub const fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 | 405 | 464 => 12,
+        408 | 429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// Media type of gRPC's messages.
+pub const GRPC_TYPE: &str = "application/grpc";
 
 /// Media type of [`page`].
 pub const PAGE_TYPE: &str = "text/html";
@@ -195,6 +222,7 @@ mod tests {
         check(Cause::RequestLine, 414);
         check(Cause::ClientGone, 460);
         check(Cause::ForwardedFor, 463);
+        check(Cause::Misfit, 464);
         check(Cause::Internal, 500);
         check(Cause::TransferCoding, 501);
         check(Cause::Connect, 502);
@@ -208,6 +236,12 @@ mod tests {
         check(Cause::Version, 505);
         check(Cause::Transform, 500);
         check(Cause::Location, 507);
+    }
+
+    #[test]
+    fn calls_get_grpcs_codes() {
+        let codes = [400, 401, 403, 404, 464, 408, 429, 502, 503, 504, 500, 414].map(grpc_status);
+        assert_eq!(codes, [13, 16, 7, 12, 12, 14, 14, 14, 14, 14, 2, 2]);
     }
 
     #[test]

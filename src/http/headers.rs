@@ -73,6 +73,17 @@ pub fn is_of_certificate(name: &str) -> bool {
     name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-amzn-mtls-"))
 }
 
+/// Whether a request of this `Content-Type` is a gRPC call: gRPC, "HTTP/2 transport mapping". That
+/// of gRPC-Web, which is spoken over any HTTP, is not.
+#[must_use]
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    let name = super::errors::GRPC_TYPE.len();
+    content_type.get(..name).is_some_and(|own| {
+        own.eq_ignore_ascii_case(super::errors::GRPC_TYPE.as_bytes())
+            && matches!(content_type.get(name), None | Some(b'+' | b';' | b' '))
+    })
+}
+
 /// `X-Amzn-Trace-Id` as it is sent on: a Root when there is none, else a Self of our own before it.
 #[must_use]
 pub fn trace_id(sent: Option<&str>, now: Timestamp, rng: &mut fastrand::Rng) -> String {
@@ -176,6 +187,16 @@ mod tests {
         let mut value = Vec::new();
         write_forwarded_for(sent, &client_text(client.parse().unwrap()), &mut value).unwrap();
         assert_eq!(String::from_utf8(value).unwrap(), expected);
+    }
+
+    #[test]
+    fn calls_are_known_by_their_content_type() {
+        for kind in ["application/grpc", "application/grpc+proto", "Application/gRPC;x=y"] {
+            assert!(is_grpc(kind.as_bytes()), "{kind}");
+        }
+        for kind in ["", "application/json", "application/grpc-web", "application/grpcx"] {
+            assert!(!is_grpc(kind.as_bytes()), "{kind}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::errors::{self, Cause};
 use crate::model::{FixedResponse, Redirect};
-use crate::rules::Facts;
+use crate::rules::{Facts, Spoken};
 
 /// ALB: a longer `Location` is answered with 507.
 const LONGEST_LOCATION: usize = 8 * 1024;
@@ -22,6 +22,8 @@ pub enum Own {
     },
     /// An error's page.
     Page(u16),
+    /// The same for a gRPC call: no body, and its status among the headers.
+    Call(u16),
 }
 
 impl Own {
@@ -54,12 +56,43 @@ impl Own {
         Ok(Self::Redirect { status: redirect.status, location })
     }
 
+    /// An error's answer, as the client understands it.
+    #[must_use]
+    pub fn error(cause: Cause, spoken: Spoken) -> Self {
+        match spoken {
+            Spoken::Grpc => Self::Call(cause.status()),
+            Spoken::Http1 | Spoken::Http2 => Self::Page(cause.status()),
+        }
+    }
+
+    /// What is counted and logged.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
             Self::Fixed(fixed) => fixed.status,
-            Self::Redirect { status, .. } | Self::Page(status) => *status,
+            Self::Redirect { status, .. } | Self::Page(status) | Self::Call(status) => *status,
         }
+    }
+
+    /// What the client gets: a call's response is 200 whatever became of the call.
+    #[must_use]
+    pub fn sent_status(&self) -> u16 {
+        if matches!(self, Self::Call(_)) { 200 } else { self.status() }
+    }
+
+    /// gRPC's `grpc-status` and `grpc-message`.
+    #[must_use]
+    pub fn grpc(&self) -> Option<(u8, &'static str)> {
+        match self {
+            Self::Call(status) => Some((errors::grpc_status(*status), errors::phrase(*status))),
+            _ => None,
+        }
+    }
+
+    /// It ends with its head, whatever was asked.
+    #[must_use]
+    pub fn is_bodyless(&self) -> bool {
+        matches!(self, Self::Call(_)) || matches!(self.status(), 204 | 304)
     }
 
     /// Empty: none.
@@ -68,6 +101,7 @@ impl Own {
         match self {
             Self::Fixed(fixed) => &fixed.content_type,
             Self::Redirect { .. } | Self::Page(_) => errors::PAGE_TYPE,
+            Self::Call(_) => errors::GRPC_TYPE,
         }
     }
 
@@ -76,6 +110,7 @@ impl Own {
         match self {
             Self::Fixed(fixed) => Cow::Borrowed(&fixed.body),
             Self::Redirect { status, .. } | Self::Page(status) => Cow::Owned(errors::page(*status)),
+            Self::Call(_) => Cow::Borrowed(""),
         }
     }
 
@@ -83,7 +118,7 @@ impl Own {
     pub fn location(&self) -> Option<&str> {
         match self {
             Self::Redirect { location, .. } => Some(location),
-            Self::Fixed(_) | Self::Page(_) => None,
+            Self::Fixed(_) | Self::Page(_) | Self::Call(_) => None,
         }
     }
 }

@@ -78,7 +78,11 @@ impl HttpPlane {
             // Boxed: its state is large, and most connections never have it.
             Carrier::Pingora => {
                 let connection = (stream, BytesMut::new());
-                Box::pin(self.pingora.serve(connection, at, listener)).await;
+                let session = connection.0.session().cloned();
+                let serving = self.pingora.serve(connection, at, Arc::clone(&listener));
+                if let Some(left) = Box::pin(serving).await {
+                    Box::pin(self.native.serve_h2(left, session, at, listener)).await;
+                }
             }
         }
     }

@@ -17,6 +17,8 @@ pub enum Failure {
     /// A connection out of the pool ended before a response: most likely it was closed as idle when
     /// we took it.
     PooledClosed,
+    /// The target says that it has not looked at it; it may well do so the next time.
+    Unprocessed,
     /// A new connection ended before a response.
     Closed,
     /// Anything else: no answer in time, a malformed answer, the client's own doing.
@@ -53,6 +55,7 @@ pub fn after(attempt: &Attempt<'_>) -> Verdict {
     }
     match attempt.failure {
         Failure::Connect => Verdict::Elsewhere,
+        Failure::Unprocessed => Verdict::Anywhere,
         Failure::Closed if is_idempotent(attempt.method) => Verdict::Elsewhere,
         Failure::PooledClosed if is_idempotent(attempt.method) => Verdict::Anywhere,
         Failure::ConnectTimeout | Failure::Closed | Failure::PooledClosed | Failure::Other => {
@@ -96,6 +99,7 @@ mod tests {
     #[test]
     fn what_was_never_sent_goes_elsewhere_whatever_its_method() {
         check(Attempt { failure: Failure::Connect, method: "POST", ..GET }, Verdict::Elsewhere);
+        check(Attempt { failure: Failure::Unprocessed, method: "POST", ..GET }, Verdict::Anywhere);
         check(Attempt { failure: Failure::ConnectTimeout, ..GET }, Verdict::GiveUp);
     }
 

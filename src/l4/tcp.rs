@@ -141,6 +141,7 @@ impl TcpRelay {
             }
             Outcome::Fixed(_)
             | Outcome::Redirect(_)
+            | Outcome::Misfit { .. }
             | Outcome::NoTarget { .. }
             | Outcome::Unfit { .. } => None,
         }

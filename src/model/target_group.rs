@@ -14,6 +14,8 @@ use crate::clock::Timestamp;
 pub const DEREGISTRATION_DELAY: Duration = Duration::from_secs(300);
 /// ALB's `stickiness.lb_cookie.duration_seconds` and its twin for `app_cookie`.
 pub const STICKINESS: Duration = Duration::from_secs(86_400);
+/// The method that ALB calls to check gRPC targets.
+const GRPC_CHECK_PATH: &str = "/AWS.ALB/healthcheck";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetGroup {
@@ -52,9 +54,42 @@ impl TargetGroup {
     }
 }
 
+/// ELB's `ProtocolVersion`: what the targets of an HTTP or HTTPS group speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProtocolVersion {
+    #[default]
+    #[serde(rename = "HTTP1")]
+    Http1,
+    #[serde(rename = "HTTP2")]
+    Http2,
+    #[serde(rename = "GRPC")]
+    Grpc,
+}
+
+impl ProtocolVersion {
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Grpc];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP1",
+            Self::Http2 => "HTTP2",
+            Self::Grpc => "GRPC",
+        }
+    }
+
+    /// HTTP/2 goes to the targets.
+    #[must_use]
+    pub const fn is_http_2(self) -> bool {
+        matches!(self, Self::Http2 | Self::Grpc)
+    }
+}
+
 /// What may be asked of a target group beside where it is and how it is checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupOptions {
+    #[serde(default)]
+    pub version: ProtocolVersion,
     /// Its targets are instances by name; else addresses.
     pub instances: bool,
     /// Its targets' addresses are IPv6.
@@ -155,6 +190,9 @@ pub enum StickinessKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
     pub protocol: Protocol,
+    /// The group's.
+    #[serde(default)]
+    pub version: ProtocolVersion,
     /// None: the port that gets the traffic.
     pub port: Option<u16>,
     pub path: String,
@@ -162,7 +200,7 @@ pub struct HealthCheck {
     pub timeout: Duration,
     pub healthy_threshold: u32,
     pub unhealthy_threshold: u32,
-    /// Status codes that pass.
+    /// Status codes that pass; gRPC's for its groups.
     pub matcher: Vec<RangeInclusive<u16>>,
 }
 
@@ -172,6 +210,7 @@ impl HealthCheck {
     pub fn defaults(protocol: Protocol) -> Self {
         Self {
             protocol,
+            version: ProtocolVersion::Http1,
             port: None,
             path: "/".to_owned(),
             interval: Duration::from_secs(30),
@@ -182,6 +221,19 @@ impl HealthCheck {
             healthy_threshold: 5,
             unhealthy_threshold: 2,
             matcher: vec![200..=200],
+        }
+    }
+
+    /// The same for a group whose targets speak `version`. A gRPC target that does not know ALB's
+    /// method answers 12, unimplemented, and lives.
+    #[must_use]
+    pub fn of(protocol: Protocol, version: ProtocolVersion) -> Self {
+        let own = Self { version, ..Self::defaults(protocol) };
+        match version {
+            ProtocolVersion::Grpc if protocol.is_http() => {
+                Self { path: GRPC_CHECK_PATH.to_owned(), matcher: vec![12..=12], ..own }
+            }
+            _ => own,
         }
     }
 }

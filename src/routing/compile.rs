@@ -214,6 +214,7 @@ fn group(
         arn: context.account.target_group(configured).to_string(),
         id: u64::from_str_radix(&configured.id, 16).unwrap_or_default(),
         protocol: configured.protocol,
+        version: configured.options.version,
         endpoints: members.active,
         routing,
         routable,
@@ -260,6 +261,7 @@ fn same(old: &Group, new: &Group) -> bool {
     };
     old.arn == new.arn
         && old.protocol == new.protocol
+        && old.version == new.version
         && old.routing == new.routing
         && old.growing == new.growing
         && old.fail_open == new.fail_open
@@ -387,6 +389,7 @@ impl ListenerMetrics {
             request_seconds: metrics.histogram(&names::LISTENER_REQUEST_SECONDS, &[listener]),
             received: metrics.counter(&names::LISTENER_RECEIVED, &[listener]),
             sent: metrics.counter(&names::LISTENER_SENT, &[listener]),
+            grpc: metrics.counter(&names::LISTENER_GRPC_REQUESTS, &[listener]),
             own: OwnResponses([400, 408, 414, 460, 502, 503, 504, 0].map(own)),
         }
     }

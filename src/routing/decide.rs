@@ -9,8 +9,8 @@ use super::sticky::{Bond, CookieKeys, CookieKind, has_cookie};
 use super::{Forwarding, RoutedAction, RoutedListener};
 use crate::balance::{Group, InFlight, Turn};
 use crate::clock::Timestamp;
-use crate::model::{FixedResponse, Redirect, RegistrationId, StickinessKind};
-use crate::rules::{Facts, Found, Transformed, Unfit};
+use crate::model::{FixedResponse, ProtocolVersion, Redirect, RegistrationId, StickinessKind};
+use crate::rules::{Facts, Found, Spoken, Transformed, Unfit};
 
 /// Which attempt this is, on which thread.
 #[derive(Debug)]
@@ -55,6 +55,10 @@ pub enum Outcome {
     Unfit {
         group: Arc<Group>,
     },
+    /// The group that was chosen does not take what the request is spoken in.
+    Misfit {
+        group: Arc<Group>,
+    },
     /// The group that was chosen has nobody to send to.
     NoTarget {
         group: Arc<Group>,
@@ -75,6 +79,7 @@ pub fn decide(listener: &RoutedListener, facts: &Facts<'_>, trial: &mut Trial<'_
             let (group, bond) = forwarding.choose(&listener.cookies, facts, trial);
             bonds.group = bond;
             match transform(found, facts) {
+                _ if !takes(group.version, facts) => Outcome::Misfit { group: Arc::clone(group) },
                 Err(Unfit) => Outcome::Unfit { group: Arc::clone(group) },
                 Ok(done) => {
                     transformed = done;
@@ -84,6 +89,17 @@ pub fn decide(listener: &RoutedListener, facts: &Facts<'_>, trial: &mut Trial<'_
         }
     };
     Decision { priority, outcome, transformed, bonds }
+}
+
+/// AWS, "Target groups for your Application Load Balancers", protocol version: which requests a
+/// group takes.
+fn takes(version: ProtocolVersion, facts: &Facts<'_>) -> bool {
+    match (version, facts.spoken) {
+        (ProtocolVersion::Http1, spoken) => spoken != Spoken::Grpc,
+        (_, Spoken::Http1) => false,
+        (ProtocolVersion::Http2, Spoken::Http2) => true,
+        (ProtocolVersion::Http2 | ProtocolVersion::Grpc, _) => facts.method == "POST",
+    }
 }
 
 fn transform(found: Option<Found<'_>>, facts: &Facts<'_>) -> Result<Option<Transformed>, Unfit> {
@@ -163,5 +179,28 @@ impl Forwarding {
             }
         }
         first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(version: ProtocolVersion, spoken: Spoken, expected: [bool; 2]) {
+        let takes = |method| takes(version, &Facts { method, spoken, ..Facts::default() });
+        assert_eq!(["POST", "GET"].map(takes), expected, "{version:?} {spoken:?}");
+    }
+
+    #[test]
+    fn groups_take_what_albs_table_says() {
+        check(ProtocolVersion::Http1, Spoken::Http1, [true, true]);
+        check(ProtocolVersion::Http1, Spoken::Http2, [true, true]);
+        check(ProtocolVersion::Http1, Spoken::Grpc, [false, false]);
+        check(ProtocolVersion::Http2, Spoken::Http1, [false, false]);
+        check(ProtocolVersion::Http2, Spoken::Http2, [true, true]);
+        check(ProtocolVersion::Http2, Spoken::Grpc, [true, false]);
+        check(ProtocolVersion::Grpc, Spoken::Http1, [false, false]);
+        check(ProtocolVersion::Grpc, Spoken::Http2, [true, false]);
+        check(ProtocolVersion::Grpc, Spoken::Grpc, [true, false]);
     }
 }

@@ -80,6 +80,16 @@ impl RoutedListener {
             Protocol::Http | Protocol::Https | Protocol::Tcp | Protocol::Tls => Transport::Tcp,
         }
     }
+
+    /// Whether a rule forwards to targets that speak HTTP/2.
+    #[must_use]
+    pub fn reaches_http_2(&self) -> bool {
+        let groups = self.actions.iter().flat_map(|action| match action {
+            RoutedAction::Forward(forwarding) => forwarding.groups.as_slice(),
+            RoutedAction::Fixed(_) | RoutedAction::Redirect(_) => &[],
+        });
+        groups.into_iter().any(|(group, _)| group.version.is_http_2())
+    }
 }
 
 /// An action with its groups found.
@@ -112,6 +122,7 @@ pub struct ListenerMetrics {
     pub request_seconds: Histogram,
     pub received: Counter,
     pub sent: Counter,
+    pub grpc: Counter,
     /// Own responses: 400, 408, 502, 503, 504, and any other code.
     pub own: OwnResponses,
 }

@@ -2,6 +2,17 @@
 
 use std::net::IpAddr;
 
+/// What a request is spoken in, as target groups tell it apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// Also a WebSocket's over HTTP/2 (RFC 8441): its target is asked for an upgrade.
+    #[default]
+    Http1,
+    Http2,
+    /// A call: HTTP/2 with gRPC's content type.
+    Grpc,
+}
+
 /// A request's facts. A TCP flow has none of them: [`Facts::default`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
@@ -15,6 +26,7 @@ pub struct Facts<'a> {
     /// The connection's other end.
     pub source: Option<IpAddr>,
     pub headers: Headers<'a>,
+    pub spoken: Spoken,
 }
 
 /// A request's header fields, as its carrier has them. They are looked at only when something asks.

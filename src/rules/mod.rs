@@ -12,7 +12,7 @@ mod transform;
 mod wildcard;
 
 pub use condition::{BadValue, Weight, weigh};
-pub use facts::{Facts, Headers};
+pub use facts::{Facts, Headers, Spoken};
 pub use matcher::{Found, Matcher};
 pub use transform::{Transform, Transformed, Unfit, check_transforms};
 pub use wildcard::{BadPattern, Pattern};

@@ -17,30 +17,37 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use tokio::net::TcpStream;
 
 use super::accept::agreed;
+use super::server::Alpn;
 use super::stream::{Stream, TlsStream};
 
-/// What every target gets; sessions of an address are taken up again.
-static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| {
+/// What every target gets that is to speak HTTP/1.1.
+static HTTP_1: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| config(Alpn::Http1));
+/// The same for HTTP/2.
+static HTTP_2: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| config(Alpn::H2));
+
+fn config(alpn: Alpn) -> Result<Arc<ClientConfig>, Error> {
     let config = ClientConfig::builder_with_provider(Arc::clone(super::provider()))
         .with_safe_default_protocol_versions()?;
     let verifier = Unverified(super::provider().signature_verification_algorithms);
     let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = config.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![alpn.id().to_vec()];
     // A shared one would be a lock between data threads.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
-});
-
-/// Shakes hands with the target at the other end of `tcp`. The caller limits the time.
-///
-/// # Errors
-/// The target speaks no TLS that we do, or went away.
-pub async fn connect(tcp: TcpStream, address: IpAddr) -> io::Result<Stream> {
-    connect_named(tcp, address, None).await
 }
 
-/// As [`connect`], telling the other end which name is meant.
+/// Shakes hands with the target at the other end of `tcp`, to speak `alpn` with it. The caller
+/// limits the time.
+///
+/// # Errors
+/// The target speaks no TLS that we do, or went away. HTTP/2 has to be agreed on (RFC 9113, section
+/// 3.2): who has no word for HTTP/1.1 may well speak it.
+pub async fn connect(tcp: TcpStream, address: IpAddr, alpn: Alpn) -> io::Result<Stream> {
+    shake(tcp, ServerName::IpAddress(address.into()), alpn).await
+}
+
+/// As [`connect`] for HTTP/1.1, telling the other end which name is meant.
 ///
 /// # Errors
 /// As [`connect`]; `name` is no DNS name.
@@ -49,15 +56,27 @@ pub async fn connect_named(
     address: IpAddr,
     name: Option<&str>,
 ) -> io::Result<Stream> {
-    let config = CONFIG.as_ref().map_err(|error| io::Error::other(error.clone()))?;
     let name = match name {
         Some(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
         None => ServerName::IpAddress(address.into()),
     };
+    shake(tcp, name, Alpn::Http1).await
+}
+
+async fn shake(tcp: TcpStream, name: ServerName<'static>, alpn: Alpn) -> io::Result<Stream> {
+    let config = match alpn {
+        Alpn::Http1 => &*HTTP_1,
+        Alpn::H2 => &*HTTP_2,
+    };
+    let config = config.as_ref().map_err(|error| io::Error::other(error.clone()))?;
     let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     let mut stream = TlsStream::new(tcp, rustls::Connection::Client(connection));
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
-    stream.session = Some(Arc::new(agreed(&stream.connection)));
+    let session = agreed(&stream.connection);
+    if alpn == Alpn::H2 && session.alpn != Some(Alpn::H2) {
+        return Err(io::Error::other("the target does not agree on HTTP/2"));
+    }
+    stream.session = Some(Arc::new(session));
     Ok(stream.into())
 }
 

@@ -22,7 +22,7 @@ pub enum Alpn {
 }
 
 impl Alpn {
-    const fn id(self) -> &'static [u8] {
+    pub(super) const fn id(self) -> &'static [u8] {
         match self {
             Self::Http1 => b"http/1.1",
             Self::H2 => b"h2",

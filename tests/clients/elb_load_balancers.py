@@ -144,15 +144,16 @@ good = dict(Name="a", Protocol="HTTP", Port=80)
 for change in ({"Name": "a_b"}, {"Name": "x" * 33}, {"Protocol": None}, {"Port": None}, {"Port": 0}, {"Port": 65536},
                {"HealthCheckIntervalSeconds": 4}, {"HealthCheckTimeoutSeconds": 121}, {"HealthyThresholdCount": 1},
                {"UnhealthyThresholdCount": 11}, {"HealthCheckPath": "x"}, {"HealthCheckPort": "moon"},
-               {"Matcher": {"HttpCode": "moon"}}, {"TargetType": "moon"},
+               {"Matcher": {"HttpCode": "moon"}}, {"TargetType": "moon"}, {"ProtocolVersion": "moon"},
                {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 5}):
     asked = {name: value for name, value in {**good, **change}.items() if value is not None}
     refused("ValidationError", elb.create_target_group, **asked)
-for change in ({"Protocol": "TLS"}, {"Protocol": "UDP"}, {"Protocol": "GENEVE"}, {"ProtocolVersion": "GRPC"},
+for change in ({"Protocol": "TLS"}, {"Protocol": "UDP"}, {"Protocol": "GENEVE"},
                {"TargetType": "lambda"}, {"TargetType": "alb"},
                {"TargetControlPort": 3000}):
     refused("OperationNotPermitted", elb.create_target_group, **{**good, **change}, says="not supported")
 refused("InvalidConfigurationRequest", elb.create_target_group, **good, HealthCheckProtocol="TCP")
+refused("InvalidConfigurationRequest", elb.create_target_group, **good, Matcher={"GrpcCode": "0"})
 refused("InvalidConfigurationRequest", elb.create_target_group, **good, HealthCheckEnabled=False)
 equal([group["TargetGroupName"] for group in elb.describe_target_groups()["TargetGroups"]], ["tcp", "web"])
 pages = elb.get_paginator("describe_target_groups").paginate(PaginationConfig={"PageSize": 1})

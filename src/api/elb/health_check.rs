@@ -11,19 +11,23 @@ use serde_json::{Value, json};
 use super::matcher;
 use super::target_group::Asked;
 use crate::api::error::Error;
-use crate::model::{HealthCheck, Protocol};
+use crate::model::{HealthCheck, Protocol, ProtocolVersion};
 
-/// The check of a new group.
-pub(super) fn made(group: Protocol, asked: &Asked) -> Result<HealthCheck, Error> {
+/// The check of a new group whose targets speak `version`.
+pub(super) fn made(
+    group: Protocol,
+    version: ProtocolVersion,
+    asked: &Asked,
+) -> Result<HealthCheck, Error> {
     // NLB checks its TLS groups by plain connections unless told otherwise.
     let own = if group == Protocol::Tls { Protocol::Tcp } else { group };
     let protocol = protocol(group, asked)?.unwrap_or(own);
-    changed(group, &defaults(group, protocol), asked)
+    changed(group, &defaults(group, version, protocol), asked)
 }
 
 /// The defaults of a group's check with this protocol of its own.
-fn defaults(group: Protocol, protocol: Protocol) -> HealthCheck {
-    let own = HealthCheck::defaults(protocol);
+fn defaults(group: Protocol, version: ProtocolVersion, protocol: Protocol) -> HealthCheck {
+    let own = HealthCheck::of(protocol, version);
     match (group, protocol) {
         (Protocol::Tcp | Protocol::Tls, Protocol::Http | Protocol::Https) => {
             HealthCheck { timeout: Duration::from_secs(6), matcher: vec![200..=399], ..own }
@@ -46,8 +50,12 @@ pub(super) fn changed(
     if let Some(protocol) = protocol(group, asked)?
         && protocol != check.protocol
     {
-        let fresh = defaults(group, protocol);
-        check = HealthCheck { protocol, path: fresh.path, matcher: fresh.matcher, ..check };
+        // A gRPC group's check stays one, with what it was told.
+        let fresh = defaults(group, check.version, protocol);
+        check = match check.version {
+            ProtocolVersion::Grpc => HealthCheck { protocol, ..check },
+            _ => HealthCheck { protocol, path: fresh.path, matcher: fresh.matcher, ..check },
+        };
     }
     if let Some(port) = asked.health_check_port.as_deref() {
         check.port = self::port(port)?;
@@ -95,7 +103,18 @@ fn port(text: &str) -> Result<Option<u16>, Error> {
 
 /// What only HTTP checks have.
 fn http(group: Protocol, check: &mut HealthCheck, asked: &Asked) -> Result<(), Error> {
-    let code = asked.matcher.as_ref().and_then(|matcher| matcher.http_code.as_deref());
+    let matcher = asked.matcher.as_ref();
+    let is_grpc = check.version == ProtocolVersion::Grpc;
+    let http = matcher.and_then(|matcher| matcher.http_code.as_deref());
+    let grpc = matcher.and_then(|matcher| matcher.grpc_code.as_deref());
+    let (kind, code, other) = if is_grpc { ("gRPC", grpc, http) } else { ("HTTP", http, grpc) };
+    if other.is_some() {
+        let message = format!(
+            "Health check matcher must be {kind} codes for target groups of protocol version {}",
+            check.version.as_str()
+        );
+        return Err(Error::new("InvalidConfigurationRequestException", message));
+    }
     if check.protocol == Protocol::Tcp {
         let given = [("path", asked.health_check_path.is_some()), ("matcher", code.is_some())];
         if let Some((what, _)) = given.into_iter().find(|(_, given)| *given) {
@@ -114,11 +133,12 @@ fn http(group: Protocol, check: &mut HealthCheck, asked: &Asked) -> Result<(), E
         check.path.clone_from(path);
     }
     if let Some(code) = code {
-        let codes = codes(group);
+        let codes = if is_grpc { matcher::GRPC_CODES } else { codes(group) };
         check.matcher = matcher::parse(code, &codes).ok_or_else(|| {
             let (first, last) = (codes.start(), codes.end());
             let message = format!(
-                "Health check matcher HTTP code '{code}' must be within '{first}-{last}' inclusive"
+                "Health check matcher {kind} code '{code}' must be within '{first}-{last}' \
+                 inclusive"
             );
             Error::invalid(message)
         })?;
@@ -171,7 +191,8 @@ pub(super) fn shown(check: &HealthCheck, group: &mut Value) {
     group["UnhealthyThresholdCount"] = json!(check.unhealthy_threshold);
     if check.protocol.is_http() {
         group["HealthCheckPath"] = json!(check.path);
-        group["Matcher"] = json!({"HttpCode": matcher::text(&check.matcher)});
+        let kind = if check.version == ProtocolVersion::Grpc { "GrpcCode" } else { "HttpCode" };
+        group["Matcher"] = json!({kind: matcher::text(&check.matcher)});
     }
 }
 
@@ -181,8 +202,16 @@ mod tests {
 
     /// `PORT PATH INTERVAL/TIMEOUT CODES`, or what the refusal says.
     fn check(group: Protocol, asked: Value, expected: Result<&str, &str>) {
+        check_version((group, ProtocolVersion::Http1), asked, expected);
+    }
+
+    fn check_version(
+        (group, version): (Protocol, ProtocolVersion),
+        asked: Value,
+        expected: Result<&str, &str>,
+    ) {
         let read: Asked = serde_json::from_value(asked.clone()).unwrap();
-        let described = made(group, &read).map(|check| {
+        let described = made(group, version, &read).map(|check| {
             let mut group = json!({});
             shown(&check, &mut group);
             let text = |name: &str| group[name].as_str().unwrap_or("-").to_owned();
@@ -193,7 +222,7 @@ mod tests {
                 text("HealthCheckPath"),
                 group["HealthCheckIntervalSeconds"],
                 group["HealthCheckTimeoutSeconds"],
-                group["Matcher"]["HttpCode"].as_str().unwrap_or("-"),
+                group["Matcher"]["HttpCode"].as_str().unwrap_or_else(|| text_of(&group["Matcher"])),
             )
         });
         match (described, expected) {
@@ -217,6 +246,30 @@ mod tests {
         let short = json!({"HealthCheckIntervalSeconds": 5});
         check(Protocol::Http, short.clone(), Ok("HTTP traffic-port / 5/4 200"));
         check(Protocol::Tcp, short, Ok("TCP traffic-port - 5/4 -"));
+    }
+
+    /// gRPC's codes, where the matcher has them.
+    fn text_of(matcher: &Value) -> &str {
+        matcher["GrpcCode"].as_str().unwrap_or("-")
+    }
+
+    #[test]
+    fn grpc_groups_are_checked_by_grpcs_codes() {
+        let grpc = |asked, expected| {
+            check_version((Protocol::Http, ProtocolVersion::Grpc), asked, expected);
+        };
+        let own = "HTTP traffic-port /AWS.ALB/healthcheck 30/5 12";
+        grpc(json!({}), Ok(own));
+        let asked = json!({"Matcher": {"GrpcCode": "0-99"}, "HealthCheckPath": "/a.B/C",
+                           "HealthCheckProtocol": "HTTPS"});
+        grpc(asked, Ok("HTTPS traffic-port /a.B/C 30/5 0-99"));
+        let listed = own.replace(" 12", " 0,1");
+        grpc(json!({"Matcher": {"GrpcCode": "0,1"}}), Ok(&listed));
+        grpc(json!({"Matcher": {"GrpcCode": "100"}}), Err("'0-99'"));
+        grpc(json!({"Matcher": {"HttpCode": "200"}}), Err("must be gRPC codes"));
+        check(Protocol::Http, json!({"Matcher": {"GrpcCode": "0"}}), Err("must be HTTP codes"));
+        let http_2 = (Protocol::Https, ProtocolVersion::Http2);
+        check_version(http_2, json!({}), Ok("HTTPS traffic-port / 30/5 200"));
     }
 
     #[test]

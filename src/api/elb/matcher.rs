@@ -1,8 +1,11 @@
-//! Matchers of health checks: the status codes that pass, as `200-299,404`.
+//! Matchers of health checks: the status codes that pass, as `200-299,404`, or gRPC's, as `0,12`.
 //!
 //! Pure. Grammar: the API reference of `Matcher`.
 
 use std::ops::RangeInclusive;
+
+/// What the matcher of a gRPC group may name.
+pub(in crate::api) const GRPC_CODES: RangeInclusive<u16> = 0..=99;
 
 /// Codes and ranges of codes, separated by commas; none where one is outside `codes`.
 pub(in crate::api) fn parse(
@@ -10,9 +13,10 @@ pub(in crate::api) fn parse(
     codes: &RangeInclusive<u16>,
 ) -> Option<Vec<RangeInclusive<u16>>> {
     let code = |text: &str| {
-        let code = text.trim();
-        let three = code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit());
-        code.parse::<u16>().ok().filter(|code| three && codes.contains(code))
+        let text = text.trim();
+        let plain =
+            text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        text.parse::<u16>().ok().filter(|code| plain && codes.contains(code))
     };
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -48,6 +52,16 @@ mod tests {
         check("200, 202", Some(&[200..=200, 202..=202]));
         for bad in ["", ",", "99", "600", "299-200", "20x", "200-", "-200", "0200", "+20"] {
             check(bad, None);
+        }
+    }
+
+    #[test]
+    fn grpcs_codes_have_one_or_two_digits() {
+        let parse = |text| parse(text, &GRPC_CODES);
+        assert_eq!(parse("0-99"), Some(vec![0..=99]));
+        assert_eq!(parse("0,1, 12"), Some(vec![0..=0, 1..=1, 12..=12]));
+        for bad in ["100", "00", "01", "-1", "12-0", "200", ""] {
+            assert_eq!(parse(bad), None, "{bad}");
         }
     }
 

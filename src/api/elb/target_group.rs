@@ -1,4 +1,4 @@
-//! Target groups: of addresses, speaking HTTP/1.1 or TCP.
+//! Target groups: of addresses, speaking HTTP/1.1, HTTP/2, gRPC or TCP.
 //!
 //! Not here: their targets, their attributes' table, the parameters of their health checks.
 //! **Invariant:** no other protocol and no other kind of target is taken.
@@ -18,7 +18,9 @@ use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::page;
 use crate::api::tags::{self, Tag};
-use crate::model::{Account, GroupOptions, LoadBalancerName, Owner, Protocol, TargetGroup};
+use crate::model::{
+    Account, GroupOptions, LoadBalancerName, Owner, Protocol, ProtocolVersion, TargetGroup,
+};
 use crate::state::{Key, State, Tx};
 
 /// What creating takes, and modifying a part of: the model lets nothing else through.
@@ -49,6 +51,7 @@ pub(super) struct Asked {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Matcher {
     pub(super) http_code: Option<String>,
+    pub(super) grpc_code: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -88,30 +91,34 @@ fn meaning(asked: &Asked) -> Result<TargetGroup, Error> {
             return Err(Error::unsupported(message));
         }
     };
-    match (protocol, asked.protocol_version.as_deref()) {
-        (_, None) | (Protocol::Http | Protocol::Https, Some("HTTP1")) => {}
-        (Protocol::Http | Protocol::Https, Some(other)) => {
-            let message = format!("Protocol version '{other}' is not supported here: HTTP1 is");
-            return Err(Error::unsupported(message));
-        }
-        (Protocol::Tcp | Protocol::Tls, Some(_)) => {
-            let message = format!(
-                "Protocol version cannot be specified for target groups of protocol {}",
-                protocol.as_str()
-            );
-            return Err(Error::invalid(message));
-        }
-    }
+    let version = version(protocol, asked.protocol_version.as_deref())?;
     let port = asked.port.ok_or_else(|| Error::invalid("A port must be specified"))?;
     Ok(TargetGroup {
-        health_check: health_check::made(protocol, asked)?,
+        health_check: health_check::made(protocol, version, asked)?,
         options: GroupOptions {
+            version,
             instances,
             ipv6: asked.ip_address_type.as_deref() == Some("ipv6"),
             network: asked.vpc_id.clone(),
             ..GroupOptions::default()
         },
         ..TargetGroup::new(asked.name.as_str().into(), new_id(), (protocol, port), Owner::Api)
+    })
+}
+
+fn version(protocol: Protocol, asked: Option<&str>) -> Result<ProtocolVersion, Error> {
+    let Some(asked) = asked else { return Ok(ProtocolVersion::Http1) };
+    if !protocol.is_http() {
+        let message = format!(
+            "Protocol version cannot be specified for target groups of protocol {}",
+            protocol.as_str()
+        );
+        return Err(Error::invalid(message));
+    }
+    let known = ProtocolVersion::ALL.into_iter().find(|version| version.as_str() == asked);
+    known.ok_or_else(|| {
+        let message = format!("Protocol version '{asked}' must be one of 'GRPC, HTTP1, HTTP2'");
+        Error::invalid(message)
     })
 }
 
@@ -225,7 +232,7 @@ fn shown(state: &State, account: &Account, group: &TargetGroup) -> Value {
         "IpAddressType": if group.options.ipv6 { "ipv6" } else { "ipv4" },
     });
     if group.protocol.is_http() {
-        shown["ProtocolVersion"] = json!("HTTP1");
+        shown["ProtocolVersion"] = json!(group.options.version.as_str());
     }
     health_check::shown(&group.health_check, &mut shown);
     shown

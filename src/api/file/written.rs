@@ -17,7 +17,7 @@ use crate::config::{
 };
 use crate::model::{
     Account, Algorithm, Carrier, DesyncMode, ForwardedFor, LoadBalancerKind, Protocol,
-    StickinessKind,
+    ProtocolVersion, StickinessKind,
 };
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +133,7 @@ pub(super) struct WrittenTrustStore {
 pub(super) struct WrittenGroup {
     pub(super) name: String,
     pub(super) protocol: Option<Protocol>,
+    pub(super) protocol_version: Option<ProtocolVersion>,
     pub(super) port: Option<u16>,
     #[serde(default)]
     pub(super) targets: Vec<WrittenTarget>,

@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::model::ProtocolVersion;
 
 /// How a target answers.
 enum Target {
@@ -152,6 +153,115 @@ async fn tcp_probe_passes_where_somebody_listens() {
     assert_eq!(probe(address, &check).await.outcome, Outcome::Passed);
     drop(listener);
     assert_eq!(probe(address, &check).await.outcome, Outcome::Failed);
+}
+
+/// A target that speaks HTTP/2: this status, these fields, and these trailers where there are any.
+/// Tells what it was asked.
+async fn answers_by_http_2(
+    listener: TcpListener,
+    (status, fields, trailers): (u16, &'static str, &'static str),
+) -> String {
+    let map = |text: &'static str| {
+        let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    };
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+    let (asked, mut body) = request.into_parts();
+    let answering = async {
+        let mut count = 0;
+        while let Some(Ok(bytes)) = body.data().await {
+            count += bytes.len();
+        }
+        let mut head = http::Response::new(());
+        *head.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        *head.headers_mut() = map(fields);
+        let mut stream = respond.send_response(head, trailers.is_empty()).unwrap();
+        if !trailers.is_empty() {
+            stream.send_data(bytes::Bytes::from_static(&[0; 5]), false).unwrap();
+            stream.send_trailers(map(trailers)).unwrap();
+        }
+        count
+    };
+    let rest = async { while connection.accept().await.is_some() {} };
+    let (count, ()) = tokio::join!(answering, rest);
+    let kind = asked.headers.get("content-type").map_or("-", |kind| kind.to_str().unwrap());
+    let agent = asked.headers["user-agent"].to_str().unwrap();
+    format!("{} {} {kind} {count} {agent}", asked.method, asked.uri.path())
+}
+
+async fn check_http_2(
+    (version, codes): (ProtocolVersion, &[std::ops::RangeInclusive<u16>]),
+    answer: (u16, &'static str, &'static str),
+    (outcome, asked): (Outcome, &str),
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answering = tokio::spawn(answers_by_http_2(listener, answer));
+    let check = HealthCheck {
+        matcher: codes.to_vec(),
+        timeout: Duration::from_secs(20),
+        ..HealthCheck::of(Protocol::Http, version)
+    };
+    assert_eq!(probe(address, &check).await.outcome, outcome, "{answer:?}");
+    assert_eq!(answering.await.unwrap(), format!("{asked} ELB-HealthChecker/2.0"));
+}
+
+#[tokio::test]
+async fn http_2_groups_are_asked_by_http_2() {
+    let group = (ProtocolVersion::Http2, &[200..=299][..]);
+    let asked = "GET / - 0";
+    check_http_2(group, (200, "", ""), (Outcome::Passed, asked)).await;
+    check_http_2(group, (299, "a=b", "c=d"), (Outcome::Passed, asked)).await;
+    check_http_2(group, (503, "", ""), (Outcome::WrongCode(503), asked)).await;
+}
+
+#[tokio::test]
+async fn grpc_groups_are_called_and_matched_by_grpcs_status() {
+    let asked = "POST /AWS.ALB/healthcheck application/grpc 5";
+    let check = async |codes: &[_], answer, outcome| {
+        check_http_2((ProtocolVersion::Grpc, codes), answer, (outcome, asked)).await;
+    };
+    check(&[12..=12], (200, "grpc-status=12", ""), Outcome::Passed).await;
+    check(&[12..=12], (200, "", "grpc-status=12"), Outcome::Passed).await;
+    check(&[0..=0, 1..=1], (200, "", "grpc-status=1"), Outcome::Passed).await;
+    check(&[0..=99], (200, "grpc-status=16", ""), Outcome::Passed).await;
+    check(&[0..=0], (200, "", "grpc-status=14"), Outcome::WrongCode(14)).await;
+    // What does not answer as gRPC does not pass, whatever HTTP's code.
+    check(&[0..=99], (404, "grpc-status=12", ""), Outcome::WrongCode(404)).await;
+    check(&[0..=99], (200, "", ""), Outcome::Failed).await;
+    check(&[0..=99], (200, "", "grpc-status=-1"), Outcome::Failed).await;
+    check(&[0..=99], (200, "grpc-status=100", "a=b"), Outcome::Failed).await;
+}
+
+#[tokio::test]
+async fn what_speaks_no_http_2_fails_its_probe() {
+    let check = async |said: Option<&'static str>, expected: Outcome| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            match said {
+                None => std::future::pending().await,
+                Some("") => {}
+                Some(said) => {
+                    stream.write_all(said.as_bytes()).await.unwrap();
+                    std::future::pending().await
+                }
+            }
+        });
+        let timeout = match expected {
+            Outcome::TimedOut => Duration::from_millis(100),
+            _ => Duration::from_secs(20),
+        };
+        let own = HealthCheck::of(Protocol::Http, ProtocolVersion::Grpc);
+        assert_eq!(probe(address, &HealthCheck { timeout, ..own }).await.outcome, expected);
+        serving.abort();
+    };
+    check(Some("HTTP/1.1 400 Bad Request\r\n\r\n"), Outcome::Failed).await;
+    check(Some(""), Outcome::Failed).await;
+    check(None, Outcome::TimedOut).await;
 }
 
 proptest! {

@@ -19,20 +19,21 @@ use super::super::limits::{CONNECT_TIMEOUT, TARGET_HANDSHAKE};
 use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure};
 use super::Carrier;
+use super::back::Back;
 use super::body::Body;
 use super::client::{Client, Front};
 use super::h2;
-use super::pool::Held;
+use super::links::Seat;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
 use super::request::{self, Request, Way};
 use super::response::Asked;
-use crate::balance::{Group, InFlight};
+use crate::balance::{Endpoint, Group, InFlight};
 use crate::clock::{self, Instant};
 use crate::model::{Generation, Protocol};
 use crate::routing::{Outcome, Trial, decide};
-use crate::rules::Transformed;
-use crate::tls::{self, Stream};
+use crate::rules::{Spoken, Transformed};
+use crate::tls::{self, Alpn, Stream};
 
 /// What a client's connection is good for behind an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +149,10 @@ impl Carrier {
                     return self.refuse(client, exchange, cause).await;
                 }
             };
-            if exchange.transformed != exchange.written && !self.again(client, exchange) {
+            let bare = group.version.is_http_2();
+            if (exchange.transformed != exchange.written || exchange.bare != bare)
+                && !self.again(client, exchange, bare)
+            {
                 return self.refuse(client, exchange, Cause::Internal).await;
             }
             let (failure, cause, kept) = match self.attempt(client, exchange, &group, &guard).await
@@ -171,7 +175,8 @@ impl Carrier {
                 response_begun: exchange.status.is_some(),
                 made: exchange.attempts,
             });
-            if verdict == retry::Verdict::GiveUp || !self.again(client, exchange) {
+            let bare = exchange.bare;
+            if verdict == retry::Verdict::GiveUp || !self.again(client, exchange, bare) {
                 return self.give_up(client, exchange, cause).await;
             }
             if verdict == retry::Verdict::Elsewhere {
@@ -224,6 +229,11 @@ impl Carrier {
                 exchange.group = Some(group);
                 Choice::Refuse(Cause::NoTarget)
             }
+            Outcome::Misfit { group } => {
+                exchange.action = Some("forward");
+                exchange.group = Some(group);
+                Choice::Refuse(Cause::Misfit)
+            }
             Outcome::Unfit { group } => {
                 exchange.action = Some("forward");
                 exchange.group = Some(group);
@@ -260,30 +270,19 @@ impl Carrier {
         guard: &InFlight,
     ) -> Attempted {
         let (thread, endpoint) = (self.thread.index, guard.endpoint());
-        // A retry never takes a pooled connection: it may be as dead as the first was.
-        let pooled = (exchange.attempts == 0).then(|| self.pool.take(endpoint.id)).flatten();
-        let mut held = match pooled {
-            Some(held) => held,
-            None => match self.connect(client, guard, group).await {
-                // It left the State meanwhile: nobody would cut what is sent to it now.
-                Ok(_) if !self.thread.reader.load().endpoints.contains_key(&endpoint.id) => {
-                    return Attempted::Failed(Failure::Connect, Cause::Connect, true);
-                }
-                Ok(held) => held,
-                Err((failure, Cause::ClientGone)) => {
-                    return Attempted::Failed(failure, Cause::ClientGone, true);
-                }
-                Err((failure, cause)) => {
-                    group.metrics.connection_errors.add(thread, 1);
-                    return Attempted::Failed(failure, cause, true);
-                }
-            },
+        let mut back = match self.reach(client, exchange, group, endpoint).await {
+            Ok(back) => back,
+            Err((failure, cause)) => {
+                let count = !matches!(cause, Cause::ClientGone | Cause::Internal);
+                group.metrics.connection_errors.add(thread, u64::from(count));
+                return Attempted::Failed(failure, cause, true);
+            }
         };
         endpoint.requests.add(thread, 1);
         group.metrics.requests.add(thread, 1);
         let (now, idle_timeout) = (clock::instant(), exchange.listener.idle_timeout);
         exchange.sent_at = Some(now);
-        exchange.answered_at = None;
+        (exchange.answered_at, exchange.reset) = (None, None);
         client.timer.set(now + idle_timeout);
         let asked = Asked {
             is_http_1_0: exchange.request.is_http_1_0,
@@ -297,7 +296,7 @@ impl Carrier {
         let listener = Arc::clone(&exchange.listener);
         let added = Additions::new(&listener, group, &exchange.bonds);
         let how = (asked, &added, idle_timeout);
-        let mut relay = Relay::new(client, &mut held, around, how, now);
+        let mut relay = Relay::new(client, &mut back, around, how, now);
         let ended = relay.run().await;
         let (answered, kept) = (relay.answered.take(), relay.body_kept);
         if let Some(answered) = &answered {
@@ -305,53 +304,69 @@ impl Carrier {
         }
         match (ended, answered) {
             (Ok(()), Some(answered)) => {
-                Attempted::Done(self.finish(client, exchange, (held, guard), &answered))
+                Attempted::Done(self.finish(client, exchange, (back, guard), &answered))
             }
             (ended, _) => {
                 let cause = ended.err().unwrap_or(Cause::Internal);
-                let failure = match cause {
-                    // Its deregistration delay is over: ALB answers 502.
-                    Cause::TargetClosed if held.is_cut() => Failure::Other,
-                    Cause::TargetClosed if held.reused => Failure::PooledClosed,
-                    Cause::TargetClosed => Failure::Closed,
-                    _ => Failure::Other,
-                };
+                let (failure, cause) = back.failure(cause);
+                exchange.reset = back.reset();
                 Attempted::Failed(failure, cause, kept)
             }
         }
     }
 
-    async fn connect(
+    /// What carries the exchange to its target: a connection, or a stream of one that has begun
+    /// with the request's head.
+    async fn reach(
         &self,
         client: &mut Client,
-        guard: &InFlight,
+        exchange: &Exchange,
         group: &Group,
-    ) -> Result<Held, (Failure, Cause)> {
-        let endpoint = guard.endpoint();
-        let connecting = TcpStream::connect(endpoint.address);
-        let connected = tokio::select! {
+        endpoint: &Endpoint,
+    ) -> Result<Back, (Failure, Cause)> {
+        let is_secure = group.protocol == Protocol::Https;
+        // A retry never takes a pooled connection: it may be as dead as the first was.
+        let pooled = (exchange.attempts == 0 && !group.version.is_http_2())
+            .then(|| self.pool.take(endpoint.id));
+        if let Some(held) = pooled.flatten() {
+            return Ok(Back::Connection(held));
+        }
+        let reaching = async {
+            if group.version.is_http_2() {
+                // Boxed: its state is large, and most connections never have it.
+                return Box::pin(self.links.seat(endpoint, is_secure)).await.map(Reached::Seat);
+            }
+            connect(endpoint.address, is_secure).await.map(Reached::Connection)
+        };
+        let reached = tokio::select! {
             biased;
-            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => connected,
+            reached = reaching => reached?,
             () = poll_fn(|cx| client.poll_gone(cx)) => {
                 return Err((Failure::Other, Cause::ClientGone));
             }
         };
-        match connected {
-            Ok(Ok(stream)) => {
-                // Only latency is lost when it cannot be set.
-                let _ = stream.set_nodelay(true);
-                let stream = match group.protocol {
-                    Protocol::Https => shake(stream, endpoint.address).await?,
-                    _ => Stream::Plain(stream),
-                };
-                Ok(self.pool.hold(stream, endpoint.id))
-            }
-            Ok(Err(error)) => {
-                tracing::debug!(target = %endpoint.address, %error, "target not reached");
-                Err((Failure::Connect, Cause::Connect))
-            }
-            Err(_) => Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
+        // It left the State meanwhile: nobody would cut what is sent to it now.
+        if !self.thread.reader.load().endpoints.contains_key(&endpoint.id) {
+            return Err((Failure::Connect, Cause::Connect));
         }
+        let seat = match reached {
+            Reached::Connection(stream) => {
+                return Ok(Back::Connection(self.pool.hold(stream, endpoint.id)));
+            }
+            Reached::Seat(seat) => seat,
+        };
+        let request = &exchange.request;
+        let is_call = request.spoken == Spoken::Grpc;
+        let mut head = Vec::with_capacity(client.head().len());
+        let way = Way {
+            origin: &client.origin,
+            rules: exchange.listener.load_balancer.options.requests,
+            transformed: &exchange.written,
+        };
+        h2::rewrite(client.head(), way, &mut head);
+        let how = (is_secure, request.trailers || is_call, is_call);
+        let begun = seat.begin(head, &client.up, how);
+        begun.map(|own| Back::Stream(Box::new(own))).map_err(|cause| (Failure::Other, cause))
     }
 
     /// The whole response is with the client.
@@ -359,7 +374,7 @@ impl Carrier {
         &self,
         client: &mut Client,
         exchange: &Exchange,
-        (held, guard): (Held, &InFlight),
+        (back, guard): (Back, &InFlight),
         answered: &Answered,
     ) -> After {
         let response = &answered.response;
@@ -368,7 +383,10 @@ impl Carrier {
             && is_whole
             && !exchange.request.head.ambiguous
             && !client.down.window.has_fresh();
-        if reusable && self.is_sent_to(guard, exchange.generation) {
+        if let Back::Connection(held) = back
+            && reusable
+            && self.is_sent_to(guard, exchange.generation)
+        {
             self.pool.give_back(held, answered.at);
         }
         client.down.window.clear(&self.buffers);
@@ -385,12 +403,18 @@ impl Carrier {
         account::is_sent_to(&routing, endpoint.id)
     }
 
-    /// Makes the client's side ready for another attempt. Whether it can be.
-    fn again(&self, client: &mut Client, exchange: &mut Exchange) -> bool {
+    /// Makes the client's side ready for another attempt; `bare`: to a target that speaks HTTP/2.
+    /// Whether it can be.
+    fn again(&self, client: &mut Client, exchange: &mut Exchange, bare: bool) -> bool {
         client.down.begin();
         client.down.window.clear(&self.buffers);
         client.up.rewind();
         exchange.written.clone_from(&exchange.transformed);
+        exchange.bare = bare;
+        client.up.chunk(!bare && exchange.request.head.body == head::Body::Chunked);
+        if bare {
+            return client.up.stage().is_ok();
+        }
         let Client { front, up, origin, .. } = client;
         let way = Way {
             origin,
@@ -415,17 +439,30 @@ impl Carrier {
         if exchange.status == Some(101) {
             return After::Close;
         }
-        if exchange.status.is_some() || cause == Cause::ClientGone {
-            // A response that ends early must not look like one that ends.
+        let is_gone = matches!(cause, Cause::ClientGone | Cause::ShortBody);
+        if exchange.status.is_none() && cause != Cause::ClientGone {
+            return self.refuse(client, exchange, cause).await;
+        }
+        // A response that ends early must not look like one that ends. A call has a word for it.
+        let has_words = exchange.request.spoken == Spoken::Grpc && exchange.reset.is_none();
+        let Front::Stream(stream) = &mut client.front else { return After::Abort };
+        if let Some(reason) = exchange.reset {
+            stream.reason = reason;
+        }
+        if is_gone || !has_words {
             return After::Abort;
         }
-        self.refuse(client, exchange, cause).await
+        client.timer.set(clock::instant() + exchange.listener.idle_timeout);
+        if client.flush().await.is_err() {
+            return After::Abort;
+        }
+        let Front::Stream(stream) = &mut client.front else { return After::Abort };
+        if stream.end_call(cause).is_err() { After::Abort } else { After::Close }
     }
-
     /// Answers with a page of our own.
     async fn refuse(&self, client: &mut Client, exchange: &mut Exchange, cause: Cause) -> After {
         exchange.cause = Some(cause);
-        let own = Own::Page(cause.status());
+        let own = Own::error(cause, exchange.request.spoken);
         self.answer(client, exchange, &own, cause.keeps_connection()).await
     }
 
@@ -460,10 +497,38 @@ impl Carrier {
     }
 }
 
+/// What was found of a target.
+enum Reached {
+    Connection(Stream),
+    Seat(Seat),
+}
+
+async fn connect(target: SocketAddr, is_secure: bool) -> Result<Stream, (Failure, Cause)> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
+        Ok(Ok(stream)) => {
+            // Only latency is lost when it cannot be set.
+            let _ = stream.set_nodelay(true);
+            match is_secure {
+                true => shake(stream, target, Alpn::Http1).await,
+                false => Ok(Stream::Plain(stream)),
+            }
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%target, %error, "target not reached");
+            Err((Failure::Connect, Cause::Connect))
+        }
+        Err(_) => Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
+    }
+}
+
 /// Nothing was sent yet: another target may be tried.
-async fn shake(stream: TcpStream, target: SocketAddr) -> Result<Stream, (Failure, Cause)> {
+pub(super) async fn shake(
+    stream: TcpStream,
+    target: SocketAddr,
+    alpn: Alpn,
+) -> Result<Stream, (Failure, Cause)> {
     // Boxed: most connections to targets never have it.
-    let shaking = Box::pin(tls::connect(stream, target.ip()));
+    let shaking = Box::pin(tls::connect(stream, target.ip(), alpn));
     match tokio::time::timeout(TARGET_HANDSHAKE, shaking).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {

@@ -78,6 +78,11 @@ impl Lane {
         self.chunked = chunked;
     }
 
+    /// From now on it goes on in chunks, or without.
+    pub(super) const fn chunk(&mut self, chunked: bool) {
+        self.chunked = chunked;
+    }
+
     /// Looks at what has come of the body.
     ///
     /// # Errors

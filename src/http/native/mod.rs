@@ -1,10 +1,12 @@
-//! The native carrier: clients' HTTP/1.0, HTTP/1.1 and HTTP/2 to HTTP/1.1 targets.
+//! The native carrier: clients' HTTP/1.0, HTTP/1.1 and HTTP/2 to HTTP/1.1 targets, and clients'
+//! HTTP/2 to HTTP/2 targets.
 //!
 //! One task per client connection, one poll per exchange, raw bytes in hand: a head is scanned,
 //! parsed and written anew, bodies pass through bounded windows. Not here: deciding (the pure files
 //! beside this folder and `routing`). **Invariant:** what reaches either side was parsed and framed
 //! anew; nothing is passed on that two parsers could read differently.
 
+mod back;
 mod body;
 mod client;
 mod exchange;
@@ -12,6 +14,7 @@ mod fields;
 mod frames;
 mod h2;
 mod lane;
+mod links;
 mod pool;
 mod relay;
 mod report;
@@ -37,6 +40,7 @@ use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
 use crate::tls::{Alpn, Stream};
 use client::{Client, Front, Next};
 use exchange::After;
+use links::Links;
 use pool::Pool;
 use window::Buffers;
 
@@ -54,6 +58,7 @@ pub(super) struct Carrier {
     doors: Mutex<HashMap<SocketKey, CancellationToken>>,
     access_log: Option<AccessLog>,
     pool: Arc<Pool>,
+    links: Arc<Links>,
     buffers: Buffers,
 }
 
@@ -70,6 +75,7 @@ impl Carrier {
             thread,
             access_log,
             pool: Pool::new(settings.idle_connections / metrics.threads()),
+            links: Links::new(settings.idle_connections / metrics.threads()),
             buffers: Buffers::default(),
         }
     }
@@ -192,6 +198,7 @@ impl Carrier {
     /// Clients' HTTP/2 connections to listeners that are gone get a GOAWAY.
     pub(super) fn forget(&self, routing: &Routing) {
         self.pool.forget(routing);
+        self.links.forget(routing);
         let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         doors.retain(|socket, door| {
             let stays = routing.listeners.contains_key(socket);
@@ -213,11 +220,12 @@ impl Carrier {
         loop {
             tokio::time::sleep(SWEEP).await;
             self.pool.sweep(clock::instant());
+            self.links.sweep(clock::instant());
         }
     }
 
     #[cfg(test)]
     pub(super) fn pooled(&self) -> usize {
-        self.pool.len()
+        self.pool.len() + self.links.len()
     }
 }

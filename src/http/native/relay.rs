@@ -6,20 +6,18 @@
 //! behind the last of them, and only when they were whole.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncWrite as _;
 use tokio_util::sync::CancellationToken;
 
 use super::super::additions::Additions;
 use super::super::errors::Cause;
 use super::super::limits::{BODY_RATE, LINGER};
+use super::back::Back;
 use super::body::Body;
 use super::client::Client;
 use super::frames::{self, Frames};
-use super::pool::Held;
 use super::response::{self, Asked, Response};
 use super::window::{Buffers, LARGE, SMALL};
 use crate::clock::{self, Instant};
@@ -27,7 +25,7 @@ use crate::clock::{self, Instant};
 #[derive(Debug)]
 pub(super) struct Relay<'a> {
     client: &'a mut Client,
-    target: &'a mut Held,
+    target: &'a mut Back,
     buffers: &'a Buffers,
     closing: &'a CancellationToken,
     asked: Asked,
@@ -71,7 +69,7 @@ pub(super) struct Answered {
 impl<'a> Relay<'a> {
     pub(super) fn new(
         client: &'a mut Client,
-        target: &'a mut Held,
+        target: &'a mut Back,
         (buffers, closing): (&'a Buffers, &'a CancellationToken),
         (asked, added, idle_timeout): (Asked, &'a Additions<'a>, Duration),
         begun: Instant,
@@ -138,8 +136,10 @@ impl<'a> Relay<'a> {
         let beyond = now.saturating_duration_since(self.begun).saturating_sub(self.idle_timeout);
         let came = self.client.received() - self.received;
         let is_sending = self.stage != Stage::Tunnel && !self.client.up.body.is_done();
+        let is_free = self.target.is_call();
         // A client that waits for its target to take what it has sent is not slow.
         is_sending
+            && !is_free
             && !beyond.is_zero()
             && self.client.up.window.has_room()
             && came < beyond.as_secs().saturating_mul(BODY_RATE)
@@ -175,7 +175,7 @@ impl<'a> Relay<'a> {
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
         let mut moved = false;
         while !self.is_deaf {
-            match self.client.up.poll_write(cx, &mut self.target.stream) {
+            match self.target.poll_send(cx, &mut self.client.up) {
                 Poll::Ready(Ok(())) => {
                     if self.stage == Stage::Tunnel || !self.body_kept {
                         self.client.up.drop_sent();
@@ -196,7 +196,7 @@ impl<'a> Relay<'a> {
             }
         }
         if self.stage == Stage::Tunnel && self.client.up.is_over() {
-            if !self.shut.0 && Pin::new(&mut self.target.stream).poll_shutdown(cx).is_ready() {
+            if !self.shut.0 && self.target.poll_shut(cx).is_ready() {
                 self.shut.0 = true;
                 moved = true;
             }
@@ -296,7 +296,7 @@ impl<'a> Relay<'a> {
             }
         }
         let window = &mut self.client.down.window;
-        match window.poll_fill(cx, &mut self.target.stream, (self.buffers, LARGE)) {
+        match self.target.poll_read(cx, window, (self.buffers, LARGE)) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0) | Err(_)) if self.stage == Stage::Head && self.spoke => {
                 Err(Cause::BadResponse)
@@ -308,7 +308,7 @@ impl<'a> Relay<'a> {
                 if !self.client.down.body.ends_with_connection() {
                     return Err(Cause::TargetClosed);
                 }
-                self.client.down.body = Body::Ended(Vec::new());
+                self.client.down.body = Body::Ended(self.target.take_trailers());
                 Ok(true)
             }
             Poll::Ready(Err(_)) if self.stage == Stage::Tunnel && !self.target.is_cut() => {
@@ -363,6 +363,8 @@ impl<'a> Relay<'a> {
                 continue;
             }
             let body = std::mem::replace(&mut response.body, Body::none());
+            let is_bodyless = self.asked.is_head || matches!(response.status, 204 | 304);
+            let body = self.target.frame(body, is_bodyless);
             down.frame(body, response.chunked);
             self.stage = Stage::Body;
             if response.status == 101 {

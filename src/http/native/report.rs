@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use h2::Reason;
+
 use super::super::account::{count_response, secured, transforms};
 use super::super::errors::Cause;
 use super::client::Client;
@@ -14,7 +16,7 @@ use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{AccessLog, Kind, Record, RequestLine};
 use crate::model::{Generation, RegistrationId};
 use crate::routing::{Bonds, RoutedListener};
-use crate::rules::Transformed;
+use crate::rules::{Spoken, Transformed};
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -45,6 +47,10 @@ pub(super) struct Exchange {
     pub(super) answered_at: Option<Instant>,
     pub(super) target_status: Option<u16>,
     pub(super) cause: Option<Cause>,
+    /// The target's HTTP/2 reset it; so does the client's.
+    pub(super) reset: Option<Reason>,
+    /// The request is staged as HTTP/2 has it: without head and chunks.
+    pub(super) bare: bool,
     /// What the client has been told.
     pub(super) status: Option<u16>,
     /// The response is ours.
@@ -78,6 +84,8 @@ impl Exchange {
             answered_at: None,
             target_status: None,
             cause: None,
+            reset: None,
+            bare: false,
             status: None,
             own: false,
         }
@@ -95,6 +103,7 @@ impl Exchange {
         let own = self.own || self.target_status.is_none();
         count_response(&self.listener, thread, status, own);
         let metrics = &self.listener.metrics;
+        metrics.grpc.add(thread, u64::from(self.request.spoken == Spoken::Grpc));
         metrics.received.add(thread, received);
         metrics.sent.add(thread, sent);
         let now = clock::instant();
@@ -121,7 +130,7 @@ impl Exchange {
         let answered = self.answered_at.filter(|_| self.sent_at.is_some());
         let record = Record {
             kind: match request.is_http_2 {
-                true => Kind::H2,
+                true => Kind::http2(request.spoken == Spoken::Grpc),
                 false => Kind::http1(session.is_some(), self.status == Some(101)),
             },
             time: clock::now(),

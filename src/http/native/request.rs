@@ -16,7 +16,7 @@ use super::super::head::{Body, Head};
 use super::super::headers;
 use super::fields::{self, Field, Fields, MOST};
 use crate::model::{ForwardedFor, RequestRules};
-use crate::rules::{Facts, Headers, Transformed};
+use crate::rules::{Facts, Headers, Spoken, Transformed};
 
 /// The connection that a request came over.
 #[derive(Debug)]
@@ -53,6 +53,9 @@ pub(super) struct Request {
     pub(super) user_agent: Option<Range<usize>>,
     pub(super) is_http_1_0: bool,
     pub(super) is_http_2: bool,
+    pub(super) spoken: Spoken,
+    /// Its client takes trailers, and says so.
+    pub(super) trailers: bool,
     pub(super) is_head: bool,
     /// The client means to send another one.
     pub(super) keep_alive: bool,
@@ -101,6 +104,7 @@ impl Request {
             method: self.method(bytes),
             source: Some(source),
             headers: Headers::Head(if self.is_http_2 { bytes } else { &bytes[..self.head.length] }),
+            spoken: self.spoken,
         }
     }
 }
@@ -138,6 +142,8 @@ pub(super) fn translate(
         user_agent: None,
         is_http_1_0: minor == 0,
         is_http_2: false,
+        spoken: Spoken::Http1,
+        trailers: false,
         is_head: method == "HEAD",
         keep_alive: !fields.close && (minor == 1 || fields.keep_alive),
         expects: false,

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::Version;
+use http::header::{CONTENT_TYPE, HOST};
 use pingora_http::RequestHeader;
 
 use super::super::errors::Cause;
@@ -15,7 +16,7 @@ use super::client::Connection;
 use super::exchange::{Chosen, Exchange};
 use crate::clock;
 use crate::routing::{Outcome, Trial, decide};
-use crate::rules::{Facts, Headers};
+use crate::rules::{Facts, Headers, Spoken};
 
 /// What a decision asks for.
 pub(super) enum Choice {
@@ -43,6 +44,12 @@ pub(super) fn choose(plane: &Plane, request: &RequestHeader, exchange: &mut Exch
     exchange.bonds = decision.bonds;
     exchange.transformed = decision.transformed.unwrap_or_default();
     match decision.outcome {
+        Outcome::Forward { group, .. } if group.version.is_http_2() => {
+            // It did not when the connection began: the next one gets another carrier.
+            connection.goaway();
+            exchange.group = Some(group);
+            Choice::Refuse(Cause::NoListener)
+        }
         Outcome::Forward { group, guard } => {
             exchange.action = Some("forward");
             exchange.target = Some(guard.endpoint().address);
@@ -71,6 +78,11 @@ pub(super) fn choose(plane: &Plane, request: &RequestHeader, exchange: &mut Exch
             exchange.group = Some(group);
             Choice::Refuse(Cause::NoTarget)
         }
+        Outcome::Misfit { group } => {
+            exchange.action = Some("forward");
+            exchange.group = Some(group);
+            Choice::Refuse(Cause::Misfit)
+        }
         Outcome::Unfit { group } => {
             exchange.action = Some("forward");
             exchange.group = Some(group);
@@ -87,6 +99,16 @@ fn facts<'a>(request: &'a RequestHeader, connection: &Connection) -> Facts<'a> {
         method: request.method.as_str(),
         source: Some(connection.peer.ip()),
         headers: Headers::Map(&request.headers),
+        spoken: spoken(request),
+    }
+}
+
+pub(super) fn spoken(request: &RequestHeader) -> Spoken {
+    let kind = request.headers.get(CONTENT_TYPE);
+    match request.version == Version::HTTP_2 {
+        true if kind.is_some_and(|kind| headers::is_grpc(kind.as_bytes())) => Spoken::Grpc,
+        true => Spoken::Http2,
+        false => Spoken::Http1,
     }
 }
 

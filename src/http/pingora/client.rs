@@ -249,6 +249,11 @@ impl ClientStream {
         self.connection.unbounded();
     }
 
+    /// For another carrier: the client's connection and what was read of it.
+    pub(super) fn into_parts(self) -> (Stream, BytesMut) {
+        (self.tcp.into_inner(), self.ahead)
+    }
+
     /// What was read and not given to pingora yet.
     pub(super) fn ahead(&self) -> &[u8] {
         &self.ahead

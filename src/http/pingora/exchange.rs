@@ -12,7 +12,7 @@ use super::super::account::{count_response, is_sent_to, secured, transforms};
 use super::super::errors::Cause;
 use super::super::own::Own;
 use super::Plane;
-use super::choose::host;
+use super::choose::{host, spoken};
 use super::client::Connection;
 use super::idle::{Borrowed, Fd};
 use crate::balance::{Group, InFlight};
@@ -20,7 +20,7 @@ use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{Kind, Record, RequestLine};
 use crate::model::RegistrationId;
 use crate::routing::{Bonds, RoutedListener};
-use crate::rules::Transformed;
+use crate::rules::{Spoken, Transformed};
 
 /// Pingora's context of one exchange.
 #[derive(Debug, Default)]
@@ -50,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) sent_at: Option<Instant>,
     pub(super) answered_at: Option<Instant>,
     pub(super) target_status: Option<u16>,
+    /// Of a response of ours, as it is counted.
+    pub(super) status: Option<u16>,
     pub(super) trace_id: String,
     /// What the target gets.
     pub(super) forwarded_for: Vec<u8>,
@@ -93,6 +95,9 @@ impl Exchange {
 
     /// The final status that the client has seen or, when it has seen none, the one that says why.
     fn status(&self, session: &Session) -> u16 {
+        if let Some(status) = self.status {
+            return status;
+        }
         let written = session.response_written().map(|response| response.status.as_u16());
         let written = written.filter(|status| *status >= 200 || *status == 101);
         written.unwrap_or_else(|| self.cause.unwrap_or(Cause::Internal).status())
@@ -115,6 +120,7 @@ impl Exchange {
         let status = self.status(session);
         count_response(&listener, thread, status, self.own || self.target_status.is_none());
         let metrics = &listener.metrics;
+        metrics.grpc.add(thread, u64::from(spoken(session.req_header()) == Spoken::Grpc));
         metrics.received.add(thread, received);
         metrics.sent.add(thread, sent);
         if let Some(begun) = self.begun {
@@ -152,7 +158,7 @@ impl Exchange {
             plane.thread.index,
             &Record {
                 kind: match (session.is_http2(), self.upgraded) {
-                    (true, _) => Kind::H2,
+                    (true, _) => Kind::http2(spoken(request) == Spoken::Grpc),
                     (false, tunnel) => Kind::http1(connection.session.is_some(), tunnel),
                 },
                 time: clock::now(),

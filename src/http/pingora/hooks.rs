@@ -24,7 +24,7 @@ use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::super::{head, headers};
 use super::cause::{LONG_RESPONSE, cause};
-use super::choose::{Choice, choose};
+use super::choose::{Choice, choose, spoken};
 use super::client::{ClientStream, Connection};
 use super::exchange::Exchange;
 use super::secure::Secure;
@@ -57,7 +57,8 @@ impl Hooks {
         if !cause.keeps_connection() {
             session.set_keepalive(None);
         }
-        self.answer(session, exchange, &Own::Page(cause.status())).await
+        let own = Own::error(cause, spoken(session.req_header()));
+        self.answer(session, exchange, &own).await
     }
 
     async fn answer(
@@ -67,7 +68,8 @@ impl Hooks {
         own: &Own,
     ) -> Result<()> {
         exchange.own = true;
-        let (status, content_type) = (own.status(), own.content_type());
+        let (status, content_type) = (own.sent_status(), own.content_type());
+        exchange.status = Some(own.status());
         let body = Bytes::copy_from_slice(own.body().as_bytes());
         let mut response = ResponseHeader::build(status, Some(5))?;
         if response.status.canonical_reason().is_none() {
@@ -80,7 +82,12 @@ impl Hooks {
         if let Some(location) = own.location() {
             response.insert_header("Location", location)?;
         }
-        let bodyless = matches!(status, 204 | 304);
+        let bodyless = own.is_bodyless();
+        if let Some((code, message)) = own.grpc() {
+            response.insert_header("Content-Type", content_type)?;
+            response.insert_header("grpc-status", code.to_string())?;
+            response.insert_header("grpc-message", message)?;
+        }
         if !bodyless {
             response.insert_header("Content-Length", body.len().to_string())?;
             if !content_type.is_empty() {

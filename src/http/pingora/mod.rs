@@ -1,5 +1,5 @@
 //! The pingora carrier: HTTP/1.0, HTTP/1.1 and cleartext HTTP/2 by prior knowledge, to HTTP/1.1
-//! targets.
+//! targets. HTTP/2 that may have to reach HTTP/2 targets is the native carrier's.
 //!
 //! We accept, read every HTTP/1 head ourselves (so that its deadline and limits are ours) and hand
 //! pingora one exchange at a time; pingora frames, streams and pools. Its hooks ([`hooks`]) only
@@ -119,16 +119,17 @@ impl Carrier {
     }
 
     /// Runs one accepted connection, of which `read` was read already, to its end; soon after the
-    /// process began to close, at the latest.
+    /// process began to close, at the latest. One that speaks HTTP/2 comes back where a rule
+    /// forwards to targets that do so too.
     pub(super) async fn serve(
         &self,
         (stream, read): (Stream, BytesMut),
         (peer, socket): (SocketAddr, SocketKey),
         mut listener: Arc<RoutedListener>,
-    ) {
+    ) -> Option<(Stream, BytesMut)> {
         if let Err(error) = stream.tcp().set_nodelay(true) {
             tracing::debug!(%peer, %error, "a client's connection ended before it began");
-            return;
+            return None;
         }
         let session = stream.session().cloned();
         let connection = Connection::new(peer, socket, Arc::clone(&listener), session);
@@ -141,23 +142,26 @@ impl Carrier {
                     connection.classify(found.map(|(classified, _)| classified));
                     match found.map(|(_, verdict)| verdict) {
                         Some(Verdict::Refuse) => {
-                            return self.refuse(stream, &connection, Cause::Desync).await;
+                            self.refuse(stream, &connection, Cause::Desync).await;
+                            return None;
                         }
                         Some(Verdict::PassAndClose) => connection.is_suspect(),
                         Some(Verdict::Pass) | None => {}
                     }
-                    let Some(again) = self.exchange(stream, head, &connection).await else {
-                        return;
-                    };
-                    stream = again;
+                    stream = self.exchange(stream, head, &connection).await?;
                 }
-                Next::H2 => return self.serve_h2(stream, &connection).await,
+                Next::H2 if listener.reaches_http_2() => return Some(stream.into_parts()),
+                Next::H2 => {
+                    self.serve_h2(stream, &connection).await;
+                    return None;
+                }
                 Next::Refused(cause) => {
                     let at = (&self.plane.thread, socket);
                     connection.classify(account::screen_refused(stream.ahead(), cause, at));
-                    return self.refuse(stream, &connection, cause).await;
+                    self.refuse(stream, &connection, cause).await;
+                    return None;
                 }
-                Next::End => return,
+                Next::End => return None,
             }
             // A listener that is gone still has to answer what has arrived.
             if let Some(current) = self.plane.listener(socket) {

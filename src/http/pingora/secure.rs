@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use super::super::limits::{CONNECT_TIMEOUT, TARGET_HANDSHAKE};
 use super::idle::Fd;
-use crate::tls;
+use crate::tls::{self, Alpn};
 
 /// Connects to one target.
 #[derive(Debug)]
@@ -41,7 +41,10 @@ impl L4Connect for Secure {
         let tcp = tcp.map_err(failed(ErrorType::ConnectError))?;
         // Only latency is lost when it cannot be set.
         let _ = tcp.set_nodelay(true);
-        let shaking = tokio::time::timeout(TARGET_HANDSHAKE, tls::connect(tcp, self.target.ip()));
+        let shaking = tokio::time::timeout(
+            TARGET_HANDSHAKE,
+            tls::connect(tcp, self.target.ip(), Alpn::Http1),
+        );
         let stream = shaking.await.map_err(late(ErrorType::TLSHandshakeTimedout))?;
         let stream = stream.map_err(failed(ErrorType::TLSHandshakeFailure))?;
         self.made.set(stream.tcp().as_raw_fd());

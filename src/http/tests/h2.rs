@@ -36,16 +36,16 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("waited in vain")
 }
 
-async fn answer(response: http::Response<RecvStream>) -> Result<Answer, h2::Error> {
+pub(super) async fn answer(response: http::Response<RecvStream>) -> Result<Answer, h2::Error> {
     let (parts, mut body) = response.into_parts();
     let mut text = Vec::new();
     while let Some(bytes) = soon(body.data()).await {
@@ -63,14 +63,18 @@ impl Peer {
         Self::with(world, &Builder::new()).await
     }
 
-    async fn with(world: &World, settings: &Builder) -> Self {
+    pub(super) async fn with(world: &World, settings: &Builder) -> Self {
         let stream = tokio::net::TcpStream::connect(world.key.address).await.unwrap();
+        Self::over(stream.into(), settings).await
+    }
+
+    pub(super) async fn over(stream: crate::tls::Stream, settings: &Builder) -> Self {
         let (send, connection) = settings.handshake(stream).await.unwrap();
         Self { send, ended: tokio::spawn(connection) }
     }
 
     /// Sends a head; the body is to follow unless it ends here.
-    async fn begin(
+    pub(super) async fn begin(
         &mut self,
         request: Request<()>,
         ends: bool,
@@ -95,7 +99,7 @@ impl Peer {
         self.ask(request(Method::GET, path), "").await.unwrap()
     }
 
-    async fn post(&mut self, path: &str, body: &str) -> Answer {
+    pub(super) async fn post(&mut self, path: &str, body: &str) -> Answer {
         self.ask(request(Method::POST, path), body).await.unwrap()
     }
 

@@ -26,9 +26,12 @@ macro_rules! on_both_carriers {
 
 mod desync;
 mod endings;
+mod far;
 mod floods;
+mod grpc;
 mod h2;
 mod h2_rules;
+mod h2_targets;
 mod headers;
 mod native;
 mod passing;

@@ -61,6 +61,8 @@ pub(super) struct Plan {
     pub(super) certificates: Vec<Pem>,
     /// Of the groups.
     pub(super) protocol: Protocol,
+    /// Of group `a`.
+    pub(super) version: ProtocolVersion,
     pub(super) desync: DesyncMode,
     /// Of both groups.
     pub(super) routing: GroupRouting,
@@ -81,6 +83,7 @@ impl Plan {
             log: None,
             certificates: Vec::new(),
             protocol: Protocol::Http,
+            version: ProtocolVersion::Http1,
             desync: DesyncMode::default(),
             routing: GroupRouting::default(),
             stickiness: GroupStickiness::default(),
@@ -195,12 +198,13 @@ impl World {
             },
         };
         let protocol = plan.protocol;
-        let group = |name: &str, id: u8| TargetGroup {
+        let group = |name: &str, id: u8, version: ProtocolVersion| TargetGroup {
             deregistration_delay: Duration::ZERO,
-            options: GroupOptions { routing: plan.routing.clone(), ..Default::default() },
+            options: GroupOptions { version, routing: plan.routing.clone(), ..Default::default() },
             ..TargetGroup::new(name.into(), format!("{id:016x}"), (protocol, 80), Owner::File)
         };
-        let (a, b) = (group("a", 2), group("b", 3));
+        let a = group("a", 2, plan.version);
+        let b = group("b", 3, ProtocolVersion::Http1);
         let key = cookie_key("first", 1);
         let filled = self.store.update(move |tx| {
             rows.into_iter().for_each(|row| tx.put(row));
@@ -281,6 +285,19 @@ impl World {
             since: Timestamp::default(),
         };
         self.store.update_riding(move |tx| tx.put(verdict)).unwrap();
+        self.publisher.publish();
+    }
+
+    /// The default action leads there from now on.
+    pub(super) async fn forward_to(&self, group: &str) {
+        let action = forward(group);
+        let put = self.store.update(move |tx| {
+            let listener = tx.state().listeners.values().next().unwrap();
+            let changed = Listener { default_action: action, ..Listener::clone(listener) };
+            tx.put(changed);
+            Ok::<_, StoreError>(())
+        });
+        put.await.unwrap();
         self.publisher.publish();
     }
 

@@ -15,11 +15,11 @@ use super::super::written::{
 use super::{FixedTarget, Resources, id_of};
 use crate::api::elb::group_attributes::together;
 use crate::api::elb::limits::STICKY_SECONDS;
-use crate::api::elb::matcher::parse as matcher;
+use crate::api::elb::matcher::{GRPC_CODES, parse as matcher};
 use crate::config::Time;
 use crate::model::{
-    DEREGISTRATION_DELAY, GroupOptions, GroupRouting, HealthCheck, Owner, Protocol, STICKINESS,
-    Stickiness, StickinessKind, TargetGroup,
+    DEREGISTRATION_DELAY, GroupOptions, GroupRouting, HealthCheck, Owner, Protocol,
+    ProtocolVersion, STICKINESS, Stickiness, StickinessKind, TargetGroup,
 };
 
 /// The port of a group that names none.
@@ -60,6 +60,10 @@ impl Resources {
         if protocol == Protocol::Tls {
             return Err(Bad::new(&at.key("protocol"), "must be HTTP, HTTPS or TCP"));
         }
+        let version = written.protocol_version.unwrap_or_default();
+        if written.protocol_version.is_some() && !protocol.is_http() {
+            return Err(Bad::new(&at.key("protocol_version"), "belongs to HTTP target groups"));
+        }
         let delay = written.deregistration_delay.map_or(DEREGISTRATION_DELAY, |time| time.0);
         if delay > LONGEST_DELAY {
             return Err(Bad::new(&at.key("deregistration_delay"), "must be at most 1h"));
@@ -69,10 +73,15 @@ impl Resources {
             id,
             protocol,
             port,
-            health_check: health_check(&written.health_check, protocol, &at.key("health_check"))?,
+            health_check: health_check(
+                &written.health_check,
+                (protocol, version),
+                &at.key("health_check"),
+            )?,
             deregistration_delay: delay,
             owner: Owner::File,
             options: GroupOptions {
+                version,
                 routing: routing(written, protocol, at)?,
                 ..GroupOptions::default()
             },
@@ -152,11 +161,11 @@ fn stuck(written: &WrittenStickiness, at: &Place) -> Result<Stickiness, Bad> {
 
 fn health_check(
     written: &WrittenHealthCheck,
-    group: Protocol,
+    (group, version): (Protocol, ProtocolVersion),
     at: &Place,
 ) -> Result<HealthCheck, Bad> {
     let protocol = written.protocol.unwrap_or(group);
-    let default = HealthCheck::defaults(protocol);
+    let default = HealthCheck::of(protocol, version);
     if protocol == Protocol::Tls {
         let reason = "must be HTTP, HTTPS or TCP";
         return Err(Bad::new(&at.key("protocol"), reason));
@@ -194,6 +203,7 @@ fn health_check(
     };
     Ok(HealthCheck {
         protocol,
+        version,
         port,
         path,
         interval,
@@ -210,12 +220,26 @@ fn health_check(
         )?,
         matcher: match &written.matcher {
             None => default.matcher,
-            Some(text) => matcher(text, &CODES).ok_or_else(|| {
-                let reason = "must be status codes from 200 to 599, such as \"200-299,404\"";
-                Bad::new(&at.key("matcher"), reason)
-            })?,
+            Some(text) => codes(text, version, &at.key("matcher"))?,
         },
     })
+}
+
+/// The codes that pass, HTTP's or gRPC's.
+fn codes(
+    text: &str,
+    version: ProtocolVersion,
+    at: &Place,
+) -> Result<Vec<RangeInclusive<u16>>, Bad> {
+    let (codes, reason) = match version {
+        ProtocolVersion::Grpc => {
+            (&GRPC_CODES, "must be gRPC status codes from 0 to 99, such as \"0,12\"")
+        }
+        ProtocolVersion::Http1 | ProtocolVersion::Http2 => {
+            (&CODES, "must be status codes from 200 to 599, such as \"200-299,404\"")
+        }
+    };
+    matcher(text, codes).ok_or_else(|| Bad::new(at, reason))
 }
 
 /// ALB: smaller than the interval. A default that is not becomes half the interval.

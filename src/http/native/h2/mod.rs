@@ -43,13 +43,13 @@ use super::window::LARGE;
 use crate::clock::{self, Instant};
 use crate::logs::Kind;
 use crate::routing::{RoutedListener, SocketKey};
-use crate::rules::Transformed;
+use crate::rules::{Spoken, Transformed};
 use crate::tls;
 use screen::Screened;
 
 pub(super) use made::Made;
 pub(super) use request::rewrite;
-pub(super) use stream::Stream;
+pub(super) use stream::{Stream, section, send_staged};
 
 /// ALB: streams on one connection.
 const STREAMS: u32 = 128;
@@ -88,7 +88,7 @@ fn settings() -> Builder {
 impl Carrier {
     /// Runs a connection that speaks HTTP/2 to its end; `read` are bytes of it that were read
     /// already. It does not matter how HTTP/2 was agreed on.
-    pub(super) async fn serve_h2<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(in crate::http) async fn serve_h2<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         (stream, read): (S, BytesMut),
         tls: Option<Arc<tls::Session>>,
@@ -143,6 +143,7 @@ impl Carrier {
             rules: client.listener.load_balancer.options.requests,
             transformed: &Transformed::default(),
         };
+        let spoken = request::spoken(&parts.headers);
         let read = request::translate(&parts, ends, way, trace_id, out);
         drop(parts);
         let after = match read {
@@ -151,7 +152,7 @@ impl Carrier {
                 client.up.lead.extend_from_slice(stream.head());
                 self.run(&mut client, request, trace_id).await
             }
-            Err(cause) => self.refuse_stream(&mut client, cause).await,
+            Err(cause) => self.refuse_stream(&mut client, cause, spoken).await,
         };
         if after == After::Abort {
             client.abort();
@@ -160,8 +161,8 @@ impl Carrier {
     }
 
     /// Answers what is no request of ours to send on; the connection stays.
-    async fn refuse_stream(&self, client: &mut Client, cause: Cause) -> After {
-        let own = Own::Page(cause.status());
+    async fn refuse_stream(&self, client: &mut Client, cause: Cause, spoken: Spoken) -> After {
+        let own = Own::error(cause, spoken);
         let listener = Arc::clone(&client.listener);
         client.stage_own(&own, &Additions::own(&listener), (false, false));
         client.timer.set(clock::instant() + client.listener.idle_timeout);
@@ -169,7 +170,7 @@ impl Carrier {
             Ok(()) => After::Close,
             Err(_) => After::Abort,
         };
-        self.report_refused(client, (cause, Kind::H2));
+        self.report_refused(client, (cause, Kind::http2(spoken == Spoken::Grpc)));
         after
     }
 }

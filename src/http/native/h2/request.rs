@@ -4,15 +4,19 @@
 //! length that the body does not have: RFC 9113, section 8) the `h2` crate has refused before.
 //! **Invariant:** a request is decided by what its target gets.
 
+use std::ops::Range;
+
 use base64::Engine as _;
-use http::header::{CONTENT_LENGTH, COOKIE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, TE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::super::errors::Cause;
 use super::super::super::head::{Body, HEADER, HEADERS, Head, REQUEST_LINE};
+use super::super::super::headers::is_grpc;
 use super::super::fields::{self, Field, Fields, MOST};
 use super::super::request::{Request, Way, origin_form, pass, read_host, write_host, write_ours};
+use crate::rules::Spoken;
 
 /// Reads a request and writes what its target gets to `out`, which is empty. `ends`: no body
 /// follows.
@@ -53,6 +57,8 @@ pub(super) fn translate(
         user_agent: None,
         is_http_1_0: false,
         is_http_2: true,
+        spoken: if upgrades { Spoken::Http1 } else { spoken(&parts.headers) },
+        trailers: parts.headers.get(TE).is_some_and(|value| value == "trailers"),
         is_head: parts.method == Method::HEAD,
         keep_alive: true,
         expects: false,
@@ -75,10 +81,7 @@ pub(super) fn translate(
     }
     let sent_trace_id = pass(&fields, &mut request, way, out);
     let trace_id = trace_id(sent_trace_id);
-    if let Some(agent) = fields.values(Field::UserAgent).last() {
-        let found = memchr::memmem::find(out, agent).unwrap_or_default();
-        request.user_agent = Some(found..found + agent.len());
-    }
+    request.user_agent = fields.values(Field::UserAgent).last().map(|agent| place(agent, out));
     if upgrades {
         write_key(out);
     }
@@ -87,6 +90,20 @@ pub(super) fn translate(
     }
     write_ours(&fields, &mut request, way, &trace_id, out);
     Ok((request, trace_id))
+}
+
+/// Where `value` was written to.
+fn place(value: &[u8], out: &[u8]) -> Range<usize> {
+    let found = memchr::memmem::find(out, value).unwrap_or_default();
+    found..found + value.len()
+}
+
+/// What a request with these headers is, a WebSocket left aside.
+pub(super) fn spoken(headers: &HeaderMap) -> Spoken {
+    match headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes())) {
+        true => Spoken::Grpc,
+        false => Spoken::Http2,
+    }
 }
 
 /// RFC 9110, section 8.6: many targets wait for a body otherwise, or ask for a length.

@@ -43,6 +43,8 @@ pub(in super::super) struct Stream {
     head: Vec<u8>,
     made: Made,
     interim: u32,
+    /// Of a reset: what the target gave for its own.
+    pub(in super::super) reason: Reason,
 }
 
 impl Stream {
@@ -58,6 +60,7 @@ impl Stream {
             head: Vec::with_capacity(512),
             made: Made::default(),
             interim: 0,
+            reason: Reason::INTERNAL_ERROR,
         }
     }
 
@@ -132,35 +135,22 @@ impl Stream {
             self.is_sent = ends;
         }
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-        loop {
-            let pieces = down.pieces();
-            let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-            let Some(piece) = pieces.into_iter().find(|piece| !piece.is_empty()) else { break };
-            body.reserve_capacity(total);
-            let mut count = body.capacity();
-            if count == 0 {
-                count = match ready!(body.poll_capacity(cx)) {
-                    Some(granted) => granted.map_err(gone)?,
-                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-                };
-            }
-            let count = count.min(piece.len());
-            let ends = count == total && down.ends() && down.body.trailers().is_empty();
-            if count > 0 {
-                body.send_data(Bytes::copy_from_slice(&piece[..count]), ends).map_err(gone)?;
-                self.is_sent |= ends;
-                down.wrote(count);
-            }
-        }
-        if down.ends() && !self.is_sent {
-            match down.body.trailers() {
-                [] => body.send_data(Bytes::new(), true),
-                trailers => body.send_trailers(fields_of(trailers)),
-            }
-            .map_err(gone)?;
-            self.is_sent = true;
-        }
-        Poll::Ready(Ok(()))
+        send_staged(cx, body, down, &mut self.is_sent)
+    }
+
+    /// Ends a call whose response has begun and cannot go on: gRPC's status in the trailers.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(in super::super) fn end_call(&mut self, cause: Cause) -> io::Result<()> {
+        let Some(body) = self.body.as_mut().filter(|_| !self.is_sent) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
+        let mut trailers = HeaderMap::new();
+        add_grpc(&mut trailers, errors::grpc_status(cause.status()), cause.reason());
+        body.send_trailers(trailers).map_err(gone)?;
+        self.is_sent = true;
+        Ok(())
     }
 
     /// Stages what the client gets of a head; an interim response is sent at once.
@@ -196,7 +186,7 @@ impl Stream {
         down: &mut Lane,
     ) {
         let mut head = Response::new(());
-        *head.status_mut() = StatusCode::from_u16(own.status()).unwrap_or_default();
+        *head.status_mut() = StatusCode::from_u16(own.sent_status()).unwrap_or_default();
         let headers = head.headers_mut();
         if !added.hides("server") {
             headers.insert(SERVER, HeaderValue::from_static(errors::SERVER));
@@ -208,7 +198,11 @@ impl Stream {
             }
         }
         let body = own.body();
-        let is_bodyless = matches!(own.status(), 204 | 304);
+        let is_bodyless = own.is_bodyless();
+        if let Some((status, message)) = own.grpc() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(errors::GRPC_TYPE));
+            add_grpc(headers, status, message);
+        }
         if !is_bodyless {
             headers.insert(http::header::CONTENT_LENGTH, body.len().into());
             if let Ok(kind) = HeaderValue::from_str(own.content_type())
@@ -239,10 +233,55 @@ impl Stream {
     /// The client shall see that something is missing.
     pub(in super::super) fn reset(&mut self) {
         match &mut self.body {
-            Some(body) => body.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+            Some(body) => body.send_reset(self.reason),
+            None => self.respond.send_reset(self.reason),
         }
     }
+}
+
+/// Sends what is staged of `lane` as `body`, as far as the other side's windows allow; `is_sent`
+/// when its end went too.
+pub(in super::super) fn send_staged(
+    cx: &mut Context<'_>,
+    body: &mut SendStream<Bytes>,
+    lane: &mut Lane,
+    is_sent: &mut bool,
+) -> Poll<io::Result<()>> {
+    loop {
+        let pieces = lane.pieces();
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(piece) = pieces.into_iter().find(|piece| !piece.is_empty()) else { break };
+        body.reserve_capacity(total);
+        let mut count = body.capacity();
+        if count == 0 {
+            count = match ready!(body.poll_capacity(cx)) {
+                Some(granted) => granted.map_err(gone)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let count = count.min(piece.len());
+        let ends = count == total && lane.ends() && lane.body.trailers().is_empty();
+        if count > 0 {
+            body.send_data(Bytes::copy_from_slice(&piece[..count]), ends).map_err(gone)?;
+            *is_sent |= ends;
+            lane.wrote(count);
+        }
+    }
+    if lane.ends() && !*is_sent {
+        match lane.body.trailers() {
+            [] => body.send_data(Bytes::new(), true),
+            trailers => body.send_trailers(fields_of(trailers)),
+        }
+        .map_err(gone)?;
+        *is_sent = true;
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// gRPC, "HTTP/2 transport mapping": Trailers-Only, or the trailers of a response.
+fn add_grpc(fields: &mut HeaderMap, status: u8, message: &'static str) {
+    fields.insert("grpc-status", u16::from(status).into());
+    fields.insert("grpc-message", HeaderValue::from_static(message));
 }
 
 fn gone(error: h2::Error) -> io::Error {
@@ -250,7 +289,7 @@ fn gone(error: h2::Error) -> io::Error {
 }
 
 /// Trailers as HTTP/1 writes them, each with the end of its line.
-fn section(map: &HeaderMap) -> Vec<u8> {
+pub(in super::super) fn section(map: &HeaderMap) -> Vec<u8> {
     let mut section = Vec::new();
     for (name, value) in map {
         fields::write_line(name.as_str().as_bytes(), value.as_bytes(), &mut section);
