@@ -5,6 +5,8 @@
 //! it. Relative paths are relative to the working directory of the process. **Invariant:**
 //! [`Settings::default`] is a complete, valid configuration, and is what an empty file means.
 
+mod url;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::model::{Account, Pool};
+
+pub use url::{BadUrl, PlainUrl};
 
 /// More data threads than this is a typing error.
 const MOST_THREADS: usize = 1024;
@@ -39,6 +43,7 @@ pub struct Settings {
     pub health_log: HealthLogSettings,
     pub metrics: MetricsSettings,
     pub api: ApiSettings,
+    pub events: EventSettings,
     pub dns: DnsSettings,
     pub elb: ElbSettings,
     pub runtime: RuntimeSettings,
@@ -162,6 +167,14 @@ pub enum ApiAuth {
     Sigv4,
     /// Nothing: whoever reaches the address may do everything.
     None,
+}
+
+/// `[events]`: what changes in the State, told as ECS tells EventBridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventSettings {
+    /// Where each is posted. None: nowhere.
+    pub webhook: Option<PlainUrl>,
 }
 
 /// `[dns]`
@@ -325,6 +338,7 @@ impl Default for Settings {
             health_log: HealthLogSettings::default(),
             metrics: MetricsSettings::default(),
             api: ApiSettings::default(),
+            events: EventSettings::default(),
             dns: DnsSettings::default(),
             elb: ElbSettings::default(),
             runtime: RuntimeSettings::default(),

@@ -17,6 +17,8 @@ mod deployments;
 mod docker;
 /// No request reaches a target whose drain has ended.
 mod drain;
+/// What is told of what happens.
+mod events;
 /// What was acknowledged survives kills and full disks.
 mod journal;
 /// What the AWS APIs acknowledged survives kills.

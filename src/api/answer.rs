@@ -90,7 +90,7 @@ pub(super) fn success(call: &Call, wire: Wire, value: &Value) -> Response<Full<B
 }
 
 /// Without the members that have no value: on JSON wires AWS leaves them out.
-fn strip(value: Value) -> Value {
+pub(super) fn strip(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let full = map.into_iter().filter(|(_, value)| !value.is_null());

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::Error;
+use super::events::Events;
 use super::services::Service;
 use super::wire::schema::{Operation, Protocol};
 use crate::clock::Timestamp;
@@ -43,6 +44,7 @@ pub struct Api {
     pub profile: ScalingProfile,
     /// Where the log streams of tasks are.
     pub log_folder: PathBuf,
+    pub events: Events,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +24,7 @@ use super::answer;
 use super::audit;
 use super::call::{Api, Call, Input, Outcome};
 use super::error::Error;
+use super::events::{self, EventStream};
 use super::keys::Keys;
 use super::services::{Found, Service, Services, Wire};
 use super::sigv4::{self, Signed};
@@ -115,14 +116,17 @@ async fn accept(
                     }
                 },
             };
-            let service = hyper::service::service_fn(move |request| {
+            let cut = CancellationToken::new();
+            let ends = Ends { cut: cut.clone(), stop: stop.clone() };
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let entry = Entry {
                     api: Arc::clone(&api),
                     auth: Arc::clone(&auth),
                     calls: Arc::clone(&calls),
                     client,
                 };
-                async move { Ok::<_, Infallible>(entry.answer(request).await) }
+                let ends = ends.clone();
+                async move { Ok::<_, Infallible>(entry.any(request, ends).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -136,6 +140,7 @@ async fn accept(
             };
             tokio::select! {
                 _ = connection.as_mut() => {}
+                () = cut.cancelled() => {}
                 () = closing => {
                     // The call under way is still answered.
                     connection.as_mut().graceful_shutdown();
@@ -146,6 +151,16 @@ async fn accept(
         });
     }
 }
+
+/// How a stream of a connection ends before its client does.
+#[derive(Clone)]
+struct Ends {
+    /// At once, with the connection.
+    cut: CancellationToken,
+    stop: CancellationToken,
+}
+
+type Body = Either<Full<Bytes>, EventStream>;
 
 /// One request's surroundings.
 struct Entry {
@@ -180,6 +195,23 @@ struct Refusal {
 }
 
 impl Entry {
+    /// A call, or the stream of events.
+    async fn any(self, request: Request<Incoming>, ends: Ends) -> Response<Body> {
+        if !events::wants(request.method(), request.uri()) {
+            return self.answer(request).await.map(Either::Left);
+        }
+        let (parts, _) = request.into_parts();
+        let whole = Whole { parts, body: Bytes::new() };
+        let admitted = self.caller(&whole, true, "ecs");
+        let headers = &whole.parts.headers;
+        match admitted.and_then(|_| self.api.events.answer(headers, ends.cut, ends.stop)) {
+            Ok(response) => response.map(Either::Right),
+            Err(error) => {
+                answer::refusal(Wire::Json(1), None, &error, &request_id()).map(Either::Left)
+            }
+        }
+    }
+
     async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let id = request_id();
         let (parts, body) = request.into_parts();
@@ -259,7 +291,8 @@ impl Entry {
         scope: Option<&Scope>,
         named: &mut serde_json::Map<String, serde_json::Value>,
     ) -> Outcome {
-        call.caller = self.caller(whole, asked)?;
+        let json = matches!(asked.wire, Wire::Json(_));
+        call.caller = self.caller(whole, json, asked.service.name.scope())?;
         self.region(scope, asked.service)?;
         match document(whole, asked) {
             Ok(value) => {
@@ -275,8 +308,8 @@ impl Entry {
         }
     }
 
-    /// Whose key signed the request.
-    fn caller(&self, whole: &Whole, asked: &Asked) -> Result<Option<String>, Error> {
+    /// Whose key signed the request, for the service of the scope `own`.
+    fn caller(&self, whole: &Whole, json: bool, own: &str) -> Result<Option<String>, Error> {
         let Auth::Signatures(keys) = &*self.auth else {
             return match is_from_a_page(&whole.parts.headers) {
                 true => {
@@ -293,12 +326,10 @@ impl Entry {
             headers: &whole.parts.headers,
             body: &whole.body,
         };
-        let json = matches!(asked.wire, Wire::Json(_));
         let caller = sigv4::verify(&signed, keys, clock::now()).map_err(|refusal| {
             let code = if json { refusal.json_code() } else { refusal.code() };
             Error::new(code, refusal.to_string())
         })?;
-        let own = asked.service.name.scope();
         if caller.service != own {
             let code = if json { "InvalidSignatureException" } else { "SignatureDoesNotMatch" };
             let text = format!("Credential should be scoped to correct service: '{own}'.");

@@ -21,6 +21,7 @@ mod ecs;
 mod elb;
 mod entry;
 mod error;
+pub mod events;
 pub mod file;
 mod iam;
 pub mod keys;

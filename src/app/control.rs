@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
 use super::{DataDir, LOGS, admin, cookies};
+use crate::api::events::Events;
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
@@ -43,6 +44,7 @@ pub(super) struct Control {
     stop: CancellationToken,
     loops: TaskTracker,
     reload: Arc<Notify>,
+    events: Events,
     _data_dir: DataDir,
 }
 
@@ -69,6 +71,9 @@ impl Control {
         let reload = Arc::<Notify>::default();
         loops.spawn(watch_file(Arc::clone(parts), Arc::clone(&reload), stop.clone()));
         loops.spawn(cookies::run(Arc::clone(parts), stop.clone()));
+        // Before anything of this process changes the State.
+        let events = parts.events();
+        loops.spawn(events.clone().run(stop.clone()));
         let orchestrator = parts.orchestrator(runtime);
         Self {
             stopper: orchestrator.stopper(),
@@ -77,6 +82,7 @@ impl Control {
             stop,
             loops,
             reload,
+            events,
             _data_dir: data_dir,
         }
     }
@@ -163,6 +169,7 @@ impl Control {
             series: parts.series.clone(),
             profile: parts.settings.autoscaling.profile,
             log_folder: parts.settings.data_dir.join(LOGS),
+            events: self.events.clone(),
             bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::admission::Admission;
 use super::logs::Logs;
 use super::sockets::Sockets;
+use crate::api::events::Events;
 use crate::api::file::{self, ApplyError, File};
 use crate::api::status::Status;
 use crate::clock::{self, Clock};
@@ -100,6 +101,12 @@ impl Parts {
         let (store, reader) = (self.store.clone(), self.reader.clone());
         let (rng, metrics) = (fastrand::Rng::new(), self.metrics.clone());
         Orchestrator::new(store, reader, runtime, settings, Clock::System, rng, metrics)
+    }
+
+    /// Tells what changes from now on.
+    pub(super) fn events(&self) -> Events {
+        let (store, account) = (self.store.clone(), self.settings.account.clone());
+        Events::new(store, account, self.settings.events.webhook.clone(), self.metrics.clone())
     }
 
     pub(super) fn scaling(&self, runtime: Arc<dyn Runtime>) -> Scaling {

@@ -54,6 +54,7 @@ pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Drain, Facts, Record, Seen, Step, next};
+pub use words::Action;
 
 /// After a plan that could not be written, the next pass comes this soon (ours).
 const WRITE_AGAIN: Duration = Duration::from_secs(1);

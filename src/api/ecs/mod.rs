@@ -7,6 +7,7 @@
 mod account;
 mod cluster;
 mod deployment;
+pub(crate) mod events;
 mod instance;
 mod launch;
 mod names;

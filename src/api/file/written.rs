@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::definition::WrittenDefinition;
 use crate::config::{
-    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings,
+    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, EventSettings,
     HealthLogSettings, Limits, LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings,
     Time,
 };
@@ -40,6 +40,8 @@ pub(super) struct Written {
     metrics: MetricsSettings,
     #[serde(default)]
     api: ApiSettings,
+    #[serde(default)]
+    events: EventSettings,
     #[serde(default)]
     dns: DnsSettings,
     #[serde(default)]
@@ -85,6 +87,7 @@ impl Written {
             health_log: self.health_log.clone(),
             metrics: self.metrics,
             api: self.api.clone(),
+            events: self.events.clone(),
             dns: self.dns.clone(),
             elb: self.elb.clone(),
             runtime: self.runtime.clone(),
