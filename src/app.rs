@@ -10,6 +10,7 @@ mod cookies;
 mod data_dir;
 mod data_thread;
 mod logs;
+mod metadata;
 mod open;
 mod parts;
 mod sockets;
@@ -173,8 +174,7 @@ impl App {
         file: File,
         mut inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let settings = file.settings.clone();
-        let threads = settings.data_threads();
+        let (settings, threads) = (file.settings.clone(), file.settings.data_threads());
         let metrics = Metrics::new(threads);
         let Ground { data_dir, keys, store, runtime } = Ground::open(&settings, &metrics)?;
         let logs = Logs::open(&settings, &metrics)?;
@@ -188,6 +188,7 @@ impl App {
             store,
             reader: Reader::new(&metrics),
             sockets: Arc::new(Sockets::new(senders)),
+            metadata_sockets: Arc::default(),
             admission: admission::Admission::new(&settings.limits),
             logs,
             loads: Arc::new(Loads::new(&metrics)),
@@ -199,7 +200,7 @@ impl App {
         let own = &parts.settings;
         let metrics = bind(own.metrics.address, Purpose::Metrics, &mut inherited)?;
         let api = bind(own.api.address, Purpose::Api, &mut inherited)?;
-        parts.sockets.inherit(&mut inherited);
+        parts.inherit(&mut inherited);
         parts.apply(&file).await?;
         cookies::keep(&parts).await;
         let (cut, handed_over) = (CancellationToken::new(), Arc::default());
@@ -271,6 +272,7 @@ impl App {
         self.control.stop().await;
         let mut offers = parts.sockets.offers();
         offers.extend([copy(&self.metrics), copy(&self.api)]);
+        offers.extend(parts.metadata_sockets.offers());
         let given = match successor.give(offers).await {
             Ok(stream) => Ok(Some(stream)),
             Err(error) => {

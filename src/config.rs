@@ -44,6 +44,7 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     pub api: ApiSettings,
     pub events: EventSettings,
+    pub metadata: MetadataSettings,
     pub dns: DnsSettings,
     pub elb: ElbSettings,
     pub runtime: RuntimeSettings,
@@ -175,6 +176,23 @@ pub enum ApiAuth {
 pub struct EventSettings {
     /// Where each is posted. None: nowhere.
     pub webhook: Option<PlainUrl>,
+}
+
+/// `[metadata]`: where tasks ask about themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataSettings {
+    pub enabled: bool,
+    /// For processes and tasks in the machine's network; others find its port at the address that
+    /// the machine has in their network.
+    pub address: SocketAddr,
+}
+
+impl Default for MetadataSettings {
+    fn default() -> Self {
+        // The port of the ECS agent's.
+        Self { enabled: true, address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 51679) }
+    }
 }
 
 /// `[dns]`
@@ -339,6 +357,7 @@ impl Default for Settings {
             metrics: MetricsSettings::default(),
             api: ApiSettings::default(),
             events: EventSettings::default(),
+            metadata: MetadataSettings::default(),
             dns: DnsSettings::default(),
             elb: ElbSettings::default(),
             runtime: RuntimeSettings::default(),
@@ -394,6 +413,11 @@ impl Settings {
                 "api.private_key",
                 self.api.certificate.is_some() == self.api.private_key.is_some(),
                 "belongs to api.certificate: both or neither",
+            ),
+            (
+                "metadata.address",
+                self.metadata.address.ip().is_loopback() && self.metadata.address.port() != 0,
+                "must be a loopback address and a port",
             ),
             (
                 "runtime.docker_endpoint",

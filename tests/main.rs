@@ -27,6 +27,8 @@ mod kills;
 mod lifecycle;
 /// Caps on connections.
 mod limits;
+/// What tasks learn about themselves.
+mod metadata;
 /// The README's first minutes.
 mod quickstart;
 /// What dies comes back.

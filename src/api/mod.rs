@@ -26,6 +26,7 @@ pub mod file;
 mod iam;
 pub mod keys;
 mod logs;
+pub mod metadata;
 mod page;
 mod route53;
 pub mod secure;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
-use super::{DataDir, LOGS, admin, cookies};
+use super::{DataDir, LOGS, admin, cookies, metadata};
 use crate::api::events::Events;
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
@@ -74,7 +74,12 @@ impl Control {
         // Before anything of this process changes the State.
         let events = parts.events();
         loops.spawn(events.clone().run(stop.clone()));
-        let orchestrator = parts.orchestrator(runtime);
+        let endpoint = metadata::endpoint(&parts.settings, &data_dir);
+        if let Some(endpoint) = &endpoint {
+            let serving = metadata::serve(parts, &runtime, endpoint, data_dir.uid());
+            loops.spawn(stop.clone().run_until_cancelled_owned(serving));
+        }
+        let orchestrator = parts.orchestrator(runtime, endpoint);
         Self {
             stopper: orchestrator.stopper(),
             reconciling: tokio::spawn(orchestrator.run(stop.clone())),

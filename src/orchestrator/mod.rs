@@ -16,6 +16,7 @@ mod apply;
 mod autoscaling;
 mod drain;
 mod failpoint;
+mod metadata;
 mod meters;
 mod order;
 mod orphans;
@@ -51,6 +52,7 @@ use crate::runtime::Runtime;
 use crate::state::{State, Store, StoreError};
 
 pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
+pub use metadata::Endpoint;
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Drain, Facts, Record, Seen, Step, next};

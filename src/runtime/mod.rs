@@ -9,6 +9,7 @@
 pub mod docker;
 pub mod process;
 pub mod sim;
+mod stats;
 pub mod streams;
 
 use std::collections::BTreeMap;
@@ -146,6 +147,15 @@ impl RuntimeError {
     }
 }
 
+/// How a container reaches the machine that we run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It has the machine's own network.
+    Loopback,
+    At(IpAddr),
+    Nowhere,
+}
+
 #[async_trait]
 pub trait Runtime: Send + Sync + std::fmt::Debug {
     /// Makes the container without starting it; one that is there already is returned as it is.
@@ -175,6 +185,17 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError>;
 
     async fn usage(&self, task: &TaskId, container: &str) -> Result<Usage, RuntimeError>;
+
+    /// What the container uses, in the shape of Docker's statistics; null: it does not run. Takes a
+    /// second or two, for rates follow from two readings.
+    async fn stats(
+        &self,
+        task: &TaskId,
+        container: &str,
+    ) -> Result<serde_json::Value, RuntimeError>;
+
+    /// How containers of a network mode reach us.
+    async fn reach(&self, mode: Option<NetworkMode>) -> Result<Reach, RuntimeError>;
 
     /// Subscribes to events from now on. Subscribe before listing, so that nothing falls between.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

@@ -111,6 +111,11 @@ fn attachments(
     })]
 }
 
+pub(super) fn container_arn(account: &Account, task: &Task, name: &str) -> String {
+    let id = uuid(&format!("{}/{name}", task.id));
+    account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id)).to_string()
+}
+
 fn container(
     account: &Account,
     task: &Task,
@@ -123,8 +128,6 @@ fn container(
         ContainerStatus::Running => "RUNNING",
         ContainerStatus::Stopped => "STOPPED",
     };
-    let id = uuid(&format!("{}/{}", task.id, row.name));
-    let arn = account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id));
     let binding = |binding: &crate::model::NetworkBinding| {
         json!({
             "bindIP": binding.bind_address.to_string(),
@@ -138,7 +141,7 @@ fn container(
         json!({ "attachmentId": attachment_id(task), name: address.to_string() })
     });
     json!({
-        "containerArn": arn.to_string(),
+        "containerArn": container_arn(account, task, &row.name),
         "taskArn": account.task(&task.cluster, &task.id).to_string(),
         "name": row.name,
         "image": written.and_then(|written| written.image.clone()),

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::definition::WrittenDefinition;
 use crate::config::{
     AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, EventSettings,
-    HealthLogSettings, Limits, LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings,
-    Time,
+    HealthLogSettings, Limits, LogSettings, MetadataSettings, MetricsSettings, OnExit,
+    RuntimeSettings, Settings, Time,
 };
 use crate::model::{
     Account, Algorithm, Carrier, DesyncMode, ForwardedFor, LoadBalancerKind, Protocol,
@@ -42,6 +42,8 @@ pub(super) struct Written {
     api: ApiSettings,
     #[serde(default)]
     events: EventSettings,
+    #[serde(default)]
+    metadata: MetadataSettings,
     #[serde(default)]
     dns: DnsSettings,
     #[serde(default)]
@@ -88,6 +90,7 @@ impl Written {
             metrics: self.metrics,
             api: self.api.clone(),
             events: self.events.clone(),
+            metadata: self.metadata,
             dns: self.dns.clone(),
             elb: self.elb.clone(),
             runtime: self.runtime.clone(),
