@@ -9,6 +9,7 @@ mod control;
 mod cookies;
 mod data_dir;
 mod data_thread;
+pub mod exec;
 mod logs;
 mod metadata;
 mod open;
@@ -50,6 +51,8 @@ use take_over::{Inherited, Offer, Purpose};
 
 /// The status socket's name inside the data directory.
 pub const STATUS_SOCKET: &str = "status.sock";
+/// The exec socket's name there.
+pub const EXEC_SOCKET: &str = "exec.sock";
 /// The folder of tasks' log streams inside the data directory.
 const LOGS: &str = "logs";
 /// The journal's name inside the data directory.
@@ -129,6 +132,7 @@ impl Ground {
 struct Doors {
     status: UnixListener,
     take_over: UnixListener,
+    exec: UnixListener,
     metrics: TcpListener,
     api: TcpListener,
     /// It speaks HTTPS.
@@ -143,6 +147,7 @@ impl Doors {
         Ok(Self {
             status: unix(STATUS_SOCKET)?,
             take_over: unix(take_over::SOCKET)?,
+            exec: unix(EXEC_SOCKET)?,
             metrics: listener(metrics)?,
             api: listener(api)?,
             server,
@@ -243,6 +248,7 @@ impl App {
     fn serve(&self, keys: Keys, doors: Doors) {
         let (ready, successors) = (self.ready.subscribe(), self.successors.0.clone());
         self.control.serve(doors.metrics, (doors.status, doors.take_over), ready, successors);
+        self.control.serve_exec(doors.exec);
         let auth = authentication(&self.control.parts.settings, keys);
         self.control.serve_api(doors.api, auth, doors.server);
     }

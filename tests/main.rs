@@ -19,6 +19,8 @@ mod docker;
 mod drain;
 /// What is told of what happens.
 mod events;
+/// Commands in containers of running tasks.
+mod exec;
 /// What was acknowledged survives kills and full disks.
 mod journal;
 /// What the AWS APIs acknowledged survives kills.

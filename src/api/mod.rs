@@ -22,6 +22,7 @@ mod elb;
 mod entry;
 mod error;
 pub mod events;
+pub mod exec;
 pub mod file;
 mod iam;
 pub mod keys;

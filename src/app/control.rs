@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
-use super::{DataDir, LOGS, admin, cookies, metadata};
+use super::{DataDir, LOGS, admin, cookies, exec, metadata};
 use crate::api::events::Events;
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
@@ -45,6 +45,7 @@ pub(super) struct Control {
     loops: TaskTracker,
     reload: Arc<Notify>,
     events: Events,
+    runtime: Arc<dyn Runtime>,
     _data_dir: DataDir,
 }
 
@@ -79,7 +80,7 @@ impl Control {
             let serving = metadata::serve(parts, &runtime, endpoint, data_dir.uid());
             loops.spawn(stop.clone().run_until_cancelled_owned(serving));
         }
-        let orchestrator = parts.orchestrator(runtime, endpoint);
+        let orchestrator = parts.orchestrator(Arc::clone(&runtime), endpoint);
         Self {
             stopper: orchestrator.stopper(),
             reconciling: tokio::spawn(orchestrator.run(stop.clone())),
@@ -88,6 +89,7 @@ impl Control {
             loops,
             reload,
             events,
+            runtime,
             _data_dir: data_dir,
         }
     }
@@ -156,6 +158,16 @@ impl Control {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// Serves those who want to execute something in a container.
+    pub(super) fn serve_exec(&self, listener: UnixListener) {
+        let desk = exec::Desk {
+            store: self.parts.store.clone(),
+            account: self.parts.settings.account.clone(),
+            runtime: Arc::clone(&self.runtime),
+        };
+        self.loops.spawn(exec::serve(listener, desk, self.stop.clone()));
     }
 
     /// Serves the AWS APIs.

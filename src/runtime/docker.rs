@@ -8,6 +8,7 @@
 
 mod engine;
 mod events;
+mod exec;
 mod host;
 mod logs;
 mod network;
@@ -472,6 +473,16 @@ impl Runtime for Docker {
         let gateway = self.engine.gateway(network).await;
         let gateway = gateway.map_err(|failure| failure.into_error(RuntimeError::Unavailable))?;
         Ok(gateway.map_or(Reach::Nowhere, Reach::At))
+    }
+
+    async fn exec(
+        &self,
+        task: &TaskId,
+        container: &str,
+        asked: &Exec,
+    ) -> Result<Session, RuntimeError> {
+        let found = self.expect(task, container).await?;
+        self.execute(&found.runtime_id, asked).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

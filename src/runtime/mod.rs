@@ -7,6 +7,7 @@
 //! touches only containers that it labelled.
 
 pub mod docker;
+pub mod exec;
 pub mod process;
 pub mod sim;
 mod stats;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+pub use self::exec::{Exec, Input, Output, Session, Size};
 use crate::model::{
     ContainerDefinition, NetworkMode, Observed, SecretText, Sharing, TaskDefinition, TaskId, Usage,
     Volume,
@@ -132,6 +134,8 @@ pub enum RuntimeError {
     CannotStop(String),
     #[error("ContainerVanishedError: {0}")]
     Vanished(String),
+    #[error("cannot execute the command: {0}")]
+    CannotExecute(String),
     #[error("DockerTimeoutError: {0}")]
     Timeout(String),
     /// The runtime itself does not answer: nothing is known, nothing may be concluded.
@@ -196,6 +200,16 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// How containers of a network mode reach us.
     async fn reach(&self, mode: Option<NetworkMode>) -> Result<Reach, RuntimeError>;
+
+    /// Runs a further command beside the container's own, with its environment, folder, user and
+    /// isolation. It ends with the container; when the session is dropped, a child process ends at
+    /// once, and on Docker what it reads and writes.
+    async fn exec(
+        &self,
+        task: &TaskId,
+        container: &str,
+        asked: &Exec,
+    ) -> Result<Session, RuntimeError>;
 
     /// Subscribes to events from now on. Subscribe before listing, so that nothing falls between.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

@@ -12,6 +12,7 @@
 
 mod adopt;
 mod check;
+mod exec;
 mod proc_fs;
 mod record;
 mod spawn;
@@ -423,6 +424,21 @@ impl Runtime for Process {
     /// There is one network, the machine's.
     async fn reach(&self, _: Option<NetworkMode>) -> Result<Reach, RuntimeError> {
         Ok(Reach::Loopback)
+    }
+
+    async fn exec(
+        &self,
+        task: &TaskId,
+        container: &str,
+        asked: &Exec,
+    ) -> Result<Session, RuntimeError> {
+        let entry = self.inner.find(task, container).ok_or_else(|| vanished(task, container))?;
+        let (asked, context) = (asked.clone(), self.inner.handle.clone());
+        blocking(move || {
+            let _context = context.enter();
+            exec::start(&entry, &asked)
+        })
+        .await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

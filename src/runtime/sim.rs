@@ -20,7 +20,7 @@ use tokio::time::{sleep, sleep_until, timeout_at};
 
 use self::world::{Key, Stopping, World};
 use super::stats::{self, Reading};
-use super::{ContainerSpec, Reach, Runtime, RuntimeError, RuntimeEvent};
+use super::{ContainerSpec, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
 use crate::model::{ContainerHealth, NetworkMode, Observed, TaskId, Usage};
 
@@ -276,6 +276,10 @@ impl Runtime for Sim {
 
     async fn reach(&self, _: Option<NetworkMode>) -> Result<Reach, RuntimeError> {
         Ok(Reach::Nowhere)
+    }
+
+    async fn exec(&self, _: &TaskId, _: &str, _: &Exec) -> Result<Session, RuntimeError> {
+        Err(RuntimeError::CannotExecute("nothing is executed in a simulation".to_owned()))
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

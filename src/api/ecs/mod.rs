@@ -43,7 +43,6 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     placed("*.placementStrategy"),
     placed("*.availabilityZoneRebalancing"),
     kept("CreateService.role"),
-    kept("*.enableExecuteCommand"),
     Accepted { member: "*.overrides.taskRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "*.overrides.executionRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "RunTask.referenceId", why: "only ever seen by its caller" },

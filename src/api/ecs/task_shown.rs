@@ -45,7 +45,7 @@ pub(super) fn task(account: &Account, state: &State, task: &Task, with_tags: boo
     put("stoppingAt", task.stopping_at.map(seconds).into());
     put("stoppedAt", task.stopped_at.map(seconds).into());
     put("startedBy", started_by(task).into());
-    put("enableExecuteCommand", launch.exec.into());
+    put("enableExecuteCommand", task.exec.into());
     let group = match (&task.service, &task.run) {
         (Some(service), _) => Some(format!("service:{}", service.name)),
         (None, run) => run.as_ref().map(|run| run.group.clone()),

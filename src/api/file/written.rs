@@ -336,6 +336,7 @@ pub(super) struct WrittenService {
     pub(super) circuit_breaker: Option<WrittenBreaker>,
     pub(super) registration_delay: Option<Time>,
     pub(super) replace_unready: Option<bool>,
+    pub(super) enable_execute_command: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

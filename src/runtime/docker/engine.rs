@@ -119,6 +119,11 @@ impl Engine {
         }
     }
 
+    /// The path of the daemon's socket.
+    pub(super) fn socket(&self) -> &str {
+        &self.socket
+    }
+
     pub(super) fn client(&self) -> Result<Client, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
