@@ -9,7 +9,9 @@ mod control;
 mod cookies;
 mod data_dir;
 mod data_thread;
+pub mod exec;
 mod logs;
+mod metadata;
 mod open;
 mod parts;
 mod sockets;
@@ -50,6 +52,8 @@ use take_over::{Inherited, Offer, Purpose};
 
 /// The status socket's name inside the data directory.
 pub const STATUS_SOCKET: &str = "status.sock";
+/// The exec socket's name there.
+pub const EXEC_SOCKET: &str = "exec.sock";
 /// The folder of tasks' log streams inside the data directory.
 const LOGS: &str = "logs";
 /// The journal's name inside the data directory.
@@ -129,6 +133,7 @@ impl Ground {
 struct Doors {
     status: UnixListener,
     take_over: UnixListener,
+    exec: UnixListener,
     metrics: TcpListener,
     api: TcpListener,
     /// It speaks HTTPS.
@@ -143,6 +148,7 @@ impl Doors {
         Ok(Self {
             status: unix(STATUS_SOCKET)?,
             take_over: unix(take_over::SOCKET)?,
+            exec: unix(EXEC_SOCKET)?,
             metrics: listener(metrics)?,
             api: listener(api)?,
             server,
@@ -174,8 +180,7 @@ impl App {
         file: File,
         mut inherited: Inherited,
     ) -> Result<Self, StartError> {
-        let settings = file.settings.clone();
-        let threads = settings.data_threads();
+        let (settings, threads) = (file.settings.clone(), file.settings.data_threads());
         let metrics = Metrics::new(threads);
         let Ground { data_dir, auth, store, runtime } = Ground::open(&settings, &metrics)?;
         let logs = Logs::open(&settings, &metrics)?;
@@ -189,6 +194,7 @@ impl App {
             store,
             reader: Reader::new(&metrics),
             sockets: Arc::new(Sockets::new(senders)),
+            metadata_sockets: Arc::default(),
             admission: admission::Admission::new(&settings.limits),
             logs,
             loads: Arc::new(Loads::new(&metrics)),
@@ -200,7 +206,7 @@ impl App {
         let own = &parts.settings;
         let metrics = bind(own.metrics.address, Purpose::Metrics, &mut inherited)?;
         let api = bind(own.api.address, Purpose::Api, &mut inherited)?;
-        parts.sockets.inherit(&mut inherited);
+        parts.inherit(&mut inherited);
         parts.apply(&file).await?;
         cookies::keep(&parts).await;
         let (cut, handed_over) = (CancellationToken::new(), Arc::default());
@@ -243,6 +249,7 @@ impl App {
     fn serve(&self, auth: Auth, doors: Doors) {
         let (ready, successors) = (self.ready.subscribe(), self.successors.0.clone());
         self.control.serve(doors.metrics, (doors.status, doors.take_over), ready, successors);
+        self.control.serve_exec(doors.exec);
         self.control.serve_api(doors.api, auth, doors.server);
     }
 
@@ -271,6 +278,7 @@ impl App {
         self.control.stop().await;
         let mut offers = parts.sockets.offers();
         offers.extend([copy(&self.metrics), copy(&self.api)]);
+        offers.extend(parts.metadata_sockets.offers());
         let given = match successor.give(offers).await {
             Ok(stream) => Ok(Some(stream)),
             Err(error) => {

@@ -5,6 +5,8 @@
 //! it. Relative paths are relative to the working directory of the process. **Invariant:**
 //! [`Settings::default`] is a complete, valid configuration, and is what an empty file means.
 
+mod url;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::model::{Account, Pool};
+
+pub use url::{BadUrl, PlainUrl};
 
 /// More data threads than this is a typing error.
 const MOST_THREADS: usize = 1024;
@@ -39,6 +43,8 @@ pub struct Settings {
     pub health_log: HealthLogSettings,
     pub metrics: MetricsSettings,
     pub api: ApiSettings,
+    pub events: EventSettings,
+    pub metadata: MetadataSettings,
     pub dns: DnsSettings,
     pub elb: ElbSettings,
     pub runtime: RuntimeSettings,
@@ -178,6 +184,31 @@ pub enum ApiAuth {
     Sigv4,
     /// Nothing: whoever reaches the address may do everything.
     None,
+}
+
+/// `[events]`: what changes in the State, told as ECS tells EventBridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventSettings {
+    /// Where each is posted. None: nowhere.
+    pub webhook: Option<PlainUrl>,
+}
+
+/// `[metadata]`: where tasks ask about themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetadataSettings {
+    pub enabled: bool,
+    /// For processes and tasks in the machine's network; others find its port at the address that
+    /// the machine has in their network.
+    pub address: SocketAddr,
+}
+
+impl Default for MetadataSettings {
+    fn default() -> Self {
+        // The port of the ECS agent's.
+        Self { enabled: true, address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 51679) }
+    }
 }
 
 /// `[dns]`
@@ -344,6 +375,8 @@ impl Default for Settings {
             health_log: HealthLogSettings::default(),
             metrics: MetricsSettings::default(),
             api: ApiSettings::default(),
+            events: EventSettings::default(),
+            metadata: MetadataSettings::default(),
             dns: DnsSettings::default(),
             elb: ElbSettings::default(),
             runtime: RuntimeSettings::default(),
@@ -399,6 +432,11 @@ impl Settings {
                 "api.private_key",
                 self.api.certificate.is_some() == self.api.private_key.is_some(),
                 "belongs to api.certificate: both or neither",
+            ),
+            (
+                "metadata.address",
+                self.metadata.address.ip().is_loopback() && self.metadata.address.port() != 0,
+                "must be a loopback address and a port",
             ),
             (
                 "runtime.docker_endpoint",

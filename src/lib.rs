@@ -59,6 +59,9 @@
 //! | what a key may do | `api/access`, decided purely in its `decide.rs` |
 //! | what an option of the file means | `api/file/meaning` |
 //! | what a member of a task definition means | `api/definition` |
+//! | what is told of a change, and to whom | `api/ecs/events.rs`, then `api/events` |
+//! | what a task learns about itself | `api/ecs/metadata.rs`; ids: `orchestrator/metadata.rs` |
+//! | how a command gets into a container | `api/exec.rs`, `app/exec.rs`, `runtime/*/exec.rs` |
 //! | what may refer to what | `state/refer.rs` |
 //! | when a data thread opens or closes a socket | `app/sockets.rs`, `app/data_thread.rs` |
 //! | how a new process takes over | `app/take_over.rs`, then `App::hand_over` |

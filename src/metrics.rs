@@ -82,6 +82,9 @@ specs! {
     RUNTIME_ERRORS = "roadstead_runtime_errors_total" ["runtime", "call"] "Calls to the container runtime that failed.";
     API_CALLS = "roadstead_api_calls_total" ["service", "operation", "code"] "Calls of the AWS APIs, by error code or OK.";
     API_SECONDS = "roadstead_api_call_seconds" ["service"] "From a call read to its answer made.";
+    EVENTS = "roadstead_events_total" ["type"] "Events told, by detail-type.";
+    EVENT_READERS_CUT = "roadstead_event_readers_cut_total" [] "Readers of the event stream cut because they were too slow.";
+    EVENT_POSTS = "roadstead_event_posts_total" ["outcome"] "Events for the webhook: delivered or dropped.";
     ACCESS_LOG_LINES = "roadstead_access_log_lines_total" [] "Lines written to the access log.";
     ACCESS_LOG_DROPPED = "roadstead_access_log_dropped_total" [] "Lines dropped because the log's queue was full.";
     HEALTH_LOG_LINES = "roadstead_health_log_lines_total" [] "Lines written to the health log.";

@@ -238,6 +238,103 @@ pub fn new_session(command: &mut Command) {
     }
 }
 
+/// As [`new_session`], with the terminal that is its standard input.
+pub fn new_terminal_session(command: &mut Command) {
+    // SAFETY: as in `new_session`; `ioctl` with TIOCSCTTY takes two integers and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            let taken = libc::setsid() != -1 && libc::ioctl(0, libc::TIOCSCTTY, 0) != -1;
+            if taken { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
+    }
+}
+
+/// Both ends of a new terminal (pty(7)): ours, which does not block, and the one of its programs.
+///
+/// # Errors
+/// The system has no terminal left, or no `/dev/ptmx`.
+pub fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: takes an integer, returns a new descriptor or -1.
+    let own = owned(unsafe { libc::posix_openpt(flags | libc::O_NONBLOCK) })?;
+    // SAFETY: both take a descriptor, which is ours and open.
+    if unsafe { libc::grantpt(own.as_raw_fd()) | libc::unlockpt(own.as_raw_fd()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the request takes flags, and returns a new descriptor or -1 (ioctl_tty(2)).
+    let theirs = owned(unsafe { libc::ioctl(own.as_raw_fd(), libc::TIOCGPTPEER, flags) })?;
+    Ok((own, theirs))
+}
+
+fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the caller has it from a call that makes a descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Tells a terminal its size in rows and columns; its programs get SIGWINCH.
+///
+/// # Errors
+/// It is no terminal.
+pub fn set_terminal_size(terminal: BorrowedFd<'_>, (rows, columns): (u16, u16)) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request reads one struct, which is ours.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })
+}
+
+/// A terminal's rows and columns.
+///
+/// # Errors
+/// It is no terminal.
+pub fn terminal_size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request writes one struct, which is ours.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// A terminal in raw mode, which is as it was once this is dropped (termios(3)).
+pub struct Raw<'a> {
+    terminal: BorrowedFd<'a>,
+    before: libc::termios,
+}
+
+impl std::fmt::Debug for Raw<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Raw").field(&self.terminal).finish()
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// # Errors
+    /// It is no terminal.
+    pub fn enter(terminal: BorrowedFd<'a>) -> io::Result<Self> {
+        let fd = terminal.as_raw_fd();
+        let mut before = MaybeUninit::<libc::termios>::zeroed();
+        // SAFETY: writes one struct, which is ours.
+        check(unsafe { libc::tcgetattr(fd, before.as_mut_ptr()) })?;
+        // SAFETY: the call above has filled it.
+        let before = unsafe { before.assume_init() };
+        let mut raw = before;
+        // SAFETY: changes one struct, which is ours.
+        unsafe { libc::cfmakeraw(&raw mut raw) };
+        // SAFETY: reads one struct, which is ours.
+        check(unsafe { libc::tcsetattr(fd, libc::TCSADRAIN, &raw const raw) })?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Raw<'_> {
+    fn drop(&mut self) {
+        // SAFETY: reads one struct, which is ours; the descriptor is borrowed for as long.
+        unsafe {
+            libc::tcsetattr(self.terminal.as_raw_fd(), libc::TCSADRAIN, &raw const self.before);
+        }
+    }
+}
+
 /// Clock ticks in a second, the unit of the times in `/proc/PID/stat`.
 #[must_use]
 pub fn ticks_per_second() -> u64 {

@@ -54,6 +54,7 @@ fn reference_shows_the_defaults() {
     assert!(settings.elb.cookie_key_file.take().is_some());
     assert!(settings.elb.trust_store_folder.take().is_some());
     assert!(settings.api.audit_log.take().is_some());
+    assert!(settings.events.webhook.take().is_some());
     assert!(settings.runtime.docker_network.take().is_some());
     assert_eq!(settings, default);
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use roadstead::model::{ContainerHealth, TaskStatus};
 
+use crate::exec;
 use crate::support::client::{self, Load};
 use crate::support::world::{self, PROGRAM, Service, World, healthy_tasks};
 use crate::support::{self, full_or};
@@ -33,6 +34,8 @@ impl Image {
                 install(Path::new(word), &place);
             }
         }
+        // Static, for what our program does not do.
+        install(Path::new("/usr/bin/busybox"), &dir.path().join("busybox"));
         let tag = format!("roadstead-test-{name}:{}", std::process::id());
         let mut tar = Command::new("tar")
             .args(["-c", "-C"])
@@ -258,4 +261,89 @@ async fn whole_definition_runs_on_docker_and_leaves_nothing() {
     let volume = format!("-{}-scratch", task.id);
     let volumes = Command::new("docker").args(["volume", "ls", "-q"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&volumes.stdout).contains(&volume));
+}
+
+/// A task that shares one address among its containers, beside those with addresses of their own.
+const JOINED: &str = r#"
+[[task_definition]]
+family = "joined"
+networkMode = "awsvpc"
+[[task_definition.containerDefinitions]]
+name = "app"
+image = "IMAGE"
+command = ["/roadstead", "whoami"]
+portMappings = [{ containerPort = 8080 }]
+stopTimeout = 5
+[[service]]
+name = "joined"
+task_definition = "joined"
+enable_execute_command = true
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_ask_about_themselves_and_take_commands() {
+    let Some(image) = Image::build("exec") else { return };
+    let service = Service {
+        image: Some(image.0.clone()),
+        more: "enable_execute_command = true",
+        stop_timeout: 5,
+        ..Service::http("web", 1)
+    };
+    let world = World::new()
+        .setting("on_exit = \"stop\"")
+        .setting("[runtime]\nkind = \"docker\"\nhealthy_after = \"0s\"")
+        .setting(&JOINED.replace("IMAGE", &image.0))
+        .service(service);
+    let data_dir = world.data_dir();
+    let _sweep = Sweep(data_dir.clone());
+    let running = world.start().await;
+    running.settled("web", 1).await;
+    for name in ["web", "joined"] {
+        let found = || {
+            let state = running.state();
+            let mut all = world::tasks_of(&state, name);
+            all.find(|task| task.known == TaskStatus::Running).cloned()
+        };
+        support::until("a task to run", || found().is_some()).await;
+        let task = found().unwrap();
+        let (dir, again, id) = (data_dir.clone(), data_dir.clone(), task.id.to_string());
+        let run = move |script: &str| {
+            let shell = ["/busybox", "sh", "-c", script];
+            let mut command = exec::exec(&dir, &[&[&*id, "--"], &shell[..]].concat());
+            exec::texts(&command.output().unwrap())
+        };
+        let checked = tokio::task::spawn_blocking(move || {
+            let said = run("echo $TASK_ID; echo bad >&2; exit 7");
+            assert_eq!(said, (Some(7), format!("{}\n", task.id), "bad\n".to_owned()));
+            let get = |path: &str| {
+                let asked = format!("/busybox wget -qO- $ECS_CONTAINER_METADATA_URI_V4{path}");
+                let (code, text, why) = run(&asked);
+                assert_eq!(code, Some(0), "{why}");
+                serde_json::from_str::<serde_json::Value>(&text).unwrap()
+            };
+            let own = get("");
+            let id = task.containers[0].runtime_id.clone().unwrap();
+            assert_eq!(own["DockerId"], id);
+            assert_eq!(own["Networks"][0]["IPv4Addresses"][0], task.address.unwrap().to_string());
+            let inspected =
+                Command::new("docker").args(["inspect", "-f", "{{.Name}}", &id]).output();
+            let inspected = String::from_utf8(inspected.unwrap().stdout).unwrap();
+            assert_eq!(inspected.trim().strip_prefix('/'), own["DockerName"].as_str());
+            assert_eq!(get("/task")["Containers"][0], own);
+            let stats = &get("/task/stats")[&id];
+            assert!(stats["memory_stats"]["usage"].as_u64().unwrap() > 0, "{stats}");
+            let before = stats["precpu_stats"]["system_cpu_usage"].as_u64().unwrap();
+            assert!(stats["cpu_stats"]["system_cpu_usage"].as_u64().unwrap() > before);
+            let (_, text, _) = run("/busybox wget -qO- $ECS_AGENT_URI/task-protection/v1/state");
+            assert!(text.contains("\"ProtectionEnabled\":false"), "{text}");
+            // Cut off from its input it ends.
+            let (code, ..) = run("exec /busybox cat");
+            assert_eq!(code, Some(0));
+            let shell = ["/busybox", "sh"];
+            exec::on_a_terminal(&again, task.id.as_str(), &shell, "/busybox ");
+        });
+        checked.await.unwrap();
+    }
+    running.stop().await;
+    assert_eq!(containers(&data_dir), BTreeSet::new());
 }

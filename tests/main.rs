@@ -19,6 +19,10 @@ mod docker;
 mod drain;
 /// gRPC calls by a stock client, through listeners to targets.
 mod grpc;
+/// What is told of what happens.
+mod events;
+/// Commands in containers of running tasks.
+mod exec;
 /// What was acknowledged survives kills and full disks.
 mod journal;
 /// What the AWS APIs acknowledged survives kills.
@@ -27,6 +31,8 @@ mod kills;
 mod lifecycle;
 /// Caps on connections.
 mod limits;
+/// What tasks learn about themselves.
+mod metadata;
 /// The README's first minutes.
 mod quickstart;
 /// What dies comes back.

@@ -100,7 +100,7 @@ fn put_headers(call: &Call, value: &Value, response: &mut Response<Full<Bytes>>)
 }
 
 /// Without the members that have no value: on JSON wires AWS leaves them out.
-fn strip(value: Value) -> Value {
+pub(super) fn strip(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let full = map.into_iter().filter(|(_, value)| !value.is_null());

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::access::User;
 use super::error::Error;
+use super::events::Events;
 use super::services::Service;
 use super::wire::schema::{Operation, Protocol};
 use crate::clock::Timestamp;
@@ -46,6 +47,7 @@ pub struct Api {
     pub log_folder: PathBuf,
     /// Stands for S3 where trust stores are made.
     pub trust_folder: Option<PathBuf>,
+    pub events: Events,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.

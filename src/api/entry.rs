@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,6 +25,7 @@ use super::answer;
 use super::audit;
 use super::call::{Api, Call, Input, Outcome};
 use super::error::Error;
+use super::events::{self, EventStream};
 use super::keys::Keys;
 use super::services::{Found, Service, Services, Wire};
 use super::sigv4::{self, Signed};
@@ -116,7 +117,9 @@ async fn accept(
                     }
                 },
             };
-            let service = hyper::service::service_fn(move |request| {
+            let cut = CancellationToken::new();
+            let ends = Ends { cut: cut.clone(), stop: stop.clone() };
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                 let entry = Entry {
                     api: Arc::clone(&api),
                     auth: Arc::clone(&auth),
@@ -124,7 +127,8 @@ async fn accept(
                     client,
                     is_secure: secure.is_some(),
                 };
-                async move { Ok::<_, Infallible>(entry.answer(request).await) }
+                let ends = ends.clone();
+                async move { Ok::<_, Infallible>(entry.any(request, ends).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -138,6 +142,7 @@ async fn accept(
             };
             tokio::select! {
                 _ = connection.as_mut() => {}
+                () = cut.cancelled() => {}
                 () = closing => {
                     // The call under way is still answered.
                     connection.as_mut().graceful_shutdown();
@@ -148,6 +153,16 @@ async fn accept(
         });
     }
 }
+
+/// How a stream of a connection ends before its client does.
+#[derive(Clone)]
+struct Ends {
+    /// At once, with the connection.
+    cut: CancellationToken,
+    stop: CancellationToken,
+}
+
+type Body = Either<Full<Bytes>, EventStream>;
 
 /// One request's surroundings.
 struct Entry {
@@ -184,6 +199,23 @@ struct Refusal {
 }
 
 impl Entry {
+    /// A call, or the stream of events.
+    async fn any(self, request: Request<Incoming>, ends: Ends) -> Response<Body> {
+        if !events::wants(request.method(), request.uri()) {
+            return self.answer(request).await.map(Either::Left);
+        }
+        let (parts, _) = request.into_parts();
+        let whole = Whole { parts, body: Bytes::new() };
+        let admitted = self.caller(&whole, true, "ecs").and_then(|caller| self.sees_all(caller));
+        let headers = &whole.parts.headers;
+        match admitted.and_then(|()| self.api.events.answer(headers, ends.cut, ends.stop)) {
+            Ok(response) => response.map(Either::Right),
+            Err(error) => {
+                answer::refusal(Wire::Json(1), None, &error, &request_id()).map(Either::Left)
+            }
+        }
+    }
+
     async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let id = request_id();
         let (parts, body) = request.into_parts();
@@ -263,7 +295,7 @@ impl Entry {
         scope: Option<&Scope>,
         named: &mut serde_json::Map<String, serde_json::Value>,
     ) -> Outcome {
-        call.caller = self.caller(whole, asked)?;
+        call.caller = self.caller(whole, asked.wire.is_rpc(), asked.service.name.scope())?;
         if let (Auth::Signatures(_, users), Some(key)) = (&*self.auth, &call.caller) {
             call.user = users.get(key).cloned();
         }
@@ -286,8 +318,20 @@ impl Entry {
         }
     }
 
-    /// Whose key signed the request.
-    fn caller(&self, whole: &Whole, asked: &Asked) -> Result<Option<String>, Error> {
+    /// The stream of events tells of every resource: no policy could say which it may show.
+    fn sees_all(&self, caller: Option<String>) -> Result<(), Error> {
+        let (Auth::Signatures(_, users), Some(key)) = (&*self.auth, caller) else { return Ok(()) };
+        match users.get(&key) {
+            Some(user) if user.policies.is_some() => Err(Error::new(
+                "AccessDeniedException",
+                "the stream of events is for keys without policies",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whose key signed the request, for the service of the scope `own`.
+    fn caller(&self, whole: &Whole, json: bool, own: &str) -> Result<Option<String>, Error> {
         let Auth::Signatures(keys, _) = &*self.auth else {
             return match is_from_a_page(&whole.parts.headers) {
                 true => {
@@ -304,12 +348,10 @@ impl Entry {
             headers: &whole.parts.headers,
             body: &whole.body,
         };
-        let json = asked.wire.is_rpc();
         let caller = sigv4::verify(&signed, keys, clock::now()).map_err(|refusal| {
             let code = if json { refusal.json_code() } else { refusal.code() };
             Error::new(code, refusal.to_string())
         })?;
-        let own = asked.service.name.scope();
         if caller.service != own {
             let code = if json { "InvalidSignatureException" } else { "SignatureDoesNotMatch" };
             let text = format!("Credential should be scoped to correct service: '{own}'.");

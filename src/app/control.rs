@@ -15,7 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
-use super::{DataDir, LOGS, admin, cookies};
+use super::{DataDir, LOGS, admin, cookies, exec, metadata};
+use crate::api::events::Events;
 use crate::api::file;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
@@ -43,6 +44,8 @@ pub(super) struct Control {
     stop: CancellationToken,
     loops: TaskTracker,
     reload: Arc<Notify>,
+    events: Events,
+    runtime: Arc<dyn Runtime>,
     _data_dir: DataDir,
 }
 
@@ -71,7 +74,15 @@ impl Control {
         let reload = Arc::<Notify>::default();
         loops.spawn(watch_file(Arc::clone(parts), Arc::clone(&reload), stop.clone()));
         loops.spawn(cookies::run(Arc::clone(parts), stop.clone()));
-        let orchestrator = parts.orchestrator(runtime);
+        // Before anything of this process changes the State.
+        let events = parts.events();
+        loops.spawn(events.clone().run(stop.clone()));
+        let endpoint = metadata::endpoint(&parts.settings, &data_dir);
+        if let Some(endpoint) = &endpoint {
+            let serving = metadata::serve(parts, &runtime, endpoint, data_dir.uid());
+            loops.spawn(stop.clone().run_until_cancelled_owned(serving));
+        }
+        let orchestrator = parts.orchestrator(Arc::clone(&runtime), endpoint);
         Self {
             stopper: orchestrator.stopper(),
             reconciling: tokio::spawn(orchestrator.run(stop.clone())),
@@ -79,6 +90,8 @@ impl Control {
             stop,
             loops,
             reload,
+            events,
+            runtime,
             _data_dir: data_dir,
         }
     }
@@ -149,6 +162,16 @@ impl Control {
         });
     }
 
+    /// Serves those who want to execute something in a container.
+    pub(super) fn serve_exec(&self, listener: UnixListener) {
+        let desk = exec::Desk {
+            store: self.parts.store.clone(),
+            account: self.parts.settings.account.clone(),
+            runtime: Arc::clone(&self.runtime),
+        };
+        self.loops.spawn(exec::serve(listener, desk, self.stop.clone()));
+    }
+
     /// Serves the AWS APIs.
     pub(super) fn serve_api(&self, listener: TcpListener, auth: Auth, server: Option<Server>) {
         let parts = &self.parts;
@@ -166,6 +189,7 @@ impl Control {
             profile: parts.settings.autoscaling.profile,
             log_folder: parts.settings.data_dir.join(LOGS),
             trust_folder: parts.settings.elb.trust_store_folder.clone(),
+            events: self.events.clone(),
             bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };

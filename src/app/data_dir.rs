@@ -1,5 +1,6 @@
 //! The data directory: one process at a time, and the name its containers carry.
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -16,6 +17,10 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Marks the containers of this directory's State, so that two of them never touch each other's.
 const UID: &str = "uid";
 
+/// A secret of this directory's, and its length.
+const KEY: &str = "metadata.key";
+const KEY_BYTES: usize = 32;
+
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     #[error("data directory {path}: {source}")]
@@ -25,11 +30,19 @@ pub enum DataDirError {
 }
 
 /// A locked data directory.
-#[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     uid: String,
+    key: [u8; KEY_BYTES],
     _lock: File,
+}
+
+/// Without the key.
+impl fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, uid, .. } = self;
+        f.debug_struct("DataDir").field("path", path).field("uid", uid).finish_non_exhaustive()
+    }
 }
 
 impl DataDir {
@@ -59,12 +72,19 @@ impl DataDir {
             }
         }
         let uid = uid(&path.join(UID)).map_err(io)?;
-        Ok(Self { path: path.to_owned(), uid, _lock: lock })
+        let key = key(&path.join(KEY)).map_err(io)?;
+        Ok(Self { path: path.to_owned(), uid, key, _lock: lock })
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From which the ids follow by which containers ask about themselves; made at first use.
+    #[must_use]
+    pub const fn metadata_key(&self) -> [u8; KEY_BYTES] {
+        self.key
     }
 
     /// Sixteen hexadecimal digits, made at first use.
@@ -82,12 +102,31 @@ fn uid(path: &Path) -> std::io::Result<String> {
         Err(error) => return Err(error),
     }
     let uid = format!("{:016x}", fastrand::u64(..));
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(uid.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
+    write(path, uid.as_bytes())?;
     Ok(uid)
+}
+
+fn key(path: &Path) -> std::io::Result<[u8; KEY_BYTES]> {
+    match fs::read(path).map(<[u8; KEY_BYTES]>::try_from) {
+        Ok(Ok(key)) => return Ok(key),
+        Ok(Err(_)) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).map_err(std::io::Error::other)?;
+    write(path, &key)?;
+    Ok(key)
+}
+
+/// All of it or nothing, for us alone.
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut file =
+        File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)
 }
 
 #[cfg(test)]
@@ -100,9 +139,12 @@ mod tests {
         let path = dir.path().join("deep/er");
         let first = DataDir::lock(&path).unwrap();
         assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse(_))));
-        let uid = first.uid().to_owned();
+        let (uid, key) = (first.uid().to_owned(), first.metadata_key());
         drop(first);
-        assert_eq!(DataDir::lock(&path).unwrap().uid(), uid);
+        let again = DataDir::lock(&path).unwrap();
+        assert_eq!((again.uid(), again.metadata_key()), (uid.as_str(), key));
+        let other = DataDir::lock(&dir.path().join("other")).unwrap();
+        assert_ne!(other.metadata_key(), key);
     }
     #[test]
     fn a_lock_about_to_be_given_up_is_waited_for() {

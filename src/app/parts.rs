@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use super::admission::Admission;
 use super::logs::Logs;
+use super::metadata::MetadataSockets;
 use super::sockets::Sockets;
+use super::take_over::Inherited;
+use crate::api::events::Events;
 use crate::api::file::{self, ApplyError, File};
 use crate::api::status::Status;
 use crate::clock::{self, Clock};
 use crate::config::{RuntimeKind, Settings};
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::net::Claims;
-use crate::orchestrator::{self, Curve, Orchestrator, Scaling, Surroundings};
+use crate::orchestrator::{self, Curve, Endpoint, Orchestrator, Scaling, Surroundings};
 use crate::routing::{Context, Publisher, Reader};
 use crate::runtime::Runtime;
 use crate::secrets::Secrets;
@@ -31,6 +34,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) reader: Reader,
     pub(super) sockets: Arc<Sockets>,
+    pub(super) metadata_sockets: Arc<MetadataSockets>,
     pub(super) logs: Logs,
     pub(super) admission: Admission,
     pub(super) loads: Arc<Loads>,
@@ -73,6 +77,12 @@ impl Parts {
         Publisher::new(self.store.clone(), self.reader.clone(), self.context()).publish();
     }
 
+    /// Takes over the sockets that are not asked for by their purpose and address.
+    pub(super) fn inherit(&self, inherited: &mut Inherited) {
+        self.sockets.inherit(inherited);
+        self.metadata_sockets.inherit(inherited);
+    }
+
     pub(super) fn context(&self) -> Context {
         Context {
             account: self.settings.account.clone(),
@@ -81,7 +91,11 @@ impl Parts {
         }
     }
 
-    pub(super) fn orchestrator(&self, runtime: Arc<dyn Runtime>) -> Orchestrator {
+    pub(super) fn orchestrator(
+        &self,
+        runtime: Arc<dyn Runtime>,
+        metadata: Option<Arc<Endpoint>>,
+    ) -> Orchestrator {
         let (own, default) = (&self.settings.runtime, orchestrator::Settings::default());
         let settings = orchestrator::Settings {
             account: self.settings.account.clone(),
@@ -90,6 +104,7 @@ impl Parts {
             quarantine: own.quarantine,
             healthy_after: own.healthy_after,
             secrets: Secrets::new(&self.settings.data_dir.join("secrets")),
+            metadata,
             backoff: Curve {
                 base: self.settings.limits.crash_backoff,
                 cap: self.settings.limits.crash_backoff_max,
@@ -100,6 +115,12 @@ impl Parts {
         let (store, reader) = (self.store.clone(), self.reader.clone());
         let (rng, metrics) = (fastrand::Rng::new(), self.metrics.clone());
         Orchestrator::new(store, reader, runtime, settings, Clock::System, rng, metrics)
+    }
+
+    /// Tells what changes from now on.
+    pub(super) fn events(&self) -> Events {
+        let (store, account) = (self.store.clone(), self.settings.account.clone());
+        Events::new(store, account, self.settings.events.webhook.clone(), self.metrics.clone())
     }
 
     pub(super) fn scaling(&self, runtime: Arc<dyn Runtime>) -> Scaling {

@@ -185,7 +185,7 @@ impl Sockets {
 
     /// Takes over the listeners' sockets of the process before this one.
     pub(super) fn inherit(&self, inherited: &mut Inherited) {
-        let offers = inherited.listeners().into_iter();
+        let offers = inherited.all(Purpose::Listener).into_iter();
         let held = offers.map(|offer| (offer.key, Held::Inherited(offer.sockets)));
         self.table().held.extend(held);
     }

@@ -52,6 +52,7 @@ pub(super) enum Purpose {
     Dns,
     Metrics,
     Api,
+    Metadata,
 }
 
 /// The sockets of one address.
@@ -177,9 +178,9 @@ impl Inherited {
         Some(self.offers.remove(at))
     }
 
-    /// The sockets of all listeners.
-    pub(super) fn listeners(&mut self) -> Vec<Offer> {
-        self.offers.extract_if(.., |offer| offer.purpose == Purpose::Listener).collect()
+    /// All sockets for one purpose.
+    pub(super) fn all(&mut self, purpose: Purpose) -> Vec<Offer> {
+        self.offers.extract_if(.., |offer| offer.purpose == purpose).collect()
     }
 }
 
@@ -269,7 +270,7 @@ mod tests {
         let dns = inherited.take(Purpose::Dns, key(Transport::Udp)).unwrap();
         assert_eq!((dns.key, dns.sockets.len()), (keys[40], 2));
         assert!(inherited.take(Purpose::Dns, key(Transport::Udp)).is_none());
-        let listeners = inherited.listeners();
+        let listeners = inherited.all(Purpose::Listener);
         assert_eq!(listeners.iter().map(|offer| offer.key).collect::<Vec<_>>(), keys[..40]);
         for offer in &listeners {
             assert_eq!(offer.sockets.len(), 3);

@@ -2,6 +2,7 @@
 //! or configuration).
 
 mod env;
+mod exec;
 mod serve;
 mod status;
 mod whoami;
@@ -9,7 +10,7 @@ mod whoami;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::api::file;
 
@@ -39,12 +40,40 @@ enum Command {
     },
     /// Show clusters, services, tasks, target health and listeners of a running `serve`.
     Status(status::Options),
+    /// Execute a command in a container of a running task: `roadstead exec TASK -- COMMAND`.
+    Exec(exec::Options),
     /// Print shell lines that point AWS clients here: `eval "$(roadstead env --config FILE)"`.
     Env(env::Options),
     /// The sample task: an HTTP server (or a TCP or UDP echo) that tells who answered.
     Whoami(whoami::Options),
     /// Print the version.
     Version,
+}
+
+/// Which running `serve` is meant.
+#[derive(Debug, Args)]
+struct Place {
+    /// The configuration file of the running `serve`: it names the data directory.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "data_dir",
+        required_unless_present = "data_dir"
+    )]
+    config: Option<PathBuf>,
+    /// The data directory of the running `serve`.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    fn data_dir(&self) -> anyhow::Result<PathBuf> {
+        match (&self.data_dir, &self.config) {
+            (Some(dir), _) => Ok(dir.clone()),
+            (None, Some(config)) => Ok(file::load(config)?.settings.data_dir),
+            (None, None) => anyhow::bail!("--config or --data-dir is needed"),
+        }
+    }
 }
 
 /// Runs the command line; returns the process's exit code.
@@ -54,6 +83,10 @@ pub fn main() -> ExitCode {
         Command::Serve { config, take_over } => serve::run(&config, take_over),
         Command::Check { file } => check(&file),
         Command::Status(options) => finish(status::run(&options)),
+        Command::Exec(options) => exec::run(&options).unwrap_or_else(|error| {
+            complain(&format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }),
         Command::Env(options) => finish(env::run(&options)),
         Command::Whoami(options) => finish(whoami::run(&options)),
         Command::Version => {

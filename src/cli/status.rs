@@ -3,13 +3,12 @@
 
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::api::file;
+use super::Place;
 use crate::api::status::{ListenerRow, ServiceStatus, Status, TargetRow, TaskRow};
 use crate::app::STATUS_SOCKET;
 
@@ -18,29 +17,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The configuration file of the running `serve`: it names the data directory.
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "data_dir",
-        required_unless_present = "data_dir"
-    )]
-    config: Option<PathBuf>,
-    /// The data directory of the running `serve`.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
-    let data_dir = match (&options.data_dir, &options.config) {
-        (Some(dir), _) => dir.clone(),
-        (None, Some(config)) => file::load(config)?.settings.data_dir,
-        (None, None) => anyhow::bail!("--config or --data-dir is needed"),
-    };
-    let socket = data_dir.join(STATUS_SOCKET);
+    let socket = options.place.data_dir()?.join(STATUS_SOCKET);
     let mut stream = UnixStream::connect(&socket)
         .with_context(|| format!("no roadstead answers at {}", socket.display()))?;
     stream.set_read_timeout(Some(TIMEOUT))?;

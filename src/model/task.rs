@@ -43,6 +43,9 @@ pub struct Task {
     /// What a standalone task was asked for with; none for a service's.
     #[serde(default)]
     pub run: Option<Run>,
+    /// Commands may be executed in its containers.
+    #[serde(default)]
+    pub exec: bool,
 }
 
 impl Task {
@@ -73,6 +76,7 @@ impl Task {
             healthy_at: None,
             protected_until: None,
             run: None,
+            exec: false,
         }
     }
 

@@ -16,6 +16,7 @@ mod apply;
 mod autoscaling;
 mod drain;
 mod failpoint;
+mod metadata;
 mod meters;
 mod order;
 mod orphans;
@@ -51,9 +52,11 @@ use crate::runtime::Runtime;
 use crate::state::{State, Store, StoreError};
 
 pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
+pub use metadata::Endpoint;
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Drain, Facts, Record, Seen, Step, next};
+pub use words::Action;
 
 /// After a plan that could not be written, the next pass comes this soon (ours).
 const WRITE_AGAIN: Duration = Duration::from_secs(1);

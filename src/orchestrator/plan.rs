@@ -361,7 +361,9 @@ fn new_task(
     };
     let definition: TaskDefinitionKey = deployment.definition.clone();
     let (id, now) = (draft.task_id(), draft.now);
+    let asked = draft.view.state.services.get(service);
     Ok(Task {
+        exec: asked.is_some_and(|service| service.options.launch.exec),
         service: Some(service.clone()),
         deployment: Some(deployment.id.clone()),
         address,

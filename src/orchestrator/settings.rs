@@ -3,8 +3,10 @@
 //! **Invariant:** every bound and every waiting time of the orchestrator that somebody may want to
 //! change is here, with its default and where that comes from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::metadata::Endpoint;
 use crate::model::{Account, Pool, Task, TaskStatus};
 use crate::secrets::Secrets;
 
@@ -24,6 +26,8 @@ pub struct Settings {
     pub healthy_after: Duration,
     /// Where containers' secrets come from.
     pub secrets: Secrets,
+    /// Where containers ask about themselves. None: nowhere.
+    pub metadata: Option<Arc<Endpoint>>,
     /// A pass and a look at the runtime come at least this often.
     pub full_pass: Duration,
     /// A container of a task that nobody knows is removed after this.
@@ -64,6 +68,7 @@ impl Default for Settings {
             backoff: Curve::default(),
             healthy_after: Duration::from_secs(40),
             secrets: Secrets::default(),
+            metadata: None,
             full_pass: Duration::from_secs(10),
             orphan_grace: Duration::from_secs(120),
             stopped_kept: 1000,

@@ -4,6 +4,41 @@
 
 use crate::model::{DeploymentId, Failure, ServiceKey, TaskId};
 
+/// A service's event that EventBridge is told as well (AWS, "Amazon ECS service action events").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// `INFO`, `WARN` or `ERROR`.
+    pub kind: &'static str,
+    /// Its `eventName`.
+    pub name: &'static str,
+    pub reason: Option<&'static str>,
+}
+
+const STEADY: &str = "has reached a steady state.";
+const INCONSISTENT: &str = "is unable to consistently start tasks successfully.";
+const NOT_PLACED: &str = "was unable to place a task because";
+
+impl Action {
+    const fn new(kind: &'static str, name: &'static str, reason: Option<&'static str>) -> Self {
+        Self { kind, name, reason }
+    }
+
+    /// What the words of a service's event are told as. None: they are not.
+    #[must_use]
+    pub fn of(message: &str) -> Option<Self> {
+        // An address is what ECS's tasks have an elastic network interface for.
+        let known = [
+            (STEADY, Self::new("INFO", "SERVICE_STEADY_STATE", None)),
+            (INCONSISTENT, Self::new("WARN", "SERVICE_TASK_START_IMPAIRED", None)),
+            (
+                NOT_PLACED,
+                Self::new("ERROR", "SERVICE_TASK_PLACEMENT_FAILURE", Some("RESOURCE:ENI")),
+            ),
+        ];
+        known.into_iter().find(|(words, _)| message.contains(words)).map(|(_, action)| action)
+    }
+}
+
 pub(super) const EXITED: &str = "Essential container in task exited";
 pub(super) const FAILED_TO_START: &str = "Task failed to start";
 pub(super) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
@@ -79,17 +114,17 @@ pub(super) fn too_many_protected(service: &ServiceKey, deployment: &DeploymentId
 }
 
 pub(super) fn steady(service: &ServiceKey) -> String {
-    format!("(service {}) has reached a steady state.", service.name)
+    format!("(service {}) {STEADY}", service.name)
 }
 
 pub(super) fn inconsistent(service: &ServiceKey) -> String {
-    format!("(service {}) is unable to consistently start tasks successfully.", service.name)
+    format!("(service {}) {INCONSISTENT}", service.name)
 }
 
 pub(super) fn no_address(service: &ServiceKey) -> String {
     format!(
-        "(service {}) was unable to place a task because no container instance met all of its \
-         requirements. The address pool has no free address.",
+        "(service {}) {NOT_PLACED} no container instance met all of its requirements. The address \
+         pool has no free address.",
         service.name
     )
 }

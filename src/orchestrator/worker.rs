@@ -232,13 +232,25 @@ impl Worker {
             return;
         };
         failpoint::reach("before", "create");
-        let created = match variables::fill(spec, &self.shared.settings.secrets).await {
+        let created = match self.complete(spec).await {
             Ok(spec) => self.shared.runtime.create(&spec).await,
             Err(error) => Err(error),
         };
         failpoint::reach("after", "create");
         let errors = self.shared.meters.create_errors.clone();
         self.made(name, created, &errors);
+    }
+
+    /// With what has to be looked up.
+    async fn complete(&self, mut spec: ContainerSpec) -> Result<ContainerSpec, RuntimeError> {
+        if let Some(endpoint) = &self.shared.settings.metadata {
+            let reach = self.shared.runtime.reach(spec.network_mode).await?;
+            if let Some(at) = endpoint.address(reach) {
+                let own = endpoint.variables(at, &spec.task, &spec.definition.name);
+                spec.environment.extend(own);
+            }
+        }
+        variables::fill(spec, &self.shared.settings.secrets).await
     }
 
     /// The answer to a create or a start.

@@ -8,6 +8,7 @@
 
 mod engine;
 mod events;
+mod exec;
 mod host;
 mod logs;
 mod network;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::ContainerCreateBody;
+use bollard::models::{ContainerCreateBody, ContainerStatsResponse};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
@@ -34,10 +35,12 @@ use tokio::task::AbortHandle;
 use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, START, STATS, STOP};
 use self::logs::Followers;
 use self::pause::Pause;
-use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
+use super::{ContainerSpec, EVENTS, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
 use crate::model::{NetworkMode, Observed, ObservedState, TaskId, Usage};
 
+/// What Docker calls its own bridge.
+const DEFAULT_NETWORK: &str = "bridge";
 /// Containers that a list inspects at the same time.
 const INSPECTED_AT_ONCE: usize = 16;
 /// Stop requests that are sent for one stop, each with its whole time: the daemon loses one now and
@@ -284,6 +287,27 @@ impl Docker {
         started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
     }
 
+    /// What Docker counts of a container. None: it does not run.
+    async fn statistics(
+        &self,
+        task: &TaskId,
+        container: &str,
+        one_shot: bool,
+    ) -> Result<Option<ContainerStatsResponse>, RuntimeError> {
+        let found = self.expect(task, container).await?;
+        if found.state != ObservedState::Running {
+            return Ok(None);
+        }
+        let id = found.runtime_id.as_str();
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(one_shot).build();
+        let stats = self.engine.call(STATS, |client| async move {
+            Box::pin(client.stats(id, Some(options))).next().await.transpose()
+        });
+        let stats = stats.await.map_err(|failure| failure.into_error(RuntimeError::Unavailable))?;
+        let gone = || RuntimeError::Vanished(format!("no container {container} of task {task}"));
+        stats.map(Some).ok_or_else(gone)
+    }
+
     async fn stop_once(&self, id: &str, grace: Duration) -> Result<(), Failure> {
         // Docker counts whole seconds; rather one more than one less.
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
@@ -425,20 +449,40 @@ impl Runtime for Docker {
     }
 
     async fn usage(&self, task: &TaskId, container: &str) -> Result<Usage, RuntimeError> {
-        let found = self.expect(task, container).await?;
-        if found.state != ObservedState::Running {
-            return Ok(Usage::default());
-        }
-        let id = found.runtime_id.as_str();
         // One shot: without it the daemon waits for a second sample.
-        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
-        let stats = self.engine.call(STATS, |client| async move {
-            Box::pin(client.stats(id, Some(options))).next().await.transpose()
-        });
-        match stats.await.map_err(|failure| failure.into_error(RuntimeError::Unavailable))? {
-            Some(stats) => Ok(shape::usage(&stats)),
-            None => Err(RuntimeError::Vanished(format!("no container {container} of task {task}"))),
+        let stats = self.statistics(task, container, true).await?;
+        Ok(stats.as_ref().map(shape::usage).unwrap_or_default())
+    }
+
+    async fn stats(
+        &self,
+        task: &TaskId,
+        container: &str,
+    ) -> Result<serde_json::Value, RuntimeError> {
+        let stats = self.statistics(task, container, false).await?;
+        serde_json::to_value(stats).map_err(|error| RuntimeError::Unavailable(error.to_string()))
+    }
+
+    async fn reach(&self, mode: Option<NetworkMode>) -> Result<Reach, RuntimeError> {
+        match mode {
+            Some(NetworkMode::Host) => return Ok(Reach::Loopback),
+            Some(NetworkMode::None) => return Ok(Reach::Nowhere),
+            None | Some(NetworkMode::Bridge | NetworkMode::Awsvpc) => {}
         }
+        let network = self.network.as_deref().unwrap_or(DEFAULT_NETWORK);
+        let gateway = self.engine.gateway(network).await;
+        let gateway = gateway.map_err(|failure| failure.into_error(RuntimeError::Unavailable))?;
+        Ok(gateway.map_or(Reach::Nowhere, Reach::At))
+    }
+
+    async fn exec(
+        &self,
+        task: &TaskId,
+        container: &str,
+        asked: &Exec,
+    ) -> Result<Session, RuntimeError> {
+        let found = self.expect(task, container).await?;
+        self.execute(&found.runtime_id, asked).await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

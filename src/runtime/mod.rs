@@ -7,8 +7,10 @@
 //! touches only containers that it labelled.
 
 pub mod docker;
+pub mod exec;
 pub mod process;
 pub mod sim;
+mod stats;
 pub mod streams;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
+pub use self::exec::{Exec, Input, Output, Session, Size};
 use crate::model::{
     ContainerDefinition, NetworkMode, Observed, SecretText, Sharing, TaskDefinition, TaskId, Usage,
     Volume,
@@ -131,6 +134,8 @@ pub enum RuntimeError {
     CannotStop(String),
     #[error("ContainerVanishedError: {0}")]
     Vanished(String),
+    #[error("cannot execute the command: {0}")]
+    CannotExecute(String),
     #[error("DockerTimeoutError: {0}")]
     Timeout(String),
     /// The runtime itself does not answer: nothing is known, nothing may be concluded.
@@ -144,6 +149,15 @@ impl RuntimeError {
     pub const fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout(_))
     }
+}
+
+/// How a container reaches the machine that we run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It has the machine's own network.
+    Loopback,
+    At(IpAddr),
+    Nowhere,
 }
 
 #[async_trait]
@@ -175,6 +189,27 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError>;
 
     async fn usage(&self, task: &TaskId, container: &str) -> Result<Usage, RuntimeError>;
+
+    /// What the container uses, in the shape of Docker's statistics; null: it does not run. Takes a
+    /// second or two, for rates follow from two readings.
+    async fn stats(
+        &self,
+        task: &TaskId,
+        container: &str,
+    ) -> Result<serde_json::Value, RuntimeError>;
+
+    /// How containers of a network mode reach us.
+    async fn reach(&self, mode: Option<NetworkMode>) -> Result<Reach, RuntimeError>;
+
+    /// Runs a further command beside the container's own, with its environment, folder, user and
+    /// isolation. It ends with the container; when the session is dropped, a child process ends at
+    /// once, and on Docker what it reads and writes.
+    async fn exec(
+        &self,
+        task: &TaskId,
+        container: &str,
+        asked: &Exec,
+    ) -> Result<Session, RuntimeError>;
 
     /// Subscribes to events from now on. Subscribe before listing, so that nothing falls between.
     fn events(&self) -> broadcast::Receiver<RuntimeEvent>;

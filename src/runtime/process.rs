@@ -12,6 +12,7 @@
 
 mod adopt;
 mod check;
+mod exec;
 mod proc_fs;
 mod record;
 mod spawn;
@@ -30,13 +31,17 @@ use tokio::task::AbortHandle;
 
 use self::record::Record;
 use self::watch::{KILL_WAIT, Order};
-use super::{ContainerSpec, EVENTS, Runtime, RuntimeError, RuntimeEvent};
+use super::stats;
+use super::{ContainerSpec, EVENTS, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::instant;
-use crate::model::{ContainerHealth, Observed, TaskId, Usage};
-use crate::sys::{PidFd, Signal};
+use crate::model::{ContainerHealth, NetworkMode, Observed, TaskId, Usage};
+use crate::sys::{self, PidFd, Signal};
 
 /// The variable that names a process's container: `CLUSTER_UID/TASK/CONTAINER`.
 const MARKER: &str = "ROADSTEAD_CONTAINER";
+
+/// Between the two readings that rates follow from, as with Docker.
+const STATS_APART: Duration = Duration::from_secs(1);
 
 type Key = (TaskId, String);
 
@@ -395,6 +400,45 @@ impl Runtime for Process {
             // Like Docker: what does not run uses nothing.
             None => Ok(Usage::default()),
         }
+    }
+
+    async fn stats(
+        &self,
+        task: &TaskId,
+        container: &str,
+    ) -> Result<serde_json::Value, RuntimeError> {
+        let entry = self.inner.find(task, container).ok_or_else(|| vanished(task, container))?;
+        let record = entry.lock().record.clone();
+        let Some(process) = record.process.as_ref().filter(|_| record.exit.is_none()) else {
+            return Ok(serde_json::Value::Null);
+        };
+        let pid = process.pid;
+        let read = || blocking(move || Ok(proc_fs::reading(pid)));
+        let before = read().await?;
+        tokio::time::sleep(STATS_APART).await;
+        let readings = [before, read().await?];
+        let limit = record.memory_mib.map_or_else(sys::memory, |mib| u64::from(mib) << 20);
+        Ok(stats::shaped(&record.observed().runtime_id, readings, limit, proc_fs::cores()))
+    }
+
+    /// There is one network, the machine's.
+    async fn reach(&self, _: Option<NetworkMode>) -> Result<Reach, RuntimeError> {
+        Ok(Reach::Loopback)
+    }
+
+    async fn exec(
+        &self,
+        task: &TaskId,
+        container: &str,
+        asked: &Exec,
+    ) -> Result<Session, RuntimeError> {
+        let entry = self.inner.find(task, container).ok_or_else(|| vanished(task, container))?;
+        let (asked, context) = (asked.clone(), self.inner.handle.clone());
+        blocking(move || {
+            let _context = context.enter();
+            exec::start(&entry, &asked)
+        })
+        .await
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

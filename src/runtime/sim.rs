@@ -19,9 +19,10 @@ use tokio::sync::broadcast;
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use self::world::{Key, Stopping, World};
-use super::{ContainerSpec, Runtime, RuntimeError, RuntimeEvent};
+use super::stats::{self, Reading};
+use super::{ContainerSpec, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
-use crate::model::{ContainerHealth, Observed, TaskId, Usage};
+use crate::model::{ContainerHealth, NetworkMode, Observed, TaskId, Usage};
 
 /// What goes wrong. Probabilities go from 0 (never, the default) to 1 (always) and are drawn once
 /// per call, event or container.
@@ -262,6 +263,23 @@ impl Runtime for Sim {
     async fn usage(&self, task: &TaskId, container: &str) -> Result<Usage, RuntimeError> {
         self.enter(false).await?;
         self.lock().usage(&(task.clone(), container.to_owned()))
+    }
+
+    async fn stats(
+        &self,
+        task: &TaskId,
+        container: &str,
+    ) -> Result<serde_json::Value, RuntimeError> {
+        let reading = Reading { usage: self.usage(task, container).await?, ..Reading::default() };
+        Ok(stats::shaped(container, [reading; 2], 0, 1))
+    }
+
+    async fn reach(&self, _: Option<NetworkMode>) -> Result<Reach, RuntimeError> {
+        Ok(Reach::Nowhere)
+    }
+
+    async fn exec(&self, _: &TaskId, _: &str, _: &Exec) -> Result<Session, RuntimeError> {
+        Err(RuntimeError::CannotExecute("nothing is executed in a simulation".to_owned()))
     }
 
     fn events(&self) -> broadcast::Receiver<RuntimeEvent> {

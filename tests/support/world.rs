@@ -210,6 +210,11 @@ impl World {
         self
     }
 
+    /// Containers of all worlds find the machine at one address, so the port tells them apart.
+    fn metadata_port(&self) -> u16 {
+        20_000 + u16::from(self.octets.0) * 40 + u16::from(self.octets.1) % 40
+    }
+
     /// An address of this world: 1 is the load balancers', tasks have their own from 64 on.
     pub(crate) fn address(&self, last: u8) -> IpAddr {
         IpAddr::from([127, self.octets.0, self.octets.1, last])
@@ -247,7 +252,9 @@ impl World {
             text,
             "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\nauth = \"{auth}\"\n\
              audit_log = {audit:?}\n{more}\
-             [dns]\naddresses = [\"{own}:5533\"]\n"
+             [dns]\naddresses = [\"{own}:5533\"]\n\
+             [metadata]\naddress = \"{own}:{asked}\"\n",
+            asked = self.metadata_port()
         );
         if !self.settings.contains("[runtime]") {
             let _ = write!(

@@ -7,10 +7,12 @@
 mod account;
 mod cluster;
 mod deployment;
+pub(crate) mod events;
 mod instance;
 mod launch;
+pub(crate) mod metadata;
 mod names;
-mod protection;
+pub(crate) mod protection;
 mod service;
 mod tag;
 mod task;
@@ -44,7 +46,6 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     placed("*.placementStrategy"),
     placed("*.availabilityZoneRebalancing"),
     kept("CreateService.role"),
-    kept("*.enableExecuteCommand"),
     Accepted { member: "*.overrides.taskRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "*.overrides.executionRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "RunTask.referenceId", why: "only ever seen by its caller" },

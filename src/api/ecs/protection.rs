@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::names;
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
-use crate::api::wire::time::seconds;
+use crate::api::wire::time::{iso, seconds};
 use crate::clock::Timestamp;
 use crate::model::{Account, ClusterName, Task, TaskId};
-use crate::state::State;
+use crate::state::{State, Store, Tx};
 
 /// ECS's default, and its bounds.
 const MINUTES: i64 = 120;
@@ -81,19 +81,90 @@ pub(super) async fn update(call: &Call, input: Input) -> Outcome {
     let written = call.api.store.update(move |tx| {
         let (mut shown, mut failures) = (Vec::new(), Vec::new());
         for id in ids {
-            let found = valid(&account, tx.state(), &cluster, &id).cloned();
-            match found.and_then(|task| free(&account, tx.state(), task, until, now)) {
-                Ok(task) => {
-                    let task = Task { protected_until: until, ..task };
-                    shown.push(one(&account, &task, now));
-                    tx.put(task);
-                }
+            match protect(tx, &account, (&cluster, &id), until, now) {
+                Ok(task) => shown.push(one(&account, &task, now)),
                 Err(failure) => failures.push(failure),
             }
         }
         Ok::<_, Error>(json!({ "protectedTasks": shown, "failures": failures }))
     });
     Ok(written.await?.value)
+}
+
+/// Protects a task until then, or no longer, if that may be.
+fn protect(
+    tx: &mut Tx<'_>,
+    account: &Account,
+    (cluster, id): (&ClusterName, &TaskId),
+    until: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Task, Value> {
+    let task = valid(account, tx.state(), cluster, id)?.clone();
+    let task = free(account, tx.state(), task, until, now)?;
+    let task = Task { protected_until: until, ..task };
+    tx.put(task.clone());
+    Ok(task)
+}
+
+/// What a task asks of its own protection (Amazon ECS Developer Guide, "task scale-in protection
+/// endpoint").
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Own {
+    protection_enabled: Option<bool>,
+    expires_in_minutes: Option<i64>,
+}
+
+/// The endpoint's answer to a task that asks whether it is protected.
+pub(crate) fn own(account: &Account, state: &State, task: &Task, now: Timestamp) -> Value {
+    match valid(account, state, &task.cluster, &task.id) {
+        Ok(task) => json!({ "protection": pascal(one(account, task, now)) }),
+        Err(failure) => json!({ "failure": pascal(failure) }),
+    }
+}
+
+/// The endpoint's answer to a task that protects itself, or not any longer.
+///
+/// # Errors
+/// The request is not what it has to be.
+pub(crate) async fn own_update(
+    store: &Store,
+    account: &Account,
+    task: &Task,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Value, Error> {
+    let asked: Own = serde_json::from_slice(body)
+        .map_err(|error| Error::invalid(format!("UpdateTaskProtection: {error}")))?;
+    let is_on = asked.protection_enabled.ok_or_else(|| {
+        Error::invalid("Invalid request: does not contain 'ProtectionEnabled' field")
+    })?;
+    let minutes = asked.expires_in_minutes.unwrap_or(MINUTES);
+    if !(1..=MOST_MINUTES).contains(&minutes) {
+        return Err(Error::invalid("expiresInMinutes must be between 1 and 2880"));
+    }
+    let until = is_on.then(|| now + Duration::from_secs(minutes.unsigned_abs() * 60));
+    let (account, key) = (account.clone(), (task.cluster.clone(), task.id.clone()));
+    let written = store.update(move |tx| {
+        Ok::<_, Error>(match protect(tx, &account, (&key.0, &key.1), until, now) {
+            Ok(task) => json!({ "protection": pascal(one(&account, &task, now)) }),
+            Err(failure) => json!({ "failure": pascal(failure) }),
+        })
+    });
+    Ok(written.await?.value)
+}
+
+/// The agent writes its members with capital letters, and times as text.
+fn pascal(value: Value) -> Value {
+    let Value::Object(map) = value else { return value };
+    let member = |(name, value): (String, Value)| {
+        let text = value.as_f64().filter(|_| name == "expirationDate").map(iso);
+        let mut letters = name.chars();
+        let first = letters.next().map(|c| c.to_ascii_uppercase());
+        let name = first.into_iter().chain(letters).collect();
+        (name, text.map_or(value, Value::from))
+    };
+    Value::Object(map.into_iter().map(member).collect())
 }
 
 /// A task that may be protected, or the failure that says why not.

@@ -344,6 +344,7 @@ fn put(
     let task = Task {
         containers: containers.collect(),
         run: Some(run.clone()),
+        exec: run.launch.exec,
         ..Task::new(id, cluster.clone(), definition.key(), now)
     };
     tags::add(tx, &account.task(cluster, &task.id), tags.to_vec()).map_err(tag::bad)?;

@@ -45,7 +45,7 @@ pub(super) fn task(account: &Account, state: &State, task: &Task, with_tags: boo
     put("stoppingAt", task.stopping_at.map(seconds).into());
     put("stoppedAt", task.stopped_at.map(seconds).into());
     put("startedBy", started_by(task).into());
-    put("enableExecuteCommand", launch.exec.into());
+    put("enableExecuteCommand", task.exec.into());
     let group = match (&task.service, &task.run) {
         (Some(service), _) => Some(format!("service:{}", service.name)),
         (None, run) => run.as_ref().map(|run| run.group.clone()),
@@ -111,6 +111,11 @@ fn attachments(
     })]
 }
 
+pub(super) fn container_arn(account: &Account, task: &Task, name: &str) -> String {
+    let id = uuid(&format!("{}/{name}", task.id));
+    account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id)).to_string()
+}
+
 fn container(
     account: &Account,
     task: &Task,
@@ -123,8 +128,6 @@ fn container(
         ContainerStatus::Running => "RUNNING",
         ContainerStatus::Stopped => "STOPPED",
     };
-    let id = uuid(&format!("{}/{}", task.id, row.name));
-    let arn = account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id));
     let binding = |binding: &crate::model::NetworkBinding| {
         json!({
             "bindIP": binding.bind_address.to_string(),
@@ -138,7 +141,7 @@ fn container(
         json!({ "attachmentId": attachment_id(task), name: address.to_string() })
     });
     json!({
-        "containerArn": arn.to_string(),
+        "containerArn": container_arn(account, task, &row.name),
         "taskArn": account.task(&task.cluster, &task.id).to_string(),
         "name": row.name,
         "image": written.and_then(|written| written.image.clone()),

@@ -430,8 +430,22 @@ impl<'t, 'a> Pass<'t, 'a> {
             let current = current.map(|row| (Arc::clone(&row), row.owner));
             let name = (Kind::Service, service.key.to_string());
             self.put(name, current, fresh, &["created_at", "options"])?;
+            self.put_exec(service);
         }
         Ok(())
+    }
+
+    /// Of a service's options this one is the file's.
+    fn put_exec(&mut self, service: &Service) {
+        let wanted = service.options.launch.exec;
+        let row = self.state().services.get(&service.key).map(|row| Service::clone(row));
+        let Some(mut row) = row.filter(|row| row.options.launch.exec != wanted) else { return };
+        row.options.launch.exec = wanted;
+        let label = Kind::Service.label(&row.key);
+        if !self.summary.changed.contains(&label) {
+            self.summary.changed.push(label);
+        }
+        self.tx.put(row);
     }
 
     /// What the last file had and this one does not.

@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::definition::WrittenDefinition;
 use crate::config::{
-    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings,
-    HealthLogSettings, Limits, LogSettings, MetricsSettings, OnExit, RuntimeSettings, Settings,
-    Time,
+    AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, EventSettings,
+    HealthLogSettings, Limits, LogSettings, MetadataSettings, MetricsSettings, OnExit,
+    RuntimeSettings, Settings, Time,
 };
 use crate::model::{
     Account, Algorithm, Carrier, DesyncMode, ForwardedFor, LoadBalancerKind, Protocol,
@@ -40,6 +40,10 @@ pub(super) struct Written {
     metrics: MetricsSettings,
     #[serde(default)]
     api: ApiSettings,
+    #[serde(default)]
+    events: EventSettings,
+    #[serde(default)]
+    metadata: MetadataSettings,
     #[serde(default)]
     dns: DnsSettings,
     #[serde(default)]
@@ -87,6 +91,8 @@ impl Written {
             health_log: self.health_log.clone(),
             metrics: self.metrics,
             api: self.api.clone(),
+            events: self.events.clone(),
+            metadata: self.metadata,
             dns: self.dns.clone(),
             elb: self.elb.clone(),
             runtime: self.runtime.clone(),
@@ -356,6 +362,7 @@ pub(super) struct WrittenService {
     pub(super) circuit_breaker: Option<WrittenBreaker>,
     pub(super) registration_delay: Option<Time>,
     pub(super) replace_unready: Option<bool>,
+    pub(super) enable_execute_command: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -4,6 +4,7 @@
 //! library limits the head alone, so its own limit is set out of the way.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use bollard::errors::Error;
 use bollard::models::ContainerInspectResponse;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 
+use super::network;
 use crate::runtime::RuntimeError;
 
 // The ECS agent's timeouts for the same calls (`dockerclient/timeout.go`), where it has them.
@@ -117,6 +119,11 @@ impl Engine {
         }
     }
 
+    /// The path of the daemon's socket.
+    pub(super) fn socket(&self) -> &str {
+        &self.socket
+    }
+
     pub(super) fn client(&self) -> Result<Client, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
@@ -160,6 +167,23 @@ impl Engine {
             pause *= 2;
         }
         self.call(within, &request).await
+    }
+
+    /// Where the machine is in a network. None: there is no such network, or we are not in it.
+    pub(super) async fn gateway(&self, network: &str) -> Result<Option<IpAddr>, Failure> {
+        let inspected = self.retry(INSPECT, |client| {
+            let network = network.to_owned();
+            async move { client.inspect_network(&network, None).await }
+        });
+        let network = match inspected.await {
+            Ok(network) => network,
+            Err(Failure::Gone(_)) => return Ok(None),
+            Err(failure) => return Err(failure),
+        };
+        let all = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let subnets = all.into_iter().filter_map(|config| config.subnet);
+        let own = subnets.filter_map(|subnet| network::own_address(&subnet));
+        Ok(own.min_by_key(IpAddr::is_ipv6))
     }
 
     /// None: there is no such container.

@@ -1,4 +1,4 @@
-//! Network modes and ports, in Docker's words. Pure.
+//! Network modes and ports, in Docker's words. Pure, but for this machine's own addresses.
 //!
 //! A container is reached at its own address in Docker's network. A port of the host leads to it
 //! where the definition names one, and, in network mode bridge, for every mapping: Docker chooses
@@ -7,17 +7,19 @@
 //! **Invariant:** no port is published that the definition does not map.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use bollard::models::{ContainerInspectResponse, PortBinding, PortMap};
 
 use super::pause;
-use crate::model::{NetworkBinding, NetworkMode, PortMapping, Transport};
+use crate::model::{NetworkBinding, NetworkMode, Pool, PortMapping, Transport};
 use crate::runtime::ContainerSpec;
 
 /// What Docker calls the machine's own network.
 const HOST: &str = "host";
 const NONE: &str = "none";
+/// RFC 863.
+const DISCARD: u16 = 9;
 
 /// Docker's network mode. None: its default bridge.
 pub(super) fn mode(spec: &ContainerSpec, uid: &str, network: Option<&str>) -> Option<String> {
@@ -65,6 +67,23 @@ pub(super) fn host_address(container: &ContainerInspectResponse) -> Option<IpAdd
     (mode == HOST).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
+/// The address that this machine has in a subnet: the one from which it would send there. Docker
+/// does not always tell the gateway of a bridge. Nothing is sent.
+pub(super) fn own_address(subnet: &str) -> Option<IpAddr> {
+    let network: Pool = subnet.parse().ok()?;
+    let (other, any): (IpAddr, IpAddr) = match subnet.split('/').next()?.parse().ok()? {
+        IpAddr::V4(base) => {
+            (Ipv4Addr::from(u32::from(base) | 2).into(), Ipv4Addr::UNSPECIFIED.into())
+        }
+        IpAddr::V6(base) => {
+            (Ipv6Addr::from(u128::from(base) | 2).into(), Ipv6Addr::UNSPECIFIED.into())
+        }
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, DISCARD)).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|own| network.contains(*own))
+}
+
 /// The ports of the host that lead to the container, in a fixed order; of the same port on both
 /// families the IPv4 one.
 pub(super) fn bound(container: &ContainerInspectResponse) -> Vec<NetworkBinding> {
@@ -91,4 +110,20 @@ pub(super) fn bound(container: &ContainerInspectResponse) -> Vec<NetworkBinding>
     });
     all.dedup_by_key(|binding| (binding.container_port, binding.protocol));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_where_it_sends_from() {
+        let loopback = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let check = |subnet: &str, expected| assert_eq!(own_address(subnet), expected, "{subnet}");
+        check("127.0.0.0/8", loopback);
+        // TEST-NET-1 (RFC 5737): nobody is there.
+        check("192.0.2.0/24", None);
+        check("nonsense", None);
+        check("", None);
+    }
 }

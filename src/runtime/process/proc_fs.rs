@@ -10,7 +10,9 @@ use std::net::IpAddr;
 
 use super::record::Identity;
 use super::{Key, MARKER};
+use crate::clock;
 use crate::model::Usage;
+use crate::runtime::stats::Reading;
 use crate::sys;
 
 /// Processes of one container that [`usage`] adds up at most.
@@ -146,6 +148,30 @@ pub(super) fn usage(leader: u32) -> Usage {
         cpu_micros: ticks.saturating_mul(1_000_000) / sys::ticks_per_second(),
         memory_bytes: pages.saturating_mul(sys::page_size()),
     }
+}
+
+/// What they use now, beside what passes on the machine meanwhile.
+pub(super) fn reading(leader: u32) -> Reading {
+    let system = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = u128::from(system_ticks(&system));
+    let nanos = ticks * 1_000_000_000 / u128::from(sys::ticks_per_second());
+    Reading {
+        at: clock::now(),
+        usage: usage(leader),
+        system_nanos: u64::try_from(nanos).unwrap_or(u64::MAX),
+    }
+}
+
+/// Ticks of all cores together (proc_stat(5)): user to steal; what guests used is part of user.
+fn system_ticks(stat: &str) -> u64 {
+    let all = stat.lines().next().and_then(|line| line.strip_prefix("cpu "));
+    let numbers = all.unwrap_or_default().split_ascii_whitespace().take(8);
+    numbers.filter_map(|number| number.parse::<u64>().ok()).sum()
+}
+
+/// Cores that this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn resident_pages(pid: u32) -> Option<u64> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(super) use self::shown::{Counts, configuration, load_balancers, registries};
+pub(super) use self::shown::{Counts, configuration, load_balancers, registries, rollout};
 use self::written::Asked;
 use super::{cluster, names, tag};
 use crate::api::call::{Call, Input, Outcome};

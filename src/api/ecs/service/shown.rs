@@ -244,7 +244,7 @@ fn deployment(
 }
 
 /// ECS's `rolloutState` and its reason.
-fn rollout(deployment: &Deployment) -> (&'static str, String) {
+pub(in crate::api::ecs) fn rollout(deployment: &Deployment) -> (&'static str, String) {
     let id = &deployment.id;
     match (deployment.rollout, deployment.failure) {
         (Rollout::InProgress, _) if deployment.back_from.is_some() => {

@@ -8,7 +8,7 @@ use super::super::written::{SchedulingStrategy, WrittenService, WrittenServiceGr
 use super::{DEFAULT_CLUSTER, Resources};
 use crate::clock::Timestamp;
 use crate::model::{
-    Breaker, DiscoveryKey, DiscoveryService, Owner, RECORD_TTL, Service, ServiceDiscovery,
+    Breaker, DiscoveryKey, DiscoveryService, Launch, Owner, RECORD_TTL, Service, ServiceDiscovery,
     ServiceKey, ServiceOptions, ServicePolicy, ServiceStatus, ServiceTargetGroup, TaskDefinition,
     TaskDefinitionKey, Threshold, Transport,
 };
@@ -56,6 +56,10 @@ impl Resources {
         if !(100..=MOST_PERCENT).contains(&maximum) {
             return Err(Bad::new(&at.key("maximum_percent"), "must be 100 to 1000"));
         }
+        let launch = Launch {
+            exec: written.enable_execute_command.unwrap_or_default(),
+            ..Launch::default()
+        };
         let service = Service {
             key,
             definition: TaskDefinitionKey { family: family.into(), revision: 0 },
@@ -72,7 +76,7 @@ impl Resources {
             status: ServiceStatus::Active,
             owner: Owner::File,
             created_at: Timestamp::default(),
-            options: ServiceOptions::default(),
+            options: ServiceOptions { launch, ..ServiceOptions::default() },
             policy,
         };
         self.services.push(service);
