@@ -17,6 +17,8 @@ mod deployments;
 mod docker;
 /// No request reaches a target whose drain has ended.
 mod drain;
+/// Blue/green, linear and canary deployments under load.
+mod gradual;
 /// What was acknowledged survives kills and full disks.
 mod journal;
 /// What the AWS APIs acknowledged survives kills.

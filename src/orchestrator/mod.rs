@@ -16,6 +16,7 @@ mod apply;
 mod autoscaling;
 mod drain;
 mod failpoint;
+mod hooks;
 mod meters;
 mod order;
 mod orphans;
@@ -26,6 +27,7 @@ mod sampler;
 mod settings;
 mod shared;
 mod step;
+mod traffic;
 mod variables;
 mod words;
 mod worker;
@@ -39,6 +41,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::drain::Leftover;
+use self::hooks::HookCall;
 use self::meters::ServiceMeters;
 use self::orphans::Orphans;
 use self::shared::{Look, Meters, Shared, Sight};
@@ -51,6 +54,7 @@ use crate::runtime::Runtime;
 use crate::state::{State, Store, StoreError};
 
 pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
+pub use hooks::shares;
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Drain, Facts, Record, Seen, Step, next};
@@ -94,6 +98,7 @@ impl Stopper {
 enum Job {
     Task(TaskId),
     Leftover(Leftover),
+    Hook(HookCall),
     Orphan(TaskId),
     /// These two end only by accident.
     Listen,
@@ -283,6 +288,12 @@ impl Orchestrator {
                 self.spawn(job, leftover.reap(Arc::clone(&self.shared)));
             }
         }
+        for call in HookCall::all(state) {
+            let job = Job::Hook(call.clone());
+            if !self.jobs.values().any(|other| *other == job) {
+                self.spawn(job, call.make(Arc::clone(&self.shared)));
+            }
+        }
     }
 
     fn retire(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -302,7 +313,7 @@ impl Orchestrator {
             }
             Some(Job::Look) => self.spawn(Job::Look, Arc::clone(&self.shared).look()),
             Some(Job::Orphan(task)) => self.orphans.tried(task),
-            Some(Job::Leftover(_)) | None => {}
+            Some(Job::Leftover(_) | Job::Hook(_)) | None => {}
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Service {
     pub(crate) stop_timeout: u32,
     pub(crate) deregistration_delay: &'static str,
     pub(crate) maximum_percent: u32,
+    /// A second target group, and a second listener on the next port for test traffic.
+    pub(crate) paired: bool,
     /// Further lines of the service.
     pub(crate) more: &'static str,
 }
@@ -73,6 +75,7 @@ impl Service {
             stop_timeout: 20,
             deregistration_delay: "20s",
             maximum_percent: 200,
+            paired: false,
             more: "",
         }
     }
@@ -96,6 +99,7 @@ impl Service {
         let command = self.command.clone().unwrap_or(command);
         let path = if self.tcp { "" } else { "path = \"/health\"\n" };
         let image = self.image.as_ref().map(|i| format!("image = {i:?}\n")).unwrap_or_default();
+        let (pair, groups) = if self.paired { self.pair() } else { Default::default() };
         format!(
             r#"
 [[load_balancer]]
@@ -106,6 +110,7 @@ address = "{address}"
 port = {port}
 protocol = "{protocol}"
 target_group = "{name}"
+{second}
 [[target_group]]
 name = "{name}"
 protocol = "{protocol}"
@@ -128,10 +133,17 @@ task_definition = "{name}"
 desired_count = {desired}
 maximum_percent = {maximum}
 namespace = "demo.internal"
-load_balancers = [{{ target_group = "{name}", container_port = {port} }}]
+load_balancers = [{{ target_group = "{name}", container_port = {port}{pair} }}]
 {more}
+{groups}
 "#,
             more = self.more,
+            second = if self.paired {
+                let port = self.port + 1;
+                format!("[[load_balancer.listener]]\nport = {port}\ntarget_group = {name:?}")
+            } else {
+                String::new()
+            },
             delay = self.deregistration_delay,
             interval = self.interval,
             threshold = self.unhealthy_threshold,
@@ -139,6 +151,34 @@ load_balancers = [{{ target_group = "{name}", container_port = {port} }}]
             desired = self.desired,
             maximum = self.maximum_percent,
         )
+    }
+
+    /// What its load balancer says more when deployments take turns, and what stands beside it.
+    fn pair(&self) -> (String, String) {
+        let (name, port, test) = (self.name, self.port, self.port + 1);
+        let rule = |port: u16| format!("{{ load_balancer = \"{name}\", port = {port} }}");
+        let pair = format!(
+            ", alternate_target_group = \"{name}-alt\", production_rule = {}, test_rule = {}",
+            rule(port),
+            rule(test)
+        );
+        let groups = format!(
+            r#"
+[[target_group]]
+name = "{name}-alt"
+deregistration_delay = "{delay}"
+[target_group.health_check]
+path = "/health"
+interval = "{interval}"
+timeout = "400ms"
+healthy_threshold = 2
+unhealthy_threshold = {threshold}
+"#,
+            delay = self.deregistration_delay,
+            interval = self.interval,
+            threshold = self.unhealthy_threshold,
+        );
+        (pair, groups)
     }
 }
 

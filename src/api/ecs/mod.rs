@@ -11,7 +11,7 @@ mod instance;
 mod launch;
 mod names;
 mod protection;
-mod service;
+pub(in crate::api) mod service;
 mod tag;
 mod task;
 mod task_definition;
@@ -44,6 +44,14 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     kept("*.enableExecuteCommand"),
     Accepted { member: "*.overrides.taskRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "*.overrides.executionRoleArn", why: "kept and shown; there are no roles" },
+    Accepted {
+        member: "*.loadBalancers.advancedConfiguration.roleArn",
+        why: "kept and shown; there are no roles",
+    },
+    Accepted {
+        member: "*.deploymentConfiguration.lifecycleHooks.roleArn",
+        why: "kept and shown; there are no roles",
+    },
     Accepted { member: "RunTask.referenceId", why: "only ever seen by its caller" },
     Accepted { member: "StartTask.referenceId", why: "only ever seen by its caller" },
     Accepted { member: "*.principalArn", why: "settings are the same for everybody" },
@@ -51,7 +59,6 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 
 /// Operations that are told why they are not served.
 const REFUSED: &[(&str, &str)] = &[
-    ("ContinueServiceDeployment", "there are no lifecycle hooks that would wait for an answer"),
     ("RegisterContainerInstance", ONLY),
     ("DeregisterContainerInstance", ONLY),
     ("PutAttributes", ONLY),
@@ -99,6 +106,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "ListTasks" => task::list(call, input),
         "DescribeServiceDeployments" => deployment::describe(call, input),
         "StopServiceDeployment" => deployment::stop(call, input).await,
+        "ContinueServiceDeployment" => deployment::go_on(call, input).await,
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),
         "ListServiceDeployments" => deployment::list(call, input),
         "DescribeContainerInstances" => instance::describe(call, input),
