@@ -50,6 +50,7 @@
 //! | what is asked of clients' certificates | `tls/mutual.rs` |
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
+//! | how traffic goes from one deployment to the next | `orchestrator/plan/gradual.rs`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
 //! | when and why a desired count moves | `orchestrator/autoscaling/decide.rs`, pure |
 //! | what of us is measured over time | `orchestrator/sampler`, kept in `series` |

@@ -139,6 +139,13 @@ async fn ecs_deployments_that_fail_go_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ecs_deployments_shift_traffic_in_stages() {
+    let running = World::new().open_api().start().await;
+    client(&running, "ecs_gradual.py", &[PROGRAM]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ecs_tasks_run_without_a_service() {
     let running = World::new().open_api().start().await;
     client(&running, "ecs_tasks.py", &[PROGRAM]).await;

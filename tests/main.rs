@@ -17,12 +17,14 @@ mod deployments;
 mod docker;
 /// No request reaches a target whose drain has ended.
 mod drain;
-/// gRPC calls by a stock client, through listeners to targets.
-mod grpc;
 /// What is told of what happens.
 mod events;
 /// Commands in containers of running tasks.
 mod exec;
+/// Blue/green, linear and canary deployments under load.
+mod gradual;
+/// gRPC calls by a stock client, through listeners to targets.
+mod grpc;
 /// What was acknowledged survives kills and full disks.
 mod journal;
 /// What the AWS APIs acknowledged survives kills.

@@ -322,7 +322,7 @@ impl Entry {
     fn sees_all(&self, caller: Option<String>) -> Result<(), Error> {
         let (Auth::Signatures(_, users), Some(key)) = (&*self.auth, caller) else { return Ok(()) };
         match users.get(&key) {
-            Some(user) if user.policies.is_some() => Err(Error::new(
+            Some(user) if user.is_bounded() => Err(Error::new(
                 "AccessDeniedException",
                 "the stream of events is for keys without policies",
             )),

@@ -9,8 +9,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, DiscoveryService, ListenerKey, LoadBalancer, Namespace, ScalableTarget,
-    ScalingPolicy, ScheduledAction, ServiceKey, TargetGroup, TaskDefinitionKey, TaskId, TrustStore,
+    ClusterName, DeploymentId, DiscoveryService, ListenerKey, LoadBalancer, Namespace,
+    ScalableTarget, ScalingPolicy, ScheduledAction, ServiceKey, TargetGroup, TaskDefinitionKey,
+    TaskId, TrustStore,
 };
 
 /// Whose resources these are: the region and account id that every ARN of this process carries.
@@ -45,6 +46,14 @@ impl Account {
     #[must_use]
     pub fn task(&self, cluster: &ClusterName, id: &TaskId) -> Arn {
         self.arn("ecs", format!("task/{cluster}/{id}"))
+    }
+
+    /// A deployment, as a service deployment and as a service revision: both have its number.
+    #[must_use]
+    pub fn deployment(&self, service: &ServiceKey, id: &DeploymentId) -> (Arn, Arn) {
+        let number = id.as_str().rsplit('/').next().unwrap_or_default();
+        let arn = |kind: &str| self.arn("ecs", format!("{kind}/{service}/{number}"));
+        (arn("service-deployment"), arn("service-revision"))
     }
 
     #[must_use]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::DeploymentId;
+use super::{DeploymentId, Strategy};
 use crate::clock::Timestamp;
 
 /// ECS: a bounded threshold is never below this …
@@ -24,6 +24,7 @@ pub struct ServicePolicy {
     /// Whether a task is replaced because its target groups find it unhealthy. If not, it only
     /// gets no traffic; its own container checks and its end still replace it.
     pub replaces_unready: bool,
+    pub strategy: Strategy,
 }
 
 impl Default for ServicePolicy {
@@ -33,6 +34,7 @@ impl Default for ServicePolicy {
             daemon: false,
             registration_delay: Duration::ZERO,
             replaces_unready: true,
+            strategy: Strategy::default(),
         }
     }
 }
@@ -113,6 +115,14 @@ pub enum Failure {
     TasksFailed,
     /// `StopServiceDeployment`.
     Stopped,
+    /// The same, told to leave everything as it is.
+    Aborted,
+    /// One of its alarms went off.
+    Alarm,
+    /// A lifecycle hook failed or was not answered in time, or somebody told it to go back.
+    Hook,
+    /// A stage took too long.
+    TimedOut,
 }
 
 /// The way back from a deployment that was ended.

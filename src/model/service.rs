@@ -1,13 +1,14 @@
 //! Clusters, services and their deployments.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CapacityItem, ClusterName, DeploymentId, DiscoveryKey, Failure, Family, Launch, Rollback,
-    ServiceKey, ServicePolicy, TargetGroupName, TaskDefinitionKey,
+    AlarmName, CapacityItem, ClusterName, DeploymentId, DiscoveryKey, Failure, Family, GroupPair,
+    HookAction, Launch, Rollback, RuleWeights, ServiceKey, ServicePolicy, Shift, Stage, Strategy,
+    TargetGroupName, TaskDefinitionKey,
 };
 use crate::clock::Timestamp;
 
@@ -114,6 +115,10 @@ pub struct ServiceOptions {
     pub registry_port: bool,
     /// The deployment that was asked to stop, for as long as it is under way.
     pub stopped: Option<DeploymentId>,
+    /// It is to leave everything as it is.
+    pub aborts: bool,
+    /// What the hooks that wait were told, by their runs' ids.
+    pub answers: BTreeMap<String, HookAction>,
 }
 
 /// A deleted service whose last task is gone: ECS shows it for a while still.
@@ -135,6 +140,26 @@ pub enum ServiceStatus {
 pub struct ServiceTargetGroup {
     pub group: TargetGroupName,
     pub container_port: u16,
+    /// ECS's `advancedConfiguration`: deployments take turns between the two.
+    #[serde(default)]
+    pub pair: Option<GroupPair>,
+}
+
+impl ServiceTargetGroup {
+    /// The group that tasks of a deployment are registered in, and the other of a pair.
+    #[must_use]
+    pub fn sides(&self, alternate: bool) -> (&TargetGroupName, Option<&TargetGroupName>) {
+        match self.pair.as_ref() {
+            Some(pair) if alternate => (&pair.alternate, Some(&self.group)),
+            Some(pair) => (&self.group, Some(&pair.alternate)),
+            None => (&self.group, None),
+        }
+    }
+
+    /// Both.
+    pub fn groups(&self) -> impl Iterator<Item = &TargetGroupName> {
+        std::iter::once(&self.group).chain(self.pair.as_ref().map(|pair| &pair.alternate))
+    }
 }
 
 /// The discovery service that a service's tasks are registered in.
@@ -163,7 +188,11 @@ pub struct Progress {
     /// The steady state was announced and still holds.
     pub steady: bool,
     /// Tasks replaced, by reason; counters of the metric.
-    pub replacements: std::collections::BTreeMap<String, u64>,
+    pub replacements: BTreeMap<String, u64>,
+    /// What the deployment under way has written into rules: whatever else stands there is
+    /// somebody else's.
+    #[serde(default)]
+    pub weights: Vec<RuleWeights>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +227,21 @@ pub struct Deployment {
     /// While it is under way once more: the deployment that it is the way back from.
     #[serde(default)]
     pub back_from: Option<DeploymentId>,
+    /// As the service had it when this deployment began.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Its tasks are registered in the alternate group of each pair.
+    #[serde(default)]
+    pub alternate: bool,
+    /// None: it is a rolling one.
+    #[serde(default)]
+    pub shift: Option<Shift>,
+    /// When a rolling one was first steady, and its bake time began.
+    #[serde(default)]
+    pub baking_since: Option<Timestamp>,
+    /// In alarm when it began: they say nothing about it (ECS).
+    #[serde(default)]
+    pub ignored_alarms: Vec<AlarmName>,
 }
 
 impl Progress {
@@ -212,7 +256,28 @@ impl Progress {
             events: VecDeque::new(),
             events_written: 0,
             steady: false,
-            replacements: std::collections::BTreeMap::new(),
+            replacements: BTreeMap::new(),
+            weights: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn find(&self, id: &DeploymentId) -> Option<&Deployment> {
+        self.all().find(|deployment| &deployment.id == id)
+    }
+
+    /// Whether names lead to tasks of this deployment: where two share the traffic, they lead to
+    /// one of them alone.
+    #[must_use]
+    pub fn is_named(&self, id: &DeploymentId) -> bool {
+        let first = self.deployments.first().filter(|first| first.rollout != Rollout::Completed);
+        let shift = first.and_then(|first| first.shift.as_ref());
+        match (first, shift) {
+            (Some(first), Some(shift)) if shift.named => first.id == *id,
+            (_, Some(Shift { source: Some(source), stage, .. })) if *stage < Stage::CleanUp => {
+                source == id
+            }
+            _ => true,
         }
     }
 
@@ -246,6 +311,11 @@ impl Deployment {
             failure: None,
             rollback: None,
             back_from: None,
+            strategy: service.policy.strategy.clone(),
+            alternate: false,
+            shift: None,
+            baking_since: None,
+            ignored_alarms: Vec::new(),
         }
     }
 
@@ -255,11 +325,32 @@ impl Deployment {
         self.completed_at.is_some() && self.failure.is_none()
     }
 
-    /// Under way once more, as the way back from `other`.
+    /// Under way once more, as the way back from `other`, which failed so.
     #[must_use]
-    pub fn resumed(&self, other: &DeploymentId) -> Self {
-        let (rollout, back_from) = (Rollout::InProgress, Some(other.clone()));
-        Self { rollout, failures: 0, back_from, ..self.clone() }
+    pub fn resumed(&self, other: &Self, failure: Failure, now: Timestamp) -> Self {
+        let (rollout, back_from) = (Rollout::InProgress, Some(other.id.clone()));
+        let shift = other.shift.as_ref();
+        let shift = shift.filter(|shift| shift.source.as_ref() == Some(&self.id));
+        let shift = shift.map(|shift| Shift {
+            returning: true,
+            insists: failure == Failure::Stopped,
+            named: !shift.named,
+            ..Shift::begun(Stage::ProductionTrafficShift, Some(other.id.clone()), now)
+        });
+        Self { rollout, failures: 0, back_from, shift, baking_since: None, ..self.clone() }
+    }
+
+    /// Traffic is, or may be, divided between it and another.
+    #[must_use]
+    pub fn is_shifting(&self) -> bool {
+        self.rollout != Rollout::Completed
+            && self.shift.as_ref().is_some_and(|s| s.source.is_some() && s.stage < Stage::CleanUp)
+    }
+
+    /// The target groups and ports that its tasks are registered with.
+    pub fn registrations(&self) -> impl Iterator<Item = (&TargetGroupName, u16)> {
+        let side = self.alternate;
+        self.load_balancers.iter().map(move |lb| (lb.sides(side).0, lb.container_port))
     }
 
     /// `service`, asked for what this deployment brought; the opposite of [`Deployment::is_of`]
@@ -272,6 +363,7 @@ impl Deployment {
         service.discovery.clone_from(&self.discovery);
         service.options.forced = self.forced;
         service.options.stopped = None;
+        service.options.answers.clear();
         let launch = &mut service.options.launch;
         launch.network.clone_from(&self.launch.network);
         launch.platform_version.clone_from(&self.launch.platform_version);

@@ -5,7 +5,7 @@
 
 use super::plan::{Event, Move, Plan, Why};
 use super::settings::Settings;
-use super::{rollout, words};
+use super::{rollout, traffic, words};
 use crate::clock::Timestamp;
 use crate::model::{
     Arn, Backoff, ContainerHealth, DeploymentId, Desired, EVENTS_KEPT, EndedService, Owner,
@@ -47,6 +47,21 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
         Move::Fail { service, deployment, failure, to } => {
             rollout::fail(tx, service, (deployment, *failure), to.as_ref(), now);
         }
+        Move::Advance { service, deployment, shift, writes } => {
+            rollout::advance(tx, service, deployment, shift, now);
+            writes.iter().for_each(|weights| traffic::write(tx, weights));
+            change(tx, service, |progress| {
+                progress.weights.retain(|old| writes.iter().all(|new| new.rule != old.rule));
+                progress.weights.extend(writes.iter().cloned());
+            });
+            traffic::name(tx, service, now);
+        }
+        Move::Bake { service, deployment } => change(tx, service, |progress| {
+            let found = progress.deployments.iter_mut().find(|d| &d.id == deployment);
+            if let Some(deployment) = found {
+                deployment.baking_since = Some(now);
+            }
+        }),
         Move::Healthy(task) => rollout::healthy(tx, task, now),
         Move::Close { service, deployment } => rollout::close(tx, service, deployment),
         Move::Calm(service) => change(tx, service, |p| p.backoff = Backoff::default()),
@@ -141,7 +156,7 @@ pub(super) fn died_young(task: &Task, settings: &Settings, now: Timestamp) -> bo
 }
 
 /// Lets the next starts wait. Tasks of one round that fail together count once; those of an older
-/// deployment slow down nobody.
+/// deployment that is being replaced slow down nobody.
 pub(super) fn slow_down(
     tx: &mut Tx<'_>,
     task: &Task,
@@ -151,11 +166,15 @@ pub(super) fn slow_down(
 ) {
     let Some(service) = &task.service else { return };
     change(tx, service, |progress| {
-        let primary = progress.deployments.first().map(|deployment| &deployment.id);
-        let backoff = &mut progress.backoff;
-        if primary != task.deployment.as_ref() {
+        let primary = progress.deployments.first();
+        // While traffic is being shifted, the tasks it comes from are replaced as well.
+        let shift = primary.filter(|d| d.is_shifting()).and_then(|d| d.shift.as_ref());
+        let source = shift.and_then(|shift| shift.source.as_ref());
+        let own = task.deployment.as_ref();
+        if own != primary.map(|deployment| &deployment.id) && (own.is_none() || own != source) {
             return;
         }
+        let backoff = &mut progress.backoff;
         backoff.reason = Some(reason.to_owned());
         if backoff.failed_at.is_none_or(|at| task.created_at >= at) {
             backoff.failures += 1;

@@ -16,6 +16,7 @@ mod apply;
 mod autoscaling;
 mod drain;
 mod failpoint;
+mod hooks;
 mod metadata;
 mod meters;
 mod order;
@@ -27,6 +28,7 @@ mod sampler;
 mod settings;
 mod shared;
 mod step;
+mod traffic;
 mod variables;
 mod words;
 mod worker;
@@ -40,6 +42,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::drain::Leftover;
+use self::hooks::HookCall;
 use self::meters::ServiceMeters;
 use self::orphans::Orphans;
 use self::shared::{Look, Meters, Shared, Sight};
@@ -52,6 +55,7 @@ use crate::runtime::Runtime;
 use crate::state::{State, Store, StoreError};
 
 pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
+pub use hooks::shares;
 pub use metadata::Endpoint;
 pub use plan::{Event, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
@@ -97,6 +101,7 @@ impl Stopper {
 enum Job {
     Task(TaskId),
     Leftover(Leftover),
+    Hook(HookCall),
     Orphan(TaskId),
     /// These two end only by accident.
     Listen,
@@ -286,6 +291,12 @@ impl Orchestrator {
                 self.spawn(job, leftover.reap(Arc::clone(&self.shared)));
             }
         }
+        for call in HookCall::all(state) {
+            let job = Job::Hook(call.clone());
+            if !self.jobs.values().any(|other| *other == job) {
+                self.spawn(job, call.make(Arc::clone(&self.shared)));
+            }
+        }
     }
 
     fn retire(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -305,7 +316,7 @@ impl Orchestrator {
             }
             Some(Job::Look) => self.spawn(Job::Look, Arc::clone(&self.shared).look()),
             Some(Job::Orphan(task)) => self.orphans.tried(task),
-            Some(Job::Leftover(_)) | None => {}
+            Some(Job::Leftover(_) | Job::Hook(_)) | None => {}
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Not here: how a task gets from one status to the next (`step`), any write (`apply`).
 //! **Invariant:** a plan only follows from the State, the time and the seed; made again on the
-//! State it leads to, it wants nothing more.
+//! State it leads to, it wants nothing more, or a gradual deployment's next stage.
 
+mod gradual;
 mod health;
 mod rollout;
 mod service;
@@ -16,8 +17,8 @@ use std::time::Duration;
 use super::settings::Settings;
 use crate::clock::Timestamp;
 use crate::model::{
-    DefinitionStatus, Deployment, DeploymentId, Failure, ServiceKey, Target, Task, TaskDefinition,
-    TaskDefinitionKey, TaskId, TaskStatus,
+    DefinitionStatus, Deployment, DeploymentId, Failure, RuleWeights, ServiceKey, Shift, Target,
+    Task, TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus, WeightedGroup,
 };
 use crate::state::{QuarantineKey, State, ipam};
 
@@ -94,6 +95,18 @@ pub enum Move {
         failure: Failure,
         to: Option<DeploymentId>,
     },
+    /// A gradual deployment comes further; rules get their weights and names move with it.
+    Advance {
+        service: ServiceKey,
+        deployment: DeploymentId,
+        shift: Box<Shift>,
+        writes: Vec<RuleWeights>,
+    },
+    /// A rolling one is steady: its bake time begins.
+    Bake {
+        service: ServiceKey,
+        deployment: DeploymentId,
+    },
     /// A task is healthy for the first time.
     Healthy(TaskId),
     /// The last task of a replaced deployment is gone.
@@ -150,6 +163,21 @@ impl fmt::Display for Move {
                 write!(f, "fail {} {deployment} {failure:?}", service.name)?;
                 to.as_ref().map_or(Ok(()), |to| write!(f, " back to {to}"))
             }
+            Self::Advance { service, shift, writes, .. } => {
+                write!(f, "advance {} {}", service.name, shift.stage.as_str())?;
+                let open = shift.hooks.iter().filter(|run| run.status.is_open()).count();
+                if open > 0 {
+                    write!(f, " with {open} hooks")?;
+                }
+                for RuleWeights { rule, groups } in writes {
+                    write!(f, ", {rule}:")?;
+                    for WeightedGroup { group, weight } in groups {
+                        write!(f, " {group}={weight}")?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Bake { service, deployment } => write!(f, "bake {} {deployment}", service.name),
             Self::Healthy(task) => write!(f, "healthy {task}"),
             Self::Close { service, deployment } => write!(f, "close {} {deployment}", service.name),
             Self::Calm(service) => write!(f, "calm {}", service.name),

@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::settings::Settings;
 use super::step::{self, Record, Seen};
 use super::words;
-use super::{apply, rollout};
+use super::{apply, rollout, traffic};
 use crate::clock::Timestamp;
 use crate::model::{
-    Container, ContainerHealth, ContainerStatus, Desired, DiscoveryInstance, InstanceId,
-    InstanceKey, Observed, RECORD_TTL, Registration, Service, Stop, StopCode, Target, Task, TaskId,
-    TaskStatus,
+    Container, ContainerHealth, ContainerStatus, Desired, DiscoveryInstance, InstanceKey, Observed,
+    RECORD_TTL, Registration, Service, ServiceDiscovery, Stop, StopCode, Target, TargetGroupName,
+    Task, TaskId, TaskStatus,
 };
 use crate::state::{Key, Quarantine, QuarantineKey, State, Tx};
 
@@ -70,9 +70,27 @@ pub(super) fn write(
     true
 }
 
-/// The service whose registrations a task gets.
-pub(super) fn service<'a>(state: &'a State, task: &Task) -> Option<&'a Service> {
-    state.services.get(task.service.as_ref()?).map(AsRef::as_ref)
+/// Where a task is to be registered: as its own deployment has it, which need not be what its
+/// service asks for by now.
+pub(super) struct Places<'a> {
+    pub(super) service: &'a Service,
+    pub(super) groups: Vec<(&'a TargetGroupName, u16)>,
+    pub(super) discovery: Option<&'a ServiceDiscovery>,
+}
+
+/// None: it is no service's task.
+pub(super) fn places<'a>(state: &'a State, task: &Task) -> Option<Places<'a>> {
+    let service = state.services.get(task.service.as_ref()?)?;
+    let progress = state.progress.get(&service.key);
+    let deployment = progress.zip(task.deployment.as_ref()).and_then(|(p, id)| p.find(id));
+    let (groups, discovery) = match deployment {
+        Some(deployment) => (deployment.registrations().collect(), &deployment.discovery),
+        None => {
+            let own = service.load_balancers.iter().map(|lb| (&lb.group, lb.container_port));
+            (own.collect(), &service.discovery)
+        }
+    };
+    Some(Places { service, groups, discovery: discovery.as_ref() })
 }
 
 fn activate(
@@ -90,36 +108,34 @@ fn activate(
     };
     let any = || shown.iter().find_map(|container| container.address);
     task.address = task.address.or_else(|| at(task, first)).or_else(any);
-    let (Some(address), Some(service)) = (task.address, service(tx.state(), task).cloned()) else {
-        return;
-    };
-    for lb in &service.load_balancers {
-        let address = at(task, Some(lb.container_port)).unwrap_or(address);
+    let (Some(address), Some(places)) = (task.address, places(tx.state(), task)) else { return };
+    let service = places.service.key.clone();
+    // One that is gone by now belonged to an older deployment, whose task stops soon.
+    let there =
+        |(group, _): &(&TargetGroupName, u16)| tx.state().target_groups.get(*group).is_some();
+    let groups: Vec<_> = places.groups.into_iter().filter(there).collect();
+    let groups: Vec<_> = groups.into_iter().map(|(group, port)| (group.clone(), port)).collect();
+    for (group, port) in groups {
         let target = Target {
             id: tx.next_registration(),
-            group: lb.group.clone(),
-            address,
-            port: lb.container_port,
+            group: group.clone(),
+            address: at(task, Some(port)).unwrap_or(address),
+            port,
             task: Some(task.id.clone()),
             registration: Registration::Active,
             registered_at: now,
         };
         tx.put(target);
-        if let Some(group) = tx.state().target_groups.get(&lb.group) {
+        if let Some(group) = tx.state().target_groups.get(&group) {
             let arn = settings.account.target_group(group).to_string();
-            apply::tell(tx, &service.key, words::registered(&service.key, 1, &arn), now);
+            apply::tell(tx, &service, words::registered(&service, 1, &arn), now);
         }
     }
-    if let Some(discovery) = &service.discovery {
-        let port = discovery.container_port.or(first);
-        let address = at(task, port).unwrap_or(address);
-        let id = InstanceId::new(task.id.as_str());
-        tx.put(DiscoveryInstance {
-            address: Some(address),
-            port,
-            task: Some(task.id.clone()),
-            ..DiscoveryInstance::new(InstanceKey { service: discovery.service.clone(), id })
-        });
+    let progress = tx.state().progress.get(&service);
+    let own = task.deployment.as_ref();
+    let is_named = own.zip(progress).is_none_or(|(own, progress)| progress.is_named(own));
+    if is_named && let Some(instance) = traffic::instance(tx.state(), task) {
+        tx.put(instance);
     }
 }
 

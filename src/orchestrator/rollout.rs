@@ -3,11 +3,13 @@
 //! **Invariant:** the orchestrator changes a service's row in one place, here, and only to what it
 //! was asked for before.
 
+use std::collections::BTreeMap;
+
 use super::apply::change;
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, DEPLOYMENTS_KEPT, Deployment, DeploymentId, Failure, Progress, Rollback, Rollout,
-    ServiceKey, Task, TaskId,
+    Backoff, DEPLOYMENTS_KEPT, Deployment, DeploymentId, Failure, HookAction, HookOutcome,
+    Progress, Rollback, Rollout, ServiceKey, Share, Shift, Stage, Task, TaskId,
 };
 use crate::state::Tx;
 
@@ -15,6 +17,10 @@ pub(super) fn open(tx: &mut Tx<'_>, service: &ServiceKey, deployment: &Deploymen
     let known = tx.state().progress.get(service).map(|progress| Progress::clone(progress));
     let mut progress = known.unwrap_or_else(|| Progress::new(service.clone()));
     supersede(&mut progress, now);
+    // Where traffic is divided, what was written is still to be taken back.
+    if !progress.deployments.first().is_some_and(Deployment::is_shifting) {
+        progress.weights.clear();
+    }
     progress.deployments.insert(0, deployment.clone());
     begin(&mut progress);
     tx.put(progress);
@@ -69,6 +75,7 @@ pub(super) fn fail(
 ) {
     let mut restored = None;
     let row = tx.state().services.get(service).cloned();
+    let answers = row.as_ref().map(|row| row.options.answers.clone()).unwrap_or_default();
     change(tx, service, |progress| {
         supersede(progress, now);
         let Some(failed) = progress.deployments.iter_mut().find(|d| &d.id == deployment) else {
@@ -77,19 +84,49 @@ pub(super) fn fail(
         failed.rollout = Rollout::Failed;
         failed.failure = Some(failure);
         failed.completed_at = Some(now);
+        end_hooks(failed, &answers, now);
         let Some(to) = to else { return };
         failed.rollback =
             Some(Rollback { to: to.clone(), started_at: now, ended_at: None, successful: false });
+        let failed = failed.clone();
         let Some(back) = progress.all().find(|d| &d.id == to).cloned() else { return };
         progress.deployments.retain(|d| &d.id != to);
         progress.ended.retain(|d| &d.id != to);
-        progress.deployments.insert(0, back.resumed(deployment));
+        progress.deployments.insert(0, back.resumed(&failed, failure, now));
         begin(progress);
         restored = row.map(|row| back.restored(&row));
     });
     if let Some(service) = restored {
         tx.put(service);
     }
+}
+
+/// Says what came of the hooks that its deployment has ended over.
+fn end_hooks(deployment: &mut Deployment, answers: &BTreeMap<String, HookAction>, now: Timestamp) {
+    let hooks = &deployment.strategy.hooks;
+    for run in deployment.shift.iter_mut().flat_map(|shift| &mut shift.hooks) {
+        if let HookOutcome::Failed(status) = run.outcome(hooks.get(run.hook), answers, now) {
+            run.status = status;
+        }
+    }
+}
+
+/// A gradual deployment comes further. Once its bake time is over, it may be gone back to.
+pub(super) fn advance(
+    tx: &mut Tx<'_>,
+    service: &ServiceKey,
+    deployment: &DeploymentId,
+    shift: &Shift,
+    now: Timestamp,
+) {
+    change(tx, service, |progress| {
+        let found = progress.deployments.iter_mut().find(|d| &d.id == deployment);
+        let Some(deployment) = found else { return };
+        if shift.stage == Stage::CleanUp && shift.share == Share::ALL {
+            deployment.completed_at = deployment.completed_at.or(Some(now));
+        }
+        deployment.shift = Some(shift.clone());
+    });
 }
 
 /// The last task of a replaced deployment is gone.

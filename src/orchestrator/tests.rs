@@ -11,6 +11,8 @@ use crate::runtime::ContainerSpec;
 use crate::runtime::sim::{EffectKind, Faults, Sim};
 use crate::state::{MemoryJournal, Tx};
 
+mod gradual;
+
 const DELAY: Duration = Duration::from_secs(30);
 
 fn definition() -> TaskDefinition {
@@ -37,7 +39,11 @@ fn furnish(tx: &mut Tx<'_>, count: u32) {
     });
     tx.put(Service {
         desired_count: count,
-        load_balancers: vec![ServiceTargetGroup { group: "g".into(), container_port: 80 }],
+        load_balancers: vec![ServiceTargetGroup {
+            group: "g".into(),
+            container_port: 80,
+            pair: None,
+        }],
         ..Service::new(key(), definition().key(), Owner::File, Timestamp(0))
     });
 }

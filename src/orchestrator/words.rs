@@ -96,12 +96,44 @@ pub(super) fn deployment_failed(
         Failure::TasksFailed => "deployment failed: tasks failed to start.",
         // Ours.
         Failure::Stopped => "deployment stopped: it was asked to.",
+        Failure::Aborted => "deployment stopped: it was asked to, and to leave all as it is.",
+        Failure::Alarm => "deployment failed: alarm detected.",
+        Failure::Hook => "deployment failed: a lifecycle hook did not succeed.",
+        Failure::TimedOut => "deployment failed: a lifecycle stage took too long.",
     };
     format!("(service {}) (deployment {deployment}) {why}", service.name)
 }
 
 pub(super) fn rolling_back(service: &ServiceKey, to: &DeploymentId) -> String {
     format!("(service {}) rolling back to (deployment {to}).", service.name)
+}
+
+/// Ours, like the next three.
+pub(super) fn shifted(service: &ServiceKey, deployment: &DeploymentId, percent: f64) -> String {
+    format!(
+        "(service {}) (deployment {deployment}) has shifted {percent}% of production traffic.",
+        service.name
+    )
+}
+
+pub(super) fn drifted(service: &ServiceKey, deployment: &DeploymentId, rule: &str) -> String {
+    format!(
+        "(service {}) (deployment {deployment}) is halted: the weights of {rule} are not those \
+         that were written by it. It goes on when they are again.",
+        service.name
+    )
+}
+
+pub(super) fn unusable(service: &ServiceKey, deployment: &DeploymentId, rule: &str) -> String {
+    format!(
+        "(service {}) (deployment {deployment}) is halted: {rule} does not forward to the target \
+         group that has the traffic now.",
+        service.name
+    )
+}
+
+pub(super) fn no_alarm(service: &ServiceKey, deployment: &DeploymentId, alarm: &str) -> String {
+    format!("(service {}) (deployment {deployment}) has no alarm {alarm}.", service.name)
 }
 
 pub(super) fn too_many_protected(service: &ServiceKey, deployment: &DeploymentId) -> String {

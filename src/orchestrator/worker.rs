@@ -128,10 +128,11 @@ impl Worker {
             let (began, now) = (self.shared.began, self.shared.clock.now());
             self.draining = Some(Draining::of_task(&state, &task, began, now));
         }
-        let service = record::service(&state, &task)
-            .filter(|s| !s.load_balancers.is_empty() || s.discovery.is_some());
-        let registers = service.is_some();
-        let registration_delay = service.map(|s| s.policy.registration_delay).unwrap_or_default();
+        let places = record::places(&state, &task)
+            .filter(|places| !places.groups.is_empty() || places.discovery.is_some());
+        let registers = places.is_some();
+        let registration_delay =
+            places.map(|places| places.service.policy.registration_delay).unwrap_or_default();
         let drain = self.draining.as_ref().map(|draining| draining.facts(&self.shared));
         let failure = self.evidence.failure.clone();
         let drain = drain.unwrap_or_default();

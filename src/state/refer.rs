@@ -169,10 +169,9 @@ fn check_service(after: &State, service: &Service) -> Result<(), Refused> {
     if !after.definitions.contains_key(&service.definition) {
         return Err(missing(name(), format!("task definition {}", service.definition)));
     }
-    for lb in &service.load_balancers {
-        if !after.target_groups.contains_key(&lb.group) {
-            return Err(missing(name(), format!("target group {}", lb.group)));
-        }
+    let mut groups = service.load_balancers.iter().flat_map(|lb| lb.groups());
+    if let Some(group) = groups.find(|group| !after.target_groups.contains_key(*group)) {
+        return Err(missing(name(), format!("target group {group}")));
     }
     match &service.discovery {
         Some(discovery) if !after.discovery_services.contains_key(&discovery.service) => {
@@ -233,10 +232,9 @@ fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
             let listener = after.listeners.values().find(|listener| {
                 listener.actions().flat_map(forwarded).any(|forwarded| forwarded == group)
             });
-            let service = after
-                .services
-                .values()
-                .find(|s| s.load_balancers.iter().any(|lb| &lb.group == group));
+            let service = after.services.values().find(|s| {
+                s.load_balancers.iter().flat_map(|lb| lb.groups()).any(|own| own == group)
+            });
             let target = after.targets.values().find(|target| &target.group == group);
             in_use(
                 format!("target group {group}"),

@@ -33,11 +33,10 @@ refused("InvalidParameterException", ecs.create_service, serviceName="api", task
 refused("ClusterNotFoundException", ecs.create_service, cluster="gone", serviceName="api", taskDefinition="api", desiredCount=1)
 for members, code in [
     ({"schedulingStrategy": "DAEMON"}, "InvalidParameterException"),
-    ({"deploymentConfiguration": {"alarms": {"enable": True, "rollback": True, "alarmNames": ["a"]}}}, "UnsupportedFeatureException"),
+    ({"deploymentConfiguration": {"alarms": {"enable": True, "rollback": True, "alarmNames": ["a"]}}}, "InvalidParameterException"),
     ({"deploymentConfiguration": {"deploymentCircuitBreaker": {"enable": True, "rollback": True, "thresholdConfiguration": {"type": "COUNT", "value": 0}}}}, "InvalidParameterException"),
     ({"deploymentController": {"type": "EXTERNAL"}}, "UnsupportedFeatureException"),
     ({"serviceConnectConfiguration": {"enabled": True}}, "UnsupportedFeatureException"),
-    ({"deploymentConfiguration": {"strategy": "BLUE_GREEN"}}, "UnsupportedFeatureException"),
     ({"loadBalancers": [{"loadBalancerName": "classic", "containerName": "app", "containerPort": 8080}]}, "UnsupportedFeatureException"),
     ({"deploymentConfiguration": {"minimumHealthyPercent": 101}}, "InvalidParameterException"),
     ({"loadBalancers": [{"targetGroupArn": GROUP, "containerName": "gone", "containerPort": 8080}]}, "InvalidParameterException"),
@@ -125,9 +124,9 @@ equal(shown["failures"][0]["reason"], "MISSING")
 revision = ecs.describe_service_revisions(serviceRevisionArns=[service["currentServiceRevisions"][0]["arn"]])["serviceRevisions"][0]
 equal((revision["taskDefinition"], revision["loadBalancers"]), (two, service["loadBalancers"]))
 refused("ConflictException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], says="SUCCESSFUL")
-refused("UnsupportedFeatureException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], stopType="ABORT")
+refused("ConflictException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], stopType="ABORT")
 refused("ServiceDeploymentNotFoundException", ecs.stop_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"] + "9")
-refused("UnsupportedFeatureException", ecs.continue_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], hookId="h", action="CONTINUE")
+refused("InvalidParameterException", ecs.continue_service_deployment, serviceDeploymentArn=service["currentServiceDeployment"], hookId="h", action="CONTINUE")
 refused("InvalidParameterException", ecs.describe_service_deployments, serviceDeploymentArns=["x"])
 refused("ServiceNotFoundException", ecs.list_service_deployments, service="gone")
 

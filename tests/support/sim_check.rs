@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use roadstead::clock::Timestamp;
 use roadstead::model::{
-    Desired, ObservedState, Registration, Rollout, Service, ServiceKey, ServiceStatus, StopCode,
-    Task, TaskId, TaskStatus, VerdictState,
+    Deployment, Desired, ObservedState, Registration, Rollout, Service, ServiceKey, ServiceStatus,
+    StopCode, TargetGroupName, Task, TaskId, TaskStatus, VerdictState, WeightedGroup,
 };
 use roadstead::runtime::sim::{EffectKind, Sim};
 use roadstead::state::State;
@@ -67,6 +67,7 @@ impl Watcher {
         let now = house.clock.now();
         self.tasks(state, now);
         self.addresses(state, house, now);
+        self.traffic(state);
         for service in state.services.values() {
             self.percentages(state, service);
             self.decisions(state, service, now);
@@ -189,6 +190,63 @@ impl Watcher {
         }
     }
 
+    /// Weights add up, and no group gets more that has no healthy target.
+    fn traffic(&mut self, state: &State) {
+        let before = Arc::clone(&self.before);
+        for (key, listener) in state.listeners.iter() {
+            let old = before.listeners.get(key);
+            // A restart reads the same rows anew.
+            if old.is_none_or(|old| old == listener) {
+                continue;
+            }
+            *self.seen.entry("traffic was shifted").or_default() += 1;
+            let groups = listener.default_action.groups();
+            let sum: u32 = groups.iter().map(|group| group.weight).sum();
+            if sum != 100 && sum != 1000 {
+                self.wrong(format!("the weights of {key} add up to {sum}"));
+            }
+            let share = |groups: &[WeightedGroup], name: &TargetGroupName| {
+                let all: u32 = groups.iter().map(|group| group.weight).sum();
+                let own = groups.iter().find(|group| &group.group == name);
+                own.map_or(0, |own| own.weight * 1000 / all.max(1))
+            };
+            let was = old.map(|old| old.default_action.groups()).unwrap_or_default();
+            let serves = |state: &State, name: &TargetGroupName| {
+                let mut targets = state.targets_of_group(name).filter(|t| t.is_active());
+                targets.any(|t| state.verdict_state(t.id) == VerdictState::Healthy)
+            };
+            let wants = state.services.values().any(|service| {
+                service.desired_count > 0
+                    && service.load_balancers.iter().any(|lb| lb.pair.is_some())
+            });
+            for group in groups {
+                let name = &group.group;
+                let more = share(groups, name) > share(was, name);
+                if more && wants && !serves(state, name) && !serves(&before, name) {
+                    self.wrong(format!("{name} got traffic without a healthy target"));
+                }
+            }
+        }
+    }
+
+    /// While traffic is shifted, no deployment alone has more tasks than the maximum.
+    fn sides(&mut self, before: &State, state: &State, service: &Service, upper: usize) {
+        let count = |state: &State| {
+            let mut counts = BTreeMap::new();
+            for task in state.tasks_of(&service.key).filter(|task| task.is_live()) {
+                *counts.entry(task.deployment.clone()).or_insert(0) += 1;
+            }
+            counts
+        };
+        let was = count(before);
+        for (deployment, is) in count(state) {
+            if is > upper && is > was.get(&deployment).copied().unwrap_or(0) {
+                let key = &service.key;
+                self.wrong(format!("I13 {key} has {is} tasks of {deployment:?}, at most {upper}"));
+            }
+        }
+    }
+
     /// Only decisions are judged: not what an API call made of the numbers.
     fn percentages(&mut self, state: &State, service: &Arc<Service>) {
         let before = Arc::clone(&self.before);
@@ -196,6 +254,15 @@ impl Watcher {
             return;
         }
         let (lower, upper) = percent(service);
+        // While traffic is shifted two deployments have their tasks, and those that no traffic goes
+        // to may be stopped.
+        let shifts = |state: &State| {
+            let progress = state.progress.get(&service.key);
+            progress.and_then(|p| p.deployments.first()).is_some_and(Deployment::is_shifting)
+        };
+        if shifts(&before) || shifts(state) {
+            return self.sides(&before, state, service, upper);
+        }
         let live = |state: &State| state.tasks_of(&service.key).filter(|t| t.is_live()).count();
         let (was, is) = (live(&before), live(state));
         if is > was && is > upper {

@@ -56,6 +56,8 @@ pub(crate) struct Service {
     pub(crate) stop_timeout: u32,
     pub(crate) deregistration_delay: &'static str,
     pub(crate) maximum_percent: u32,
+    /// A second target group, and a second listener on the next port for test traffic.
+    pub(crate) paired: bool,
     /// Further lines of the service.
     pub(crate) more: &'static str,
 }
@@ -75,6 +77,7 @@ impl Service {
             stop_timeout: 20,
             deregistration_delay: "20s",
             maximum_percent: 200,
+            paired: false,
             more: "",
         }
     }
@@ -98,6 +101,7 @@ impl Service {
         let command = self.command.clone().unwrap_or(command);
         let path = if self.tcp { "" } else { "path = \"/health\"\n" };
         let image = self.image.as_ref().map(|i| format!("image = {i:?}\n")).unwrap_or_default();
+        let (pair, groups) = if self.paired { self.pair() } else { Default::default() };
         format!(
             r#"
 [[load_balancer]]
@@ -108,6 +112,7 @@ address = "{address}"
 port = {port}
 protocol = "{protocol}"
 target_group = "{name}"
+{second}
 [[target_group]]
 name = "{name}"
 protocol = "{protocol}"
@@ -130,10 +135,17 @@ task_definition = "{name}"
 desired_count = {desired}
 maximum_percent = {maximum}
 namespace = "demo.internal"
-load_balancers = [{{ target_group = "{name}", container_port = {port} }}]
+load_balancers = [{{ target_group = "{name}", container_port = {port}{pair} }}]
 {more}
+{groups}
 "#,
             more = self.more,
+            second = if self.paired {
+                let port = self.port + 1;
+                format!("[[load_balancer.listener]]\nport = {port}\ntarget_group = {name:?}")
+            } else {
+                String::new()
+            },
             delay = self.deregistration_delay,
             interval = self.interval,
             threshold = self.unhealthy_threshold,
@@ -141,6 +153,34 @@ load_balancers = [{{ target_group = "{name}", container_port = {port} }}]
             desired = self.desired,
             maximum = self.maximum_percent,
         )
+    }
+
+    /// What its load balancer says more when deployments take turns, and what stands beside it.
+    fn pair(&self) -> (String, String) {
+        let (name, port, test) = (self.name, self.port, self.port + 1);
+        let rule = |port: u16| format!("{{ load_balancer = \"{name}\", port = {port} }}");
+        let pair = format!(
+            ", alternate_target_group = \"{name}-alt\", production_rule = {}, test_rule = {}",
+            rule(port),
+            rule(test)
+        );
+        let groups = format!(
+            r#"
+[[target_group]]
+name = "{name}-alt"
+deregistration_delay = "{delay}"
+[target_group.health_check]
+path = "/health"
+interval = "{interval}"
+timeout = "400ms"
+healthy_threshold = 2
+unhealthy_threshold = {threshold}
+"#,
+            delay = self.deregistration_delay,
+            interval = self.interval,
+            threshold = self.unhealthy_threshold,
+        );
+        (pair, groups)
     }
 }
 

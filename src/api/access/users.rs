@@ -24,6 +24,11 @@ pub struct User {
 }
 
 impl User {
+    /// Whether there is something that it may not do.
+    pub(in crate::api) const fn is_bounded(&self) -> bool {
+        self.policies.is_some()
+    }
+
     #[must_use]
     pub fn arn(&self, account: &Account) -> String {
         format!("arn:aws:iam::{}:user/{}", account.id, self.name)

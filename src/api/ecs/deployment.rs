@@ -6,14 +6,19 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::service::{Counts, configuration, load_balancers, registries};
+use super::service::{Counts, configuration, load_balancers, reason, registries};
 use super::{launch, names, task_definition};
 use crate::api::call::{Call, Input, Outcome};
+use crate::api::elb::traffic_rule_arn;
 use crate::api::error::Error;
 use crate::api::wire::time::seconds;
+use crate::clock::Timestamp;
 use crate::model::{
-    Account, Arn, ContainerDefinition, Deployment, Failure, Progress, Service, ServiceKey,
+    Account, AlarmName, AlarmState, Arn, ContainerDefinition, Deployment, Failure, HookAction,
+    HookOutcome, HookRun, HookStatus, HookTarget, Progress, Rollout, Service, ServiceKey,
+    ServiceTargetGroup,
 };
+use crate::orchestrator;
 use crate::state::State;
 
 #[derive(Debug, Deserialize)]
@@ -52,6 +57,14 @@ struct Stop {
     stop_type: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Continue {
+    service_deployment_arn: String,
+    hook_id: String,
+    action: Option<String>,
+}
+
 /// A deployment, and where it stands among its service's.
 struct Found<'a> {
     service: &'a Service,
@@ -68,9 +81,14 @@ impl Found<'_> {
             (Some(back), _) if back.successful => "ROLLBACK_SUCCESSFUL",
             (Some(_), _) => "ROLLBACK_FAILED",
             (None, Some(_)) => "STOPPED",
-            (None, None) if deployment.completed_at.is_some() => "SUCCESSFUL",
+            (None, None) if deployment.completed_at.is_some() && !self.is_cleaning_up() => {
+                "SUCCESSFUL"
+            }
             // A newer one took its place before it was done.
             (None, None) if self.place > 0 => "STOPPED",
+            (None, None) if self.is_asked_to_stop() && self.service.options.aborts => {
+                "STOP_REQUESTED"
+            }
             (None, None) if self.is_asked_to_stop() => "ROLLBACK_REQUESTED",
             (None, None) => "IN_PROGRESS",
         }
@@ -80,12 +98,64 @@ impl Found<'_> {
         self.service.options.stopped.as_ref() == Some(&self.deployment.id)
     }
 
-    /// ECS's words where it has them.
+    /// All traffic is its own, and the tasks of the one before are being stopped.
+    fn is_cleaning_up(&self) -> bool {
+        let Deployment { rollout, back_from, .. } = self.deployment;
+        self.place == 0 && *rollout == Rollout::InProgress && back_from.is_none()
+    }
+
     fn reason(&self) -> Option<&'static str> {
-        match self.deployment.failure? {
-            Failure::TasksFailed => Some("ECS deployment circuit breaker: tasks failed to start."),
-            Failure::Stopped => Some("Service deployment stopped by request."),
+        self.deployment.failure.map(reason)
+    }
+
+    fn alarms(&self, state: &State) -> Option<Value> {
+        let alarms = &self.deployment.strategy.alarms;
+        if !alarms.enabled {
+            return None;
         }
+        let is_on = |name: &&AlarmName| {
+            !self.deployment.ignored_alarms.contains(name)
+                && state.alarms.get(*name).is_some_and(|alarm| alarm.state == AlarmState::Alarm)
+        };
+        let is_tripped = self.deployment.failure == Some(Failure::Alarm);
+        let status = match (is_tripped, self.status()) {
+            (true, _) => "TRIGGERED",
+            (false, "IN_PROGRESS") => "MONITORING",
+            (false, _) => "MONITORING_COMPLETE",
+        };
+        let on: Vec<&str> = alarms
+            .names
+            .iter()
+            .filter(|name| is_tripped && is_on(name))
+            .map(AlarmName::as_str)
+            .collect();
+        let names: Vec<&str> = alarms.names.iter().map(AlarmName::as_str).collect();
+        Some(json!({ "status": status, "alarmNames": names, "triggeredAlarmNames": on }))
+    }
+
+    /// What has become of its lifecycle hooks so far.
+    fn hooks(&self, now: Timestamp) -> Option<Vec<Value>> {
+        let shift = self.deployment.shift.as_ref()?;
+        let shown = |run: &HookRun| {
+            let hook = self.deployment.strategy.hooks.get(run.hook)?;
+            let status = match run.outcome(Some(hook), &self.service.options.answers, now) {
+                HookOutcome::Passed(status) | HookOutcome::Failed(status) => status,
+                HookOutcome::Waits(_) => run.status,
+            };
+            let (kind, url) = match &hook.target {
+                HookTarget::Pause => ("PAUSE", None),
+                HookTarget::Webhook(url) => ("AWS_LAMBDA", Some(url.as_str())),
+            };
+            Some(json!({
+                "hookId": run.id,
+                "targetType": kind,
+                "targetArn": url,
+                "status": status.as_str(),
+                "expiresAt": seconds(run.expires_at),
+                "timeoutAction": hook.action.unwrap_or(HookAction::Rollback).as_str(),
+            }))
+        };
+        (!shift.hooks.is_empty()).then(|| shift.hooks.iter().filter_map(shown).collect())
     }
 
     fn breaker(&self) -> Value {
@@ -110,7 +180,7 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let (mut all, mut failures) = (Vec::new(), Vec::new());
     for text in &asked.service_deployment_arns {
         match find(account, &state, "service-deployment", text)? {
-            Some(found) => all.push(shown(account, &state, &found)),
+            Some(found) => all.push(shown(account, &state, &found, call.now)),
             None => failures.push(names::failure(text, "MISSING")),
         }
     }
@@ -162,29 +232,69 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     Ok(json!({ "serviceDeployments": brief, "nextToken": next }))
 }
 
-/// Asks the orchestrator to go back to the deployment before, which it does in its next pass.
+/// Asks the orchestrator to go back to the deployment before, or to leave everything as it is,
+/// which it does in its next pass.
 pub(super) async fn stop(call: &Call, input: Input) -> Outcome {
     let asked: Stop = input.read()?;
-    if asked.stop_type.is_some_and(|kind| kind != "ROLLBACK") {
-        return Err(Error::unsupported("stopType ABORT is not supported here"));
-    }
+    let aborts = asked.stop_type.is_some_and(|kind| kind == "ABORT");
     let (account, arn) = (call.account().clone(), asked.service_deployment_arn);
     let (text, message) = (arn.clone(), "The service deployment was not found.");
     let written = call.api.store.update(move |tx| {
         let found = find(&account, tx.state(), "service-deployment", &text)?;
         let missing = || Error::new("ServiceDeploymentNotFoundException", message);
         let found = found.ok_or_else(missing)?;
-        names::changeable(found.service.owner, format!("service {}", found.service.key))?;
+        // The file's services as well: nothing of what the file says is changed by it.
         if found.status() != "IN_PROGRESS" {
             let message = format!("The service deployment is {} already.", found.status());
             return Err(Error::new("ConflictException", message));
         }
-        if !found.progress.all().skip(1).any(Deployment::was_good) {
+        if !aborts && !found.progress.all().skip(1).any(Deployment::was_good) {
             let message = "There is no earlier deployment to roll back to.";
             return Err(Error::invalid(message));
         }
         let mut service = found.service.clone();
         service.options.stopped = Some(found.deployment.id.clone());
+        service.options.aborts = aborts;
+        tx.put(service);
+        Ok(())
+    });
+    written.await?;
+    Ok(json!({ "serviceDeploymentArn": arn }))
+}
+
+/// Tells a hook that waits how to go on, which the orchestrator does in its next pass.
+pub(super) async fn go_on(call: &Call, input: Input) -> Outcome {
+    let asked: Continue = input.read()?;
+    let action = asked.action.as_deref().and_then(HookAction::parse);
+    let action = action.unwrap_or(HookAction::Continue);
+    let (account, arn, now) = (call.account().clone(), asked.service_deployment_arn, call.now);
+    let (text, message) = (arn.clone(), "The service deployment was not found.");
+    let written = call.api.store.update(move |tx| {
+        let found = find(&account, tx.state(), "service-deployment", &text)?;
+        let missing = || Error::new("ServiceDeploymentNotFoundException", message);
+        let found = found.ok_or_else(missing)?;
+        let answers = &found.service.options.answers;
+        let hooks = &found.deployment.strategy.hooks;
+        let shift = found.deployment.shift.as_ref().filter(|_| found.status() == "IN_PROGRESS");
+        let waits = |run: &&HookRun| {
+            let outcome = run.outcome(hooks.get(run.hook), answers, now);
+            run.status == HookStatus::AwaitingAction && matches!(outcome, HookOutcome::Waits(_))
+        };
+        let waiting = shift.into_iter().flat_map(|shift| &shift.hooks).filter(waits);
+        let waiting: Vec<&String> = waiting.map(|run| &run.id).collect();
+        if !waiting.contains(&&asked.hook_id) {
+            let message = format!("No hook {} awaits an action.", asked.hook_id);
+            return Err(Error::invalid(message));
+        }
+        let mut service = found.service.clone();
+        // Answers of earlier stages have been read.
+        service.options.answers.clear();
+        let still = answers.iter().filter(|(id, _)| {
+            let mut open = shift.into_iter().flat_map(|shift| &shift.hooks);
+            open.any(|run| run.id == **id && run.status.is_open())
+        });
+        service.options.answers.extend(still.map(|(id, action)| (id.clone(), *action)));
+        service.options.answers.insert(asked.hook_id, action);
         tx.put(service);
         Ok(())
     });
@@ -231,7 +341,7 @@ fn brief(account: &Account, found: &Found<'_>) -> Value {
     })
 }
 
-fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
+fn shown(account: &Account, state: &State, found: &Found<'_>, now: Timestamp) -> Value {
     let deployment = found.deployment;
     let key = &found.service.key;
     let (arn, _) = names::of_deployment(account, key, &deployment.id);
@@ -242,12 +352,14 @@ fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
     };
     let sources = found.progress.deployments.iter().skip(found.place + 1).map(|source| {
         let (arn, counts) = summary(source);
-        json!({
+        let mut shown = json!({
             "arn": arn,
             "requestedTaskCount": counts.wanted,
             "runningTaskCount": counts.running,
             "pendingTaskCount": counts.pending,
-        })
+        });
+        weigh(&mut shown, found.progress, source);
+        shown
     });
     let (revision, counts) = summary(deployment);
     let rollback = deployment.rollback.as_ref().map(|rollback| {
@@ -262,6 +374,13 @@ fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
         (0, Ok(desired)) => desired,
         _ => counts.wanted,
     };
+    let mut target = json!({
+        "arn": revision,
+        "requestedTaskCount": requested,
+        "runningTaskCount": counts.running,
+        "pendingTaskCount": counts.pending,
+    });
+    weigh(&mut target, found.progress, deployment);
     json!({
         "serviceDeploymentArn": arn,
         "serviceArn": account.service(key).to_string(),
@@ -271,19 +390,41 @@ fn shown(account: &Account, state: &State, found: &Found<'_>) -> Value {
         "finishedAt": deployment.completed_at.map(seconds),
         "updatedAt": seconds(deployment.completed_at.unwrap_or(deployment.created_at)),
         "sourceServiceRevisions": sources.collect::<Vec<_>>(),
-        "targetServiceRevision": {
-            "arn": revision,
-            "requestedTaskCount": requested,
-            "runningTaskCount": counts.running,
-            "pendingTaskCount": counts.pending,
-        },
+        "targetServiceRevision": target,
         "status": found.status(),
         "statusReason": found.reason(),
         "stoppedAt": deployment.failure.and(deployment.completed_at).map(seconds),
         "rollback": rollback,
         "deploymentCircuitBreaker": found.breaker(),
-        "deploymentConfiguration": configuration(found.service),
+        "alarms": found.alarms(state),
+        "lifecycleStage": deployment.shift.as_ref().map(|shift| shift.stage.shown()),
+        "lifecycleHookDetails": found.hooks(now),
+        "deploymentConfiguration": configuration::shown(found.service, &deployment.strategy),
     })
+}
+
+/// Adds the percentages of traffic that a revision was given, where rules divide it.
+fn weigh(revision: &mut Value, progress: &Progress, deployment: &Deployment) {
+    let is_there = progress.deployments.iter().any(|own| own.id == deployment.id);
+    if is_there && !progress.weights.is_empty() {
+        let [production, test] = orchestrator::shares(progress, deployment);
+        revision["requestedProductionTrafficWeight"] = production.into();
+        revision["requestedTestTrafficWeight"] = test.into();
+    }
+}
+
+/// The side of each pair of target groups that is the revision's.
+fn resolved(account: &Account, state: &State, deployment: &Deployment) -> Value {
+    let shown = |lb: &ServiceTargetGroup| {
+        let pair = lb.pair.as_ref()?;
+        let group = state.target_groups.get(lb.sides(deployment.alternate).0);
+        Some(json!({
+            "targetGroupArn": group.map(|group| account.target_group(group).to_string()),
+            "productionListenerRule": traffic_rule_arn(state, account, &pair.production),
+        }))
+    };
+    let all: Vec<Value> = deployment.load_balancers.iter().filter_map(shown).collect();
+    if all.is_empty() { Value::Null } else { json!({ "loadBalancers": all }) }
 }
 
 /// What the deployment was begun with.
@@ -310,6 +451,7 @@ fn revision(account: &Account, state: &State, found: &Found<'_>) -> Value {
         ("taskDefinition".to_owned(), task_definition::arn(account, &deployment.definition)),
         ("loadBalancers".to_owned(), load_balancers(account, state, &then).into()),
         ("serviceRegistries".to_owned(), registries(account, state, &then).into()),
+        ("resolvedConfiguration".to_owned(), resolved(account, state, deployment)),
         (
             "containerImages".to_owned(),
             containers.unwrap_or_default().iter().map(image).collect::<Vec<_>>().into(),

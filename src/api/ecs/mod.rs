@@ -13,7 +13,7 @@ mod launch;
 pub(crate) mod metadata;
 mod names;
 pub(crate) mod protection;
-mod service;
+pub(in crate::api) mod service;
 mod tag;
 mod task;
 mod task_definition;
@@ -48,6 +48,14 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     kept("CreateService.role"),
     Accepted { member: "*.overrides.taskRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "*.overrides.executionRoleArn", why: "kept and shown; there are no roles" },
+    Accepted {
+        member: "*.loadBalancers.advancedConfiguration.roleArn",
+        why: "kept and shown; there are no roles",
+    },
+    Accepted {
+        member: "*.deploymentConfiguration.lifecycleHooks.roleArn",
+        why: "kept and shown; there are no roles",
+    },
     Accepted { member: "RunTask.referenceId", why: "only ever seen by its caller" },
     Accepted { member: "StartTask.referenceId", why: "only ever seen by its caller" },
     Accepted { member: "*.principalArn", why: "settings are the same for everybody" },
@@ -55,7 +63,6 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 
 /// Operations that are told why they are not served.
 const REFUSED: &[(&str, &str)] = &[
-    ("ContinueServiceDeployment", "there are no lifecycle hooks that would wait for an answer"),
     ("RegisterContainerInstance", ONLY),
     ("DeregisterContainerInstance", ONLY),
     ("PutAttributes", ONLY),
@@ -107,6 +114,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DescribeTaskSets" => task_set::describe(call, &input),
         "DescribeServiceDeployments" => deployment::describe(call, input),
         "StopServiceDeployment" => deployment::stop(call, input).await,
+        "ContinueServiceDeployment" => deployment::go_on(call, input).await,
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),
         "ListServiceDeployments" => deployment::list(call, input),
         "DescribeContainerInstances" => instance::describe(call, input),

@@ -137,9 +137,8 @@ pub(super) fn of_deployment(
     service: &ServiceKey,
     id: &DeploymentId,
 ) -> (String, String) {
-    let number = id.as_str().rsplit('/').next().unwrap_or_default();
-    let arn = |kind: &str| account.arn("ecs", format!("{kind}/{service}/{number}")).to_string();
-    (arn("service-deployment"), arn("service-revision"))
+    let (deployment, revision) = account.deployment(service, id);
+    (deployment.to_string(), revision.to_string())
 }
 
 /// Refuses to change what the configuration file owns.

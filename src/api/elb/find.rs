@@ -11,7 +11,7 @@ use crate::api::error::Error;
 use crate::api::page::BadToken;
 use crate::api::tags::{Tag, TagError};
 use crate::model::{
-    Account, Arn, Listener, LoadBalancer, LoadBalancerName, Owner, Rule, TargetGroup,
+    Account, Arn, Listener, LoadBalancer, LoadBalancerName, Owner, Rule, TargetGroup, TrafficRule,
 };
 use crate::state::{State, Tx};
 
@@ -149,6 +149,41 @@ pub(super) fn rule(state: &State, account: &Account, arn: &str) -> Result<Found,
         (known && same).then_some((lb, row, rule))
     });
     found.ok_or_else(|| Error::new("RuleNotFoundException", format!("Rule '{arn}' not found")))
+}
+
+/// What weights are written into: the rule that an ARN names, or a listener's default action.
+pub(in crate::api) fn traffic_rule(
+    state: &State,
+    account: &Account,
+    arn: &str,
+) -> Option<TrafficRule> {
+    let (listener, rule) = match kind(arn)? {
+        "listener" => (listener(state, account, arn).ok()?.1, None),
+        _ => {
+            let (_, listener, rule) = rule(state, account, arn).ok()?;
+            (listener, rule.map(|rule| rule.id))
+        }
+    };
+    Some(TrafficRule { listener: listener.key.clone(), rule })
+}
+
+/// An Application Load Balancer's default action is its listener's default rule, a Network Load
+/// Balancer's the listener's own.
+pub(in crate::api) fn traffic_rule_arn(
+    state: &State,
+    account: &Account,
+    rule: &TrafficRule,
+) -> Option<String> {
+    let listener = state.listeners.get(&rule.listener)?;
+    let lb = state.load_balancers.get(&rule.listener.load_balancer)?;
+    let arn = match &rule.rule {
+        Some(id) => account.rule(lb, &listener.id, id),
+        None if listener.protocol.is_http() => {
+            account.rule(lb, &listener.id, &default_rule_id(&listener.id))
+        }
+        None => account.listener(lb, &listener.key, &listener.id),
+    };
+    Some(arn.to_string())
 }
 
 /// Refuses what belongs to the configuration file.

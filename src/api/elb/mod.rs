@@ -4,6 +4,8 @@
 //! Not here: wire forms and checks against the model, which are done before an operation sees its
 //! input. **Invariant:** [`call`] is the list of what is served.
 
+pub(in crate::api) use find::{traffic_rule, traffic_rule_arn};
+
 pub(in crate::api) mod action;
 mod attributes;
 mod balancer_attributes;

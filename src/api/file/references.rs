@@ -57,8 +57,10 @@ fn referring(state: &State, kind: Kind, name: &str) -> Vec<(Option<Owner>, Strin
         Kind::TargetGroup => {
             let forwards =
                 |listener: &Listener| listener.actions().any(|action| forwards_to(action, name));
-            let named =
-                |row: &Service| row.load_balancers.iter().any(|lb| lb.group.as_str() == name);
+            let named = |row: &Service| {
+                let mut groups = row.load_balancers.iter().flat_map(|lb| lb.groups());
+                groups.any(|group| group.as_str() == name)
+            };
             let targets = state.targets.values().filter(|row| row.group.as_str() == name);
             let targets = targets.map(|row| (None, format!("target {}", row.id)));
             listeners(&forwards).into_iter().chain(services(&named)).chain(targets).collect()

@@ -16,7 +16,7 @@ use crate::config::{
     RuntimeSettings, Settings, Time,
 };
 use crate::model::{
-    Account, Algorithm, Carrier, DesyncMode, ForwardedFor, LoadBalancerKind, Protocol,
+    Account, Algorithm, Carrier, DesyncMode, ForwardedFor, HookAction, LoadBalancerKind, Protocol,
     ProtocolVersion, StickinessKind,
 };
 
@@ -363,6 +363,53 @@ pub(super) struct WrittenService {
     pub(super) registration_delay: Option<Time>,
     pub(super) replace_unready: Option<bool>,
     pub(super) enable_execute_command: Option<bool>,
+    pub(super) strategy: Option<WrittenStrategy>,
+    pub(super) bake_time: Option<Time>,
+    pub(super) linear: Option<WrittenLinear>,
+    pub(super) canary: Option<WrittenCanary>,
+    pub(super) deployment_alarms: Option<WrittenAlarms>,
+    #[serde(default)]
+    pub(super) lifecycle_hook: Vec<WrittenHook>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum WrittenStrategy {
+    Rolling,
+    BlueGreen,
+    Linear,
+    Canary,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenLinear {
+    pub(super) step_percent: Option<f64>,
+    pub(super) step_bake_time: Option<Time>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenCanary {
+    pub(super) percent: Option<f64>,
+    pub(super) bake_time: Option<Time>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenAlarms {
+    pub(super) names: Vec<String>,
+    pub(super) rollback: Option<bool>,
+}
+
+/// A webhook when it has a URL, else a pause.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenHook {
+    pub(super) stages: Vec<String>,
+    pub(super) url: Option<String>,
+    pub(super) timeout: Option<Time>,
+    pub(super) timeout_action: Option<HookAction>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -395,4 +442,16 @@ pub(super) struct WrittenThreshold {
 pub(super) struct WrittenServiceGroup {
     pub(super) target_group: String,
     pub(super) container_port: u16,
+    pub(super) alternate_target_group: Option<String>,
+    pub(super) production_rule: Option<WrittenTrafficRule>,
+    pub(super) test_rule: Option<WrittenTrafficRule>,
+}
+
+/// No priority: the listener's default action.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenTrafficRule {
+    pub(super) load_balancer: String,
+    pub(super) port: u16,
+    pub(super) priority: Option<u32>,
 }

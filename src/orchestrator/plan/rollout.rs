@@ -5,8 +5,12 @@
 //! fails.
 
 use super::service::Crew;
-use super::{DUPLICATES, Draft, Move};
-use crate::model::{Deployment, Failure, Progress, Rollout, Service, Task};
+use super::{DUPLICATES, Draft, Move, gradual};
+use crate::clock::Timestamp;
+use crate::model::{
+    AlarmState, Deployment, DeploymentId, Failure, Progress, Rollout, Service, ServiceKey, Stage,
+    Task,
+};
 use crate::orchestrator::words;
 use crate::state::State;
 
@@ -26,11 +30,14 @@ pub(super) fn course(
     let current = progress.and_then(|progress| progress.deployments.first());
     let Some(current) = current.filter(|current| current.is_of(service)) else {
         let primary = Deployment::of(service, draft.deployment_id(), draft.now);
+        let primary = gradual::prepare(draft.view.state, primary, progress);
+        tell_missing_alarms(draft, service, &primary);
         let opened = Box::new(primary.clone());
         draft.plan.moves.push(Move::Open { service: service.key.clone(), deployment: opened });
         return Course { service: service.clone(), primary, is_new: true };
     };
-    let Some((failure, progress)) = failure(service, current).zip(progress) else {
+    let failure = failure(draft.view.state, service, current, draft.now);
+    let Some((failure, progress)) = failure.zip(progress) else {
         return Course { service: service.clone(), primary: current.clone(), is_new: false };
     };
     let back = way_back(draft.view.state, service, progress, failure).cloned();
@@ -44,7 +51,7 @@ pub(super) fn course(
     match back {
         Some(back) => Course {
             service: back.restored(service),
-            primary: back.resumed(&current.id),
+            primary: back.resumed(current, failure, draft.now),
             is_new: true,
         },
         None => {
@@ -54,17 +61,52 @@ pub(super) fn course(
     }
 }
 
+/// A name without an alarm protects nobody.
+fn tell_missing_alarms(draft: &mut Draft<'_, '_>, service: &Service, deployment: &Deployment) {
+    let alarms = &deployment.strategy.alarms;
+    for name in alarms.names.iter().filter(|_| alarms.enabled) {
+        if !draft.view.state.alarms.contains_key(name) {
+            let message = words::no_alarm(&service.key, &deployment.id, name.as_str());
+            draft.event(&service.key, message);
+        }
+    }
+}
+
 /// Whether the newest deployment has to end here.
-fn failure(service: &Service, current: &Deployment) -> Option<Failure> {
-    let breaker = &service.policy.breaker;
+fn failure(
+    state: &State,
+    service: &Service,
+    current: &Deployment,
+    now: Timestamp,
+) -> Option<Failure> {
+    let (breaker, options) = (&service.policy.breaker, &service.options);
     if current.rollout != Rollout::InProgress {
         return None;
     }
-    if service.options.stopped.as_ref() == Some(&current.id) {
-        return Some(Failure::Stopped);
+    if options.stopped.as_ref() == Some(&current.id) {
+        return Some(if options.aborts { Failure::Aborted } else { Failure::Stopped });
     }
     let is_tripped = current.failures >= breaker.threshold(service.desired_count);
-    (breaker.enabled && is_tripped).then_some(Failure::TasksFailed)
+    if breaker.enabled && is_tripped {
+        return Some(Failure::TasksFailed);
+    }
+    // What is gone back to was good enough before.
+    if current.back_from.is_some() {
+        return None;
+    }
+    match () {
+        () if is_alarmed(state, current) => Some(Failure::Alarm),
+        () if gradual::has_failed_hook(current, &options.answers, now) => Some(Failure::Hook),
+        () if gradual::is_overdue(current, now) => Some(Failure::TimedOut),
+        () => None,
+    }
+}
+
+fn is_alarmed(state: &State, current: &Deployment) -> bool {
+    let alarms = &current.strategy.alarms;
+    let told = alarms.names.iter().filter(|name| !current.ignored_alarms.contains(name));
+    let mut told = told.filter_map(|name| state.alarms.get(name));
+    alarms.enabled && told.any(|alarm| alarm.state == AlarmState::Alarm)
 }
 
 /// The last deployment that was completed, if that is wanted and all it names is still there.
@@ -75,27 +117,52 @@ fn way_back<'a>(
     failure: Failure,
 ) -> Option<&'a Deployment> {
     let current = progress.deployments.first()?;
-    let is_wanted = failure == Failure::Stopped || service.policy.breaker.rollback;
-    let there = |deployment: &&Deployment| {
-        let mut groups = deployment.load_balancers.iter();
-        let discovery = deployment.discovery.as_ref();
-        deployment.was_good()
-            && state.definitions.contains_key(&deployment.definition)
-            && groups.all(|lb| state.target_groups.contains_key(&lb.group))
-            && discovery.is_none_or(|d| state.discovery_services.contains_key(&d.service))
+    let is_wanted = match failure {
+        Failure::Stopped | Failure::Hook | Failure::TimedOut => true,
+        Failure::Aborted => false,
+        Failure::TasksFailed => service.policy.breaker.rollback,
+        Failure::Alarm => current.strategy.alarms.rollback,
     };
     let mut earlier = progress.all().skip(1);
+    let there = |deployment: &&Deployment| gradual::is_there(state, deployment);
     earlier.find(there).filter(|_| is_wanted && current.back_from.is_none())
 }
 
 /// Deployments that were replaced and have no task left.
-pub(super) fn close_old(draft: &mut Draft<'_, '_>, progress: &Progress, tasks: &[&Task]) {
-    for old in progress.deployments.iter().skip(1) {
+pub(super) fn close_old(
+    draft: &mut Draft<'_, '_>,
+    progress: &Progress,
+    tasks: &[&Task],
+    kept: Option<&DeploymentId>,
+) {
+    for old in progress.deployments.iter().skip(1).filter(|old| Some(&old.id) != kept) {
         if !tasks.iter().any(|task| task.deployment.as_ref() == Some(&old.id)) {
             let (service, deployment) = (progress.service.clone(), old.id.clone());
             draft.plan.moves.push(Move::Close { service, deployment });
         }
     }
+}
+
+/// Whether a deployment whose tasks are all there has passed its stages and its bake time.
+fn is_through(draft: &mut Draft<'_, '_>, primary: &Deployment, key: &ServiceKey) -> bool {
+    let is_gradual = primary.strategy.kind.is_gradual() || primary.back_from.is_some();
+    if let Some(shift) = primary.shift.as_ref().filter(|_| is_gradual) {
+        return shift.stage == Stage::CleanUp;
+    }
+    let bake = primary.strategy.bake;
+    if bake.is_zero() || primary.back_from.is_some() {
+        return true;
+    }
+    let Some(since) = primary.baking_since else {
+        let (service, deployment) = (key.clone(), primary.id.clone());
+        draft.plan.moves.push(Move::Bake { service, deployment });
+        return false;
+    };
+    let until = since + bake;
+    if draft.now < until {
+        draft.plan.revisit_at(until);
+    }
+    draft.now >= until
 }
 
 /// Announces the end of a rollout once, and the steady state when it comes and every six hours.
@@ -106,7 +173,8 @@ pub(super) fn settle(draft: &mut Draft<'_, '_>, crew: &Crew<'_>, progress: &Prog
         _ => false,
     });
     let steady = crew.is_steady() && !moved;
-    if steady && crew.primary.rollout == Rollout::InProgress {
+    if steady && crew.primary.rollout == Rollout::InProgress && is_through(draft, crew.primary, key)
+    {
         let deployment = crew.primary.id.clone();
         draft.event(key, words::completed(key, &deployment));
         draft.plan.moves.push(Move::Complete { service: key.clone(), deployment });

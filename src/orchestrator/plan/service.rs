@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use super::gradual;
 use super::health::{self, Health, Member};
 use super::rollout::{self, Course};
 use super::{Draft, Move, Why, new_task};
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, Deployment, Rollout, Service, ServiceStatus, Target, Task, TaskId, TaskStatus,
+    Backoff, Deployment, DeploymentId, Progress, Rollout, Service, ServiceStatus, Stage, Target,
+    Task, TaskId, TaskStatus,
 };
 use crate::orchestrator::words;
 
@@ -41,33 +43,119 @@ pub(super) fn plan(
         return delete(draft, service, tasks, targets);
     }
     let progress = draft.view.state.progress.get(&service.key).cloned();
-    let Course { service, primary, is_new } = rollout::course(draft, service, progress.as_deref());
-    let mut live = Vec::with_capacity(tasks.len());
-    for task in tasks.iter().copied().filter(|task| task.is_live()) {
-        let own = targets.get(&task.id).map_or(&[][..], Vec::as_slice);
-        live.push(health::member(&draft.view, &service, &primary, task, own, draft.now));
+    let progress = progress.as_deref();
+    let Course { service, primary, is_new } = rollout::course(draft, service, progress);
+    let backoff = if is_new { None } else { progress.map(|progress| &progress.backoff) };
+    let (service, primary) = (&service, &primary);
+    let scene = Scene { service, primary, progress, tasks, targets, backoff, is_new };
+    match gradual::source(&scene) {
+        Some(source) => gradual::plan(draft, &scene, source),
+        None => roll(draft, &scene),
     }
-    let (stops, starts) = (Vec::new(), Vec::new());
-    let mut crew = Crew { service: &service, primary: &primary, live, stops, starts };
-    let backoff = if is_new { None } else { progress.as_deref().map(|p| &p.backoff) };
+}
+
+/// The tasks of the newest deployment take the places of all others.
+fn roll(draft: &mut Draft<'_, '_>, scene: &Scene<'_>) {
+    let primary = scene.primary;
+    let mut crew = scene.crew(draft, primary, false);
+    let shift = primary.shift.as_ref();
     if primary.rollout == Rollout::Failed {
         crew.shrink();
-    } else {
+    } else if shift.is_none_or(|shift| shift.stage >= Stage::ScaleUp) {
         crew.scale_in();
         crew.stop_replaced();
         crew.retire_old();
-        let waiting = crew.start(draft, backoff);
+        let waiting = crew.start(draft, scene.backoff);
         crew.make_room(draft, waiting);
     }
     crew.watch(draft);
-    crew.finish(draft, targets);
-    if let Some(backoff) = backoff.filter(|backoff| is_over(backoff, &crew, draft)) {
-        debug_assert!(backoff.failures > 0);
-        draft.plan.moves.push(Move::Calm(service.key.clone()));
+    crew.finish(draft, scene.targets);
+    scene.calm(draft, &[&crew]);
+    if !scene.is_new {
+        scene.close_old(draft, None);
     }
-    if !is_new && let Some(progress) = progress.as_deref() {
-        rollout::close_old(draft, progress, tasks);
+    if let Some(progress) = scene.progress.filter(|_| !scene.is_new) {
         rollout::settle(draft, &crew, progress);
+    }
+    if shift.is_some() {
+        gradual::plan_first(draft, scene, &crew);
+    }
+}
+
+/// A service, and what of the State concerns it.
+pub(super) struct Scene<'a> {
+    pub(super) service: &'a Service,
+    pub(super) primary: &'a Deployment,
+    pub(super) progress: Option<&'a Progress>,
+    pub(super) tasks: &'a [&'a Task],
+    pub(super) targets: &'a BTreeMap<&'a TaskId, Vec<&'a Target>>,
+    pub(super) backoff: Option<&'a Backoff>,
+    /// The newest deployment was another before this plan.
+    pub(super) is_new: bool,
+}
+
+impl<'a> Scene<'a> {
+    /// The live tasks, judged as those of `deployment`; its own alone, if they are wanted so.
+    pub(super) fn crew(
+        &self,
+        draft: &Draft<'_, '_>,
+        deployment: &'a Deployment,
+        own: bool,
+    ) -> Crew<'a> {
+        let mut live = Vec::with_capacity(self.tasks.len());
+        for task in self.tasks.iter().copied().filter(|task| task.is_live()) {
+            if own && task.deployment.as_ref() != Some(&deployment.id) {
+                continue;
+            }
+            let registered = self.targets.get(&task.id).map_or(&[][..], Vec::as_slice);
+            let (view, now) = (&draft.view, draft.now);
+            live.push(health::member(view, self.service, deployment, task, registered, now));
+        }
+        let (stops, starts) = (Vec::new(), Vec::new());
+        Crew { service: self.service, primary: deployment, live, stops, starts }
+    }
+
+    /// The live tasks of none of these deployments.
+    pub(super) fn others(&self, than: &[&DeploymentId]) -> Vec<&'a Task> {
+        let other = |task: &&Task| task.deployment.as_ref().is_none_or(|id| !than.contains(&id));
+        self.tasks.iter().copied().filter(|task| task.is_live()).filter(other).collect()
+    }
+
+    /// Stops those that nothing protects.
+    pub(super) fn stop(&self, draft: &mut Draft<'_, '_>, tasks: &[&'a Task]) {
+        let now = draft.now;
+        let free = tasks.iter().copied().filter(|task| !task.is_protected(now));
+        let stops: Vec<&Task> = free.collect();
+        for task in &stops {
+            let (task, why) = (task.id.clone(), Why::Deployment);
+            draft.plan.moves.push(Move::Stop { task, why });
+        }
+        for until in tasks.iter().filter_map(|task| task.protected_until.filter(|at| *at > now)) {
+            draft.plan.revisit_at(until);
+        }
+        tell_stops(draft, self.service, &stops, self.targets);
+    }
+
+    /// Forgets failures that are long ago.
+    pub(super) fn calm(&self, draft: &mut Draft<'_, '_>, crews: &[&Crew<'_>]) {
+        let over = |backoff: &&Backoff| crews.iter().any(|crew| is_over(backoff, crew, draft));
+        if self.backoff.filter(over).is_some() {
+            draft.plan.moves.push(Move::Calm(self.service.key.clone()));
+        }
+    }
+
+    pub(super) fn close_old(&self, draft: &mut Draft<'_, '_>, kept: Option<&DeploymentId>) {
+        if let Some(progress) = self.progress {
+            rollout::close_old(draft, progress, self.tasks, kept);
+        }
+    }
+
+    /// Nothing is steady before the deployment is through.
+    pub(super) fn unsettle(&self, draft: &mut Draft<'_, '_>) {
+        if self.progress.is_some_and(|progress| progress.steady) {
+            let service = self.service.key.clone();
+            draft.plan.moves.push(Move::Steady { service, steady: false });
+        }
     }
 }
 
@@ -108,7 +196,21 @@ impl<'a> Crew<'a> {
         self.live.iter().filter(|member| which(member)).count()
     }
 
-    fn healthy(&self) -> usize {
+    /// Keeps as many tasks of one deployment as are desired, healthy ones, whatever else runs.
+    pub(super) fn keep(&mut self, draft: &mut Draft<'_, '_>, backoff: Option<&Backoff>) {
+        self.scale_in();
+        self.stop_replaced();
+        let waiting = self.start(draft, backoff);
+        self.make_room(draft, waiting);
+    }
+
+    /// Enough of them to carry all the traffic for a moment (ours: half).
+    pub(super) fn serves_half(&self) -> bool {
+        let healthy = self.healthy();
+        healthy > 0 && healthy * 2 >= self.desired()
+    }
+
+    pub(super) fn healthy(&self) -> usize {
         self.count(|member| member.health == Health::Healthy)
     }
 
@@ -125,7 +227,7 @@ impl<'a> Crew<'a> {
 
     /// The newest deployment has failed and nothing is started any more: what serves stays, and of
     /// more tasks than desired those that serve badly go first, then those of that deployment.
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         let surplus = self.live.len().saturating_sub(self.desired());
         let free = self.live.iter().rev().filter(|member| !member.protected);
         let mut victims: Vec<Member<'a>> = free.copied().collect();
@@ -282,7 +384,7 @@ impl<'a> Crew<'a> {
 
     /// Marks who has become healthy, says when protection holds up a scale-in, and looks again
     /// when a task's situation changes by itself.
-    fn watch(&self, draft: &mut Draft<'_, '_>) {
+    pub(super) fn watch(&self, draft: &mut Draft<'_, '_>) {
         let fresh = |member: &&Member<'_>| {
             member.health == Health::Healthy && member.task.healthy_at.is_none()
         };
@@ -298,7 +400,11 @@ impl<'a> Crew<'a> {
     }
 
     /// Turns the decisions into moves and tells them.
-    fn finish(&mut self, draft: &mut Draft<'_, '_>, targets: &BTreeMap<&TaskId, Vec<&Target>>) {
+    pub(super) fn finish(
+        &mut self,
+        draft: &mut Draft<'_, '_>,
+        targets: &BTreeMap<&TaskId, Vec<&Target>>,
+    ) {
         let service = self.service;
         self.tell_unhealthy(draft);
         let (account, state) = (&draft.view.settings.account, draft.view.state);

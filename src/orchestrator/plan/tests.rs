@@ -20,6 +20,7 @@ fn at(second: u64) -> Timestamp {
 }
 
 mod addresses;
+mod gradual;
 mod rollout;
 mod standalone;
 
@@ -40,7 +41,7 @@ fn revision(revision: u32) -> TaskDefinitionKey {
 }
 
 fn groups(lb: bool) -> Vec<ServiceTargetGroup> {
-    let group = ServiceTargetGroup { group: "g".into(), container_port: 80 };
+    let group = ServiceTargetGroup { group: "g".into(), container_port: 80, pair: None };
     if lb { vec![group] } else { Vec::new() }
 }
 
@@ -106,6 +107,11 @@ fn deployment(words: &[&str], lb: bool) -> Deployment {
         failure: is_failed.then_some(Failure::TasksFailed),
         rollback: None,
         back_from: field(words, "back=").map(Into::into),
+        strategy: Strategy::default(),
+        alternate: false,
+        shift: None,
+        baking_since: None,
+        ignored_alarms: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! is given only after the deployment that the call asks for has begun, or is shown as pending, so
 //! that nobody who waits for stability sees the one before.
 
+pub(in crate::api) mod configuration;
 mod shown;
 mod written;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(super) use self::shown::{Counts, configuration, load_balancers, registries, rollout};
+pub(super) use self::shown::{Counts, load_balancers, reason, registries, rollout};
 use self::written::Asked;
 use super::{cluster, names, tag};
 use crate::api::call::{Call, Input, Outcome};

@@ -5,12 +5,12 @@
 
 use serde_json::{Map, Value, json};
 
+use super::configuration;
 use crate::api::ecs::{launch, names, tag, task_definition};
 use crate::api::tags;
 use crate::api::wire::time::seconds;
 use crate::model::{
-    Account, Breaker, Deployment, Failure, Progress, Rollout, Service, ServiceStatus, TagSource,
-    TaskStatus, Threshold,
+    Account, Deployment, Failure, Progress, Rollout, Service, ServiceStatus, TagSource, TaskStatus,
 };
 use crate::state::State;
 
@@ -67,7 +67,7 @@ pub(super) fn service(
     put("runningCount", counts.running.into());
     put("pendingCount", counts.pending.into());
     put("taskDefinition", task_definition::arn(account, &service.definition));
-    put("deploymentConfiguration", configuration(service));
+    put("deploymentConfiguration", configuration::shown(service, &service.policy.strategy));
     put("deployments", deployments(account, state, service, progress).into());
     put("roleArn", options.role.clone().into());
     put("events", progress.map(events).unwrap_or_default().into());
@@ -118,32 +118,6 @@ pub(super) const fn strategy(service: &Service) -> &'static str {
     if service.policy.daemon { "DAEMON" } else { "REPLICA" }
 }
 
-/// What was not given is not shown.
-fn breaker(breaker: &Breaker) -> Value {
-    let mut all = Map::from_iter([
-        ("enable".to_owned(), breaker.enabled.into()),
-        ("rollback".to_owned(), breaker.rollback.into()),
-    ]);
-    if let Some(resets) = breaker.resets {
-        all.insert("resetOnHealthyTask".to_owned(), resets.into());
-    }
-    if let Some((kind, value)) = breaker.threshold.map(Threshold::parts) {
-        let threshold = json!({ "type": kind, "value": value });
-        all.insert("thresholdConfiguration".to_owned(), threshold);
-    }
-    Value::Object(all)
-}
-
-pub(in crate::api::ecs) fn configuration(service: &Service) -> Value {
-    json!({
-        "deploymentCircuitBreaker": breaker(&service.policy.breaker),
-        "maximumPercent": service.maximum_percent,
-        "minimumHealthyPercent": service.minimum_healthy_percent,
-        "strategy": "ROLLING",
-        "bakeTimeInMinutes": 0,
-    })
-}
-
 pub(in crate::api::ecs) fn load_balancers(
     account: &Account,
     state: &State,
@@ -151,12 +125,16 @@ pub(in crate::api::ecs) fn load_balancers(
 ) -> Vec<Value> {
     let shown = |lb: &crate::model::ServiceTargetGroup| {
         let group = state.target_groups.get(&lb.group);
-        json!({
+        let mut shown = json!({
             "targetGroupArn": group.map(|group| account.target_group(group).to_string()),
             "containerName":
                 task_definition::container_of(state, &service.definition, lb.container_port),
             "containerPort": lb.container_port,
-        })
+        });
+        if let Some(pair) = &lb.pair {
+            shown["advancedConfiguration"] = configuration::pair(account, state, pair);
+        }
+        shown
     };
     service.load_balancers.iter().map(shown).collect()
 }
@@ -243,6 +221,17 @@ fn deployment(
     Value::Object(all)
 }
 
+/// Why a deployment ended before its time: in ECS's words where it has them.
+pub(in crate::api::ecs) const fn reason(failure: Failure) -> &'static str {
+    match failure {
+        Failure::TasksFailed => "ECS deployment circuit breaker: tasks failed to start.",
+        Failure::Stopped | Failure::Aborted => "Service deployment stopped by request.",
+        Failure::Alarm => "ECS deployment alarms: alarm detected.",
+        Failure::Hook => "Service deployment rolled back because of a lifecycle hook.",
+        Failure::TimedOut => "Service deployment timed out at a lifecycle stage.",
+    }
+}
+
 /// ECS's `rolloutState` and its reason.
 pub(in crate::api::ecs) fn rollout(deployment: &Deployment) -> (&'static str, String) {
     let id = &deployment.id;
@@ -253,12 +242,11 @@ pub(in crate::api::ecs) fn rollout(deployment: &Deployment) -> (&'static str, St
         }
         (Rollout::InProgress, _) => ("IN_PROGRESS", format!("ECS deployment {id} in progress.")),
         (Rollout::Completed, _) => ("COMPLETED", format!("ECS deployment {id} completed.")),
-        (Rollout::Failed, Some(Failure::Stopped)) => {
+        (Rollout::Failed, Some(Failure::Stopped | Failure::Aborted)) => {
             ("FAILED", format!("ECS deployment {id} stopped."))
         }
-        (Rollout::Failed, _) => {
-            ("FAILED", "ECS deployment circuit breaker: tasks failed to start.".to_owned())
-        }
+        (Rollout::Failed, Some(failure)) => ("FAILED", reason(failure).to_owned()),
+        (Rollout::Failed, None) => ("FAILED", reason(Failure::TasksFailed).to_owned()),
     }
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::configuration::{self, AdvancedConfiguration, DeploymentConfiguration};
 use crate::api::ecs::launch::{self, Constraint, Item, NetworkConfiguration, Strategy};
 use crate::api::ecs::names;
 use crate::api::error::Error;
 use crate::api::tags::Tag;
 use crate::model::{
-    Account, Breaker, Cluster, LaunchType, Service, ServiceDiscovery, ServiceTargetGroup,
-    TaskDefinition, Threshold, Transport,
+    Account, Cluster, LaunchType, Service, ServiceDiscovery, ServiceTargetGroup, TaskDefinition,
+    Transport,
 };
 use crate::state::State;
 
@@ -21,8 +22,6 @@ use crate::state::State;
 const MOST_TASKS: i64 = 5000;
 /// ECS: target groups of one service.
 const MOST_GROUPS: usize = 5;
-/// More at once than this during a deployment is a typing error.
-const MOST_PERCENT: u32 = 1000;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,44 +60,6 @@ pub(super) struct Asked {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DeploymentConfiguration {
-    deployment_circuit_breaker: Option<WrittenBreaker>,
-    maximum_percent: Option<u32>,
-    minimum_healthy_percent: Option<u32>,
-    alarms: Option<Alarms>,
-    strategy: Option<String>,
-    bake_time_in_minutes: Option<u32>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WrittenBreaker {
-    enable: bool,
-    rollback: bool,
-    reset_on_healthy_task: Option<bool>,
-    threshold_configuration: Option<WrittenThreshold>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WrittenThreshold {
-    #[serde(rename = "type")]
-    kind: String,
-    value: i64,
-}
-
-/// Alarms that are off say nothing more.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Alarms {
-    enable: bool,
-    #[serde(rename = "rollback")]
-    _rollback: Option<bool>,
-    #[serde(rename = "alarmNames")]
-    _alarm_names: Option<Vec<String>>,
-}
-
-#[derive(Debug, Deserialize)]
 struct Controller {
     #[serde(rename = "type")]
     kind: String,
@@ -116,6 +77,7 @@ struct LoadBalancer {
     load_balancer_name: Option<String>,
     container_name: Option<String>,
     container_port: Option<u16>,
+    advanced_configuration: Option<AdvancedConfiguration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,23 +117,12 @@ impl Asked {
 
     /// Refuses what the orchestrator does not do.
     pub(super) fn refuse(&self) -> Result<(), Error> {
-        let is = |text: &Option<String>, only: &str| text.as_deref().is_none_or(|t| t == only);
         let refused = |what: &str| Err(Error::unsupported(format!("{what} is not supported here")));
         if let Some(controller) = self.deployment_controller.as_ref().filter(|c| c.kind != "ECS") {
             return refused(&format!("deploymentController {}", controller.kind));
         }
         if self.service_connect_configuration.as_ref().is_some_and(|connect| connect.enabled) {
             return refused("serviceConnectConfiguration");
-        }
-        let Some(configuration) = &self.deployment_configuration else { return Ok(()) };
-        if configuration.alarms.as_ref().is_some_and(|alarms| alarms.enable) {
-            return refused("deploymentConfiguration.alarms");
-        }
-        if !is(&configuration.strategy, "ROLLING") {
-            return refused("deploymentConfiguration.strategy other than ROLLING");
-        }
-        if configuration.bake_time_in_minutes.is_some_and(|minutes| minutes > 0) {
-            return refused("deploymentConfiguration.bakeTimeInMinutes");
         }
         Ok(())
     }
@@ -198,7 +149,7 @@ impl Asked {
             service.desired_count = count_of(count)?;
         }
         if let Some(written) = &self.deployment_configuration {
-            written.write(service)?;
+            written.write(service, state)?;
         }
         if let Some(written) = self.load_balancers.take() {
             service.load_balancers = groups(written, account, state, definition)?;
@@ -207,6 +158,7 @@ impl Asked {
             registry(written, service, (account, state), definition)?;
         }
         mapped(service, definition)?;
+        configuration::check(service, state).map_err(Error::invalid)?;
         if let Some(seconds) = self.health_check_grace_period_seconds {
             if service.load_balancers.is_empty() {
                 let message = "Health check grace period is only valid for services configured to \
@@ -272,43 +224,6 @@ impl Asked {
             None => {}
         }
         Ok(())
-    }
-}
-
-impl DeploymentConfiguration {
-    fn write(&self, service: &mut Service) -> Result<(), Error> {
-        let minimum = self.minimum_healthy_percent.unwrap_or(service.minimum_healthy_percent);
-        let maximum = self.maximum_percent.unwrap_or(service.maximum_percent);
-        if minimum > 100 {
-            return Err(Error::invalid("minimumHealthyPercent must be between 0 and 100"));
-        }
-        if !(100..=MOST_PERCENT).contains(&maximum) {
-            return Err(Error::invalid("maximumPercent must be between 100 and 1000"));
-        }
-        (service.minimum_healthy_percent, service.maximum_percent) = (minimum, maximum);
-        if let Some(written) = &self.deployment_circuit_breaker {
-            service.policy.breaker = written.meaning()?;
-        }
-        Ok(())
-    }
-}
-
-impl WrittenBreaker {
-    fn meaning(&self) -> Result<Breaker, Error> {
-        let threshold = |written: &WrittenThreshold| {
-            let value = u32::try_from(written.value).unwrap_or_default();
-            Threshold::new(&written.kind, value).ok_or_else(|| {
-                let message = "Invalid thresholdConfiguration: a BOUNDED_PERCENT is 1 to 100, an \
-                               UNBOUNDED_PERCENT and a COUNT at least 1";
-                Error::invalid(message)
-            })
-        };
-        Ok(Breaker {
-            enabled: self.enable,
-            rollback: self.rollback,
-            threshold: self.threshold_configuration.as_ref().map(threshold).transpose()?,
-            resets: self.reset_on_healthy_task,
-        })
     }
 }
 
@@ -384,7 +299,10 @@ fn groups(
             Error::invalid(format!("The specified target group does not exist: {arn}"))
         })?;
         let port = port(definition, wanted.container_name.as_deref(), wanted.container_port)?;
-        let entry = ServiceTargetGroup { group: group.name.clone(), container_port: port };
+        let pair = wanted.advanced_configuration;
+        let pair = pair.map(|pair| pair.meaning(account, state)).transpose()?;
+        let (group, container_port) = (group.name.clone(), port);
+        let entry = ServiceTargetGroup { group, container_port, pair };
         if groups.contains(&entry) {
             return Err(Error::invalid(format!("the target group {arn} is given twice")));
         }

@@ -10,6 +10,7 @@ mod group;
 mod rule;
 mod secure;
 mod service;
+mod strategy;
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -6,12 +6,14 @@ use super::super::place::Place;
 use super::super::source::Bad;
 use super::super::written::{SchedulingStrategy, WrittenService, WrittenServiceGroup};
 use super::{DEFAULT_CLUSTER, Resources};
+use crate::api::ecs::service::configuration::check;
 use crate::clock::Timestamp;
 use crate::model::{
     Breaker, DiscoveryKey, DiscoveryService, Launch, Owner, RECORD_TTL, Service, ServiceDiscovery,
     ServiceKey, ServiceOptions, ServicePolicy, ServiceStatus, ServiceTargetGroup, TaskDefinition,
     TaskDefinitionKey, Threshold, Transport,
 };
+use crate::state::State;
 
 /// ECS: tasks of one service.
 const MOST_TASKS: u32 = 5000;
@@ -79,6 +81,8 @@ impl Resources {
             options: ServiceOptions { launch, ..ServiceOptions::default() },
             policy,
         };
+        // Rules of one listener that two services write are found when the file is applied.
+        check(&service, &State::default()).map_err(|reason| Bad::new(at, reason))?;
         self.services.push(service);
         Ok(())
     }
@@ -97,7 +101,9 @@ impl Resources {
             let at = list.index(index);
             let group = self.group(&wanted.target_group, &at.key("target_group"))?.name.clone();
             container_port(definition, wanted.container_port, &at.key("container_port"))?;
-            let entry = ServiceTargetGroup { group, container_port: wanted.container_port };
+            let pair = self.pair(wanted, &at)?;
+            let container_port = wanted.container_port;
+            let entry = ServiceTargetGroup { group, container_port, pair };
             if groups.contains(&entry) {
                 let reason = format!("target group {} stands here twice", entry.group);
                 return Err(Bad::new(&at.key("target_group"), reason));
@@ -153,6 +159,7 @@ fn policy(written: &WrittenService, at: &Place) -> Result<ServicePolicy, Bad> {
     let mut policy = ServicePolicy { daemon, ..ServicePolicy::default() };
     policy.registration_delay = written.registration_delay.unwrap_or_default().0;
     policy.replaces_unready = written.replace_unready.unwrap_or(policy.replaces_unready);
+    policy.strategy = super::strategy::meaning(written, at)?;
     if let Some(breaker) = &written.circuit_breaker {
         let at = at.key("circuit_breaker").key("threshold");
         let threshold = breaker.threshold.as_ref().map(|threshold| {
