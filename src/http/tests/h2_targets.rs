@@ -16,7 +16,7 @@ use crate::model::{Carrier, Protocol, ProtocolVersion};
 use crate::state::Key;
 use crate::tls::policy::RECOMMENDED;
 use crate::tls::testing::{Client as Asking, certificate};
-use crate::tls::{Alpn, Policy, Server, Tickets};
+use crate::tls::{Alpn, Mutual, Policy, Server, Tickets};
 
 fn plan() -> Plan {
     Plan { version: ProtocolVersion::Http2, ..Plan::of(Carrier::Native) }
@@ -355,7 +355,7 @@ async fn draining_closes_what_rests_and_a_removed_target_is_cut() {
 fn server(alpn: &'static [Alpn]) -> Server {
     let named = vec![(Arc::from(""), certificate(&["target"], false).identity())];
     let policy = Policy::find(RECOMMENDED).unwrap();
-    Server::new(named, policy, alpn, &Tickets::new().unwrap()).unwrap()
+    Server::new(named, policy, alpn, &Tickets::new().unwrap(), Mutual::Off).unwrap()
 }
 
 #[tokio::test]
