@@ -121,8 +121,8 @@ mod tests {
         let loopback = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let check = |subnet: &str, expected| assert_eq!(own_address(subnet), expected, "{subnet}");
         check("127.0.0.0/8", loopback);
-        // TEST-NET-1 (RFC 5737): nobody is there.
-        check("192.0.2.0/24", None);
+        // Reserved (RFC 1112): nobody is there.
+        check("240.0.0.0/24", None);
         check("nonsense", None);
         check("", None);
     }
