@@ -252,6 +252,9 @@ async fn unready_task_gets_no_traffic_and_is_not_killed() {
     };
     assert_eq!(client::get(direct, "/unhealthy").await.unwrap().status, 200);
     support::until("the task to be found unhealthy", || !healthy(&running, &sick)).await;
+    // What is decided from here on is decided by it.
+    let generation = running.state().generation;
+    running.app.as_ref().unwrap().reader().wait_for(generation).await.unwrap();
     for _ in 0..40 {
         assert!(!serves(&sick).await, "traffic for an unready task");
     }

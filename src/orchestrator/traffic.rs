@@ -149,7 +149,7 @@ pub(super) fn instance(state: &State, task: &Task) -> Option<DiscoveryInstance> 
         return None;
     }
     let definition = state.definitions.get(&task.definition);
-    let port = discovery.container_port.or(definition.and_then(|d| d.first_port()));
+    let port = discovery.container_port.or_else(|| definition.and_then(|d| d.first_port()));
     let at = definition.zip(port).and_then(|(d, port)| task.address_of(d, port));
     let address = at.or(task.address)?;
     Some(DiscoveryInstance {

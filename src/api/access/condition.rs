@@ -131,8 +131,8 @@ fn test(name: &str, values: &[String]) -> Result<Option<(Test, bool)>, String> {
         "StringEqualsIgnoreCase" | "StringNotEqualsIgnoreCase" => text(false, true),
         "StringLike" | "StringNotLike" => text(true, false),
         "ArnEquals" | "ArnLike" | "ArnNotEquals" | "ArnNotLike" => Test::Arn(values.to_vec()),
-        "Bool" => Test::Bool(all(values, "true or false", |text| boolean(text))?),
-        "Null" => Test::Null(all(values, "true or false", |text| boolean(text))?),
+        "Bool" => Test::Bool(all(values, "true or false", boolean)?),
+        "Null" => Test::Null(all(values, "true or false", boolean)?),
         "IpAddress" | "NotIpAddress" => {
             Test::Address(all(values, "an address or a network", network)?)
         }

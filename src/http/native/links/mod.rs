@@ -341,7 +341,9 @@ async fn open(address: SocketAddr, is_secure: bool) -> Result<Arc<Link>, Failed>
     // wants of us stands before it.
     if let Some(mut ping) = ping {
         match tokio::time::timeout(CONNECT_TIMEOUT, ping.ping(Ping::opaque())).await {
-            Ok(answered) => drop(answered.map_err(refused)?),
+            Ok(answered) => {
+                answered.map_err(refused)?;
+            }
             Err(_) => return Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
         }
     }
