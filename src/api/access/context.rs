@@ -51,7 +51,7 @@ pub(super) fn is_known(key: &str) -> bool {
     let own = key.split_once(':').is_some_and(|(_, name)| {
         name.strip_prefix("resourcetag/").is_some_and(|tag| !tag.is_empty())
     });
-    KNOWN.iter().any(|known| fits(known)) || own
+    KNOWN.iter().any(fits) || own
 }
 
 #[cfg(test)]
