@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use roadstead::clock::{self, Instant};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -56,7 +57,7 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, said: Arc<AtomicU64>) -> E
             _ => break,
         }
     }
-    Ended { echoes, code, clean, at: Instant::now() }
+    Ended { echoes, code, clean, at: clock::instant() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,7 +75,7 @@ async fn websockets_end_by_one_clean_close_at_the_delay_of_a_replacement() {
     }
     support::until("all to have said something", || said.load(Ordering::Relaxed) > count * 3).await;
     assert!(sockets.try_join_next().is_none(), "none ends before");
-    let edited = Instant::now();
+    let edited = clock::instant();
     running.edit(|services| services[0].arguments = vec!["--udp".to_owned()]);
     let mut ended = Vec::new();
     while let Some(one) = sockets.join_next().await {

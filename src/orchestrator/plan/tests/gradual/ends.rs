@@ -95,7 +95,7 @@ fn hooks_are_waited_for_at_their_stages() {
     see(&with("run x AWAITING_ACTION\n answer x ROLLBACK"), back);
     see(&with("run x FAILED"), back);
     see(&with("run x IN_PROGRESS expires=9999"), back);
-    let goes_on = with("run x AWAITING_ACTION expires=9999").replace("pause POST", "pause POST");
+    let goes_on = with("run x AWAITING_ACTION expires=9999");
     let goes_on = goes_on.replace("hook pause POST_SCALE_UP", "hook pause POST_SCALE_UP continue");
     see(&goes_on, "advance web POST_SCALE_UP");
 }
