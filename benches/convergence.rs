@@ -156,7 +156,7 @@ impl World {
         let listener = routing.listeners.get(&self.fleet.socket()).context("no listener")?;
         let host = self.fleet.host(number);
         let mut rng = fastrand::Rng::new();
-        let mut trial = Trial { thread: 0, rng: &mut rng, now: clock::now(), exclude: &[] };
+        let mut trial = Trial::first(0, &mut rng, clock::now());
         let facts = Facts { host: &host, path: "/", ..Facts::default() };
         for _ in 0..self.fleet.per_group() {
             if let Outcome::Forward { guard, .. } = decide(listener, &facts, &mut trial).outcome
@@ -199,7 +199,7 @@ fn data_thread(
             let generation = reader.load().generation;
             slot.acknowledge(generation);
             let routing = reader.load();
-            let mut trial = Trial { thread: index, rng: &mut rng, now: clock::now(), exclude: &[] };
+            let mut trial = Trial::first(index, &mut rng, clock::now());
             if let Some(listener) = routing.listeners.get(&fleet.socket()) {
                 let facts = Facts { host: &host, path: "/", ..Facts::default() };
                 drop(decide(listener, &facts, &mut trial));

@@ -1,8 +1,8 @@
-//! HTTP/2 by prior knowledge through an application load balancer: small requests, many at once on
-//! each connection.
+//! HTTP/2 through an application load balancer, over TLS and by prior knowledge: small requests,
+//! many at once on each connection.
 //!
 //! **Invariant:** as for HTTP/1.1: the same two targets, the same headers, one core. nginx stands
-//! aside: where it takes HTTP/2 in the clear, it takes nothing else.
+//! aside in the clear: where it takes HTTP/2 so, it takes nothing else.
 
 use crate::harness::{Kind, LoadCore, Options, Site, h2load_table, proxies};
 
@@ -14,9 +14,14 @@ const STREAMS: usize = 32;
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let site = Site::new()?;
     let _core = LoadCore::enter(&site.cores);
-    let mut contestants = proxies(Kind::Http, &site, options);
-    contestants.retain(|contestant| contestant.name != "nginx");
-    let title = "HTTP/2 in the clear, 16 connections with 32 streams each.";
-    h2load_table(title, (CLIENTS, STREAMS), &site, &contestants, options);
+    let titles = [
+        (Kind::Https, "HTTP/2 over TLS, 16 connections with 32 streams each."),
+        (Kind::Http, "HTTP/2 in the clear, 16 connections with 32 streams each."),
+    ];
+    for (kind, title) in titles {
+        let mut contestants = proxies(kind, &site, options);
+        contestants.retain(|contestant| kind == Kind::Https || contestant.name != "nginx");
+        h2load_table(title, (CLIENTS, STREAMS), &site, &contestants, options);
+    }
     Ok(())
 }

@@ -51,7 +51,7 @@ type Run = fn(&Options) -> anyhow::Result<()>;
 
 const BENCHES: &[(&str, &str, Run)] = &[
     ("http1", "HTTP/1.1 requests, keep-alive and fresh connections", http1::run),
-    ("http2", "HTTP/2 requests in the clear, many at once", http2::run),
+    ("http2", "HTTP/2 requests over TLS and in the clear, many at once", http2::run),
     ("tcp", "TCP: small exchanges, fresh connections, bulk", tcp::run),
     ("dns", "A and SRV queries of a zone of 100 services", dns::run),
     ("convergence", "from a commit to the decision that obeys it; compile times", convergence::run),

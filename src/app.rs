@@ -10,6 +10,7 @@ mod cookies;
 mod data_dir;
 mod data_thread;
 pub mod exec;
+mod instances;
 mod logs;
 mod metadata;
 mod open;
@@ -30,12 +31,13 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Auth;
 use crate::api::file::{ApplyError, File, Problem};
 use crate::api::keys::{Keys, KeysError};
+use crate::auth::Fetcher;
 use crate::clock;
 use crate::config::{OnExit, Settings};
 use crate::metrics::Metrics;
 use crate::net::BindError;
 use crate::routing::{DataThread, Reader};
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{Fleet, RuntimeError};
 use crate::series::Series;
 use crate::state::{Journal, JournalError, Store};
 use crate::tls::Server;
@@ -45,7 +47,7 @@ pub use take_over::Successor;
 
 use control::Control;
 use logs::Logs;
-use open::{authentication, bind, bind_unix, build_info, io, listener, open_runtime};
+use open::{authentication, bind, bind_unix, build_info, io, listener};
 use parts::{Loads, Parts};
 use sockets::Sockets;
 use take_over::{Inherited, Offer, Purpose};
@@ -114,7 +116,7 @@ struct Ground {
     data_dir: DataDir,
     auth: Auth,
     store: Store,
-    runtime: Arc<dyn Runtime>,
+    fleet: Fleet,
 }
 
 impl Ground {
@@ -124,9 +126,14 @@ impl Ground {
         let auth = authentication(settings, Keys::open(data_dir.path())?)?;
         let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
         let store = Store::open(journal, metrics)?;
-        let runtime = open_runtime(settings, &data_dir)?;
-        Ok(Self { data_dir, auth, store, runtime })
+        let fleet = instances::open(settings, &data_dir)?;
+        Ok(Self { data_dir, auth, store, fleet })
     }
+}
+
+fn fetcher(settings: &Settings) -> Result<Fetcher, StartError> {
+    let trusting = Fetcher::trusting(settings.elb.identity_ca_file.as_deref());
+    trusting.map_err(|why| io("elb.identity_ca_file", std::io::Error::other(why)))
 }
 
 /// Where the control side is asked.
@@ -156,6 +163,14 @@ impl Doors {
     }
 }
 
+/// Writes what the file says into the State, and what every process needs there.
+async fn furnish(parts: &Arc<Parts>, file: &File, fleet: &Fleet) -> Result<(), StartError> {
+    instances::register(&parts.store, &parts.settings, fleet).await?;
+    parts.apply(file).await?;
+    cookies::keep(parts).await;
+    Ok(())
+}
+
 impl App {
     /// Opens the data directory and the sockets, applies the file, starts every thread and loop.
     ///
@@ -182,8 +197,7 @@ impl App {
     ) -> Result<Self, StartError> {
         let (settings, threads) = (file.settings.clone(), file.settings.data_threads());
         let metrics = Metrics::new(threads);
-        let Ground { data_dir, auth, store, runtime } = Ground::open(&settings, &metrics)?;
-        let logs = Logs::open(&settings, &metrics)?;
+        let Ground { data_dir, auth, store, fleet } = Ground::open(&settings, &metrics)?;
         let closing = CancellationToken::new();
         // Ends the data threads when something below fails.
         let failing = closing.clone().drop_guard();
@@ -196,9 +210,10 @@ impl App {
             sockets: Arc::new(Sockets::new(senders)),
             metadata_sockets: Arc::default(),
             admission: admission::Admission::new(&settings.limits),
-            logs,
+            logs: Logs::open(&settings, &metrics)?,
             loads: Arc::new(Loads::new(&metrics)),
             _build_info: build_info(&metrics),
+            fetcher: fetcher(&settings)?,
             series: Series::new(settings.autoscaling.profile.step()),
             metrics,
             settings,
@@ -207,15 +222,12 @@ impl App {
         let metrics = bind(own.metrics.address, Purpose::Metrics, &mut inherited)?;
         let api = bind(own.api.address, Purpose::Api, &mut inherited)?;
         parts.inherit(&mut inherited);
-        parts.apply(&file).await?;
-        cookies::keep(&parts).await;
+        furnish(&parts, &file, &fleet).await?;
         let (cut, handed_over) = (CancellationToken::new(), Arc::default());
         let ends = Ends { closing: &closing, cut: &cut, handed_over: &handed_over };
-        let threads = commands
-            .into_iter()
-            .enumerate()
-            .map(|(index, commands)| spawn_data_thread(&parts, index, commands, &ends))
-            .collect::<Result<Vec<_>, _>>()?;
+        let spawn = |(index, commands)| spawn_data_thread(&parts, index, commands, &ends);
+        let threads = commands.into_iter().enumerate().map(spawn);
+        let threads = threads.collect::<Result<Vec<_>, _>>()?;
         // Nothing behind this can fail: clients may be accepted from the first snapshot on.
         let doors = Doors::open(own, &metrics, &api)?;
         // Before the first query of an inherited socket.
@@ -225,7 +237,7 @@ impl App {
             dns_addresses.push(parts.sockets.open_dns(*address, &mut inherited).await?);
         }
         let (ready, successors) = (watch::Sender::new(false), mpsc::channel(1));
-        let control = Control::start(&parts, runtime, data_dir, &ready, &closing);
+        let control = Control::start(&parts, fleet, data_dir, &ready, &closing);
         let app = Self {
             control,
             metrics,
@@ -281,11 +293,12 @@ impl App {
         offers.extend(parts.metadata_sockets.offers());
         let given = match successor.give(offers).await {
             Ok(stream) => Ok(Some(stream)),
-            Err(error) => {
+            Err((late, error)) => {
                 tracing::error!(%error, "the other process did not take over; going on");
                 match ground_again(&parts).await {
-                    // It lives and holds the directory: it is only late.
-                    Err(StartError::DataDir(DataDirError::InUse(_))) => Ok(None),
+                    // It lives and holds the directory: it is only late, and must not believe
+                    // this process gone before it is.
+                    Err(StartError::DataDir(DataDirError::InUse(_))) => Ok(late),
                     ground => Err(ground?),
                 }
             }
@@ -307,7 +320,7 @@ impl App {
                 let parts = Arc::new(Parts { store: ground.store, ..Parts::clone(&parts) });
                 let (ready, closing) = (&self.ready, &self.closing);
                 self.control =
-                    Control::start(&parts, ground.runtime, ground.data_dir, ready, closing);
+                    Control::start(&parts, ground.fleet, ground.data_dir, ready, closing);
                 self.serve(ground.auth, doors);
                 Ok(Some(self))
             }
@@ -414,6 +427,7 @@ fn spawn_data_thread(
         metrics: own.metrics.clone(),
         access_log: own.logs.access.clone(),
         admission: own.admission.clone(),
+        fetcher: own.fetcher.clone(),
         done,
     };
     std::thread::Builder::new()

@@ -4,6 +4,7 @@
 //! Wall time ([`Timestamp`]) goes into records and logs, monotonic time ([`Instant`]) measures. A
 //! simulation uses [`Clock::paused`], whose wall time follows tokio's paused clock.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,16 @@ impl fmt::Display for Timestamp {
             Ok(at) => write!(f, "{at:.6}"),
             Err(_) => f.write_str("-"),
         }
+    }
+}
+
+/// As headers have it: RFC 9110, section 5.6.7.
+#[must_use]
+pub fn http_date(at: Timestamp) -> Cow<'static, str> {
+    let seconds = i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(at) => Cow::Owned(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
+        Err(_) => Cow::Borrowed("Fri, 31 Dec 9999 23:59:59 GMT"),
     }
 }
 
@@ -103,6 +114,13 @@ mod tests {
     #[test]
     fn timestamp_prints_rfc_3339_with_microseconds() {
         assert_eq!(Timestamp(1_700_000_000_123_456).to_string(), "2023-11-14T22:13:20.123456Z");
+    }
+
+    #[test]
+    fn dates_are_those_of_http() {
+        let date = http_date(Timestamp::from_millis(784_111_777_000));
+        assert_eq!(date, "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(Timestamp(u64::MAX)), "Fri, 31 Dec 9999 23:59:59 GMT");
     }
 
     #[test]

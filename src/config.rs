@@ -5,6 +5,7 @@
 //! it. Relative paths are relative to the working directory of the process. **Invariant:**
 //! [`Settings::default`] is a complete, valid configuration, and is what an empty file means.
 
+mod instance;
 mod time;
 mod url;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 use crate::model::{Account, Pool};
 
+pub use self::instance::{InstanceSettings, Reserve};
 use self::time::text;
 pub use self::time::{BadTime, Time};
 pub use url::{BadUrl, PlainUrl};
@@ -47,6 +49,8 @@ pub struct Settings {
     pub dns: DnsSettings,
     pub elb: ElbSettings,
     pub runtime: RuntimeSettings,
+    /// Empty: the one that `runtime` tells of.
+    pub instance: Vec<InstanceSettings>,
     pub limits: Limits,
     pub autoscaling: AutoscalingSettings,
 }
@@ -235,12 +239,14 @@ pub struct ElbSettings {
     pub cookie_key_file: Option<PathBuf>,
     /// Stands for S3 where trust stores are made: a bucket is a folder in it. None: there is none.
     pub trust_store_folder: Option<PathBuf>,
+    /// PEM: who vouches for identity providers. None: whom the system trusts.
+    pub identity_ca_file: Option<PathBuf>,
 }
 
 impl Default for ElbSettings {
     fn default() -> Self {
         let addresses = block([127, 0, 10, 0], 24);
-        Self { addresses, cookie_key_file: None, trust_store_folder: None }
+        Self { addresses, cookie_key_file: None, trust_store_folder: None, identity_ca_file: None }
     }
 }
 
@@ -261,6 +267,9 @@ pub struct RuntimeSettings {
     /// A task that nothing checks counts as healthy after it has run for this long.
     #[serde(with = "text")]
     pub healthy_after: Duration,
+    /// When a container instance that does not answer has its services' tasks replaced elsewhere.
+    #[serde(with = "text")]
+    pub lost_after: Duration,
 }
 
 impl Default for RuntimeSettings {
@@ -272,6 +281,7 @@ impl Default for RuntimeSettings {
             docker_network: None,
             quarantine: Duration::from_secs(60),
             healthy_after: Duration::from_secs(40),
+            lost_after: Duration::from_secs(300),
         }
     }
 }
@@ -379,6 +389,7 @@ impl Default for Settings {
             dns: DnsSettings::default(),
             elb: ElbSettings::default(),
             runtime: RuntimeSettings::default(),
+            instance: Vec::new(),
             limits: Limits::default(),
             autoscaling: AutoscalingSettings::default(),
         }
@@ -456,7 +467,7 @@ impl Settings {
         ];
         match checks.into_iter().find(|(_, good, _)| !good) {
             Some((key, _, reason)) => Err(BadSetting { key, reason: reason.to_owned() }),
-            None => Ok(()),
+            None => instance::check(&self.instance),
         }
     }
 }

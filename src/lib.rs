@@ -35,7 +35,7 @@
 //! | 5 | [`orchestrator`] | desired → tasks → containers |
 //! | 4 | [`http`], [`l4`], [`dns`]; [`runtime`] | planes; containers (sees floor 0 alone) |
 //! | 3 | [`routing`] | State → snapshot, the pointer, the acknowledgements, the decision |
-//! | 2 | [`rules`], [`balance`], [`health`], [`zone`] | mechanisms |
+//! | 2 | [`rules`], [`balance`], [`health`], [`zone`], [`auth`] | mechanisms |
 //! | 1 | [`state`], [`tls`], [`net`], [`logs`], [`secrets`] | the world; TLS; leaves |
 //! | 0 | [`model`], [`clock`], [`config`], [`metrics`], [`series`], [`sys`] | nouns and leaves |
 //!
@@ -44,6 +44,9 @@
 //! | question | place |
 //! |---|---|
 //! | what becomes of a request | [`http`], then [`routing::decide`] |
+//! | why a request goes where it goes | `routing/explain.rs`, pure |
+//! | how many requests may come, wait, be retried | `rules/limit.rs`, `balance/{gate,budget}.rs` |
+//! | which target is left alone, or preferred | `balance/{outlier,ewma}.rs` |
 //! | how bytes of an exchange move | `http/native`, or `http/pingora` where asked for |
 //! | what becomes of a TCP connection | `l4/tcp.rs` |
 //! | how a handshake goes, and which certificate it shows | `tls/accept.rs`, `tls/server.rs` |
@@ -51,9 +54,11 @@
 //! | what becomes of a query | [`dns`], then [`zone`] |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how traffic goes from one deployment to the next | `orchestrator/plan/gradual.rs`, pure |
+//! | which container instance a task goes to | `orchestrator/placement`, pure |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
 //! | when and why a desired count moves | `orchestrator/autoscaling/decide.rs`, pure |
 //! | what of us is measured over time | `orchestrator/sampler`, kept in `series` |
+//! | whether a client's token lets it in | `auth/jwt.rs`, pure |
 //! | when a target is healthy | `health/verdict.rs`, pure |
 //! | when a name is healthy, and what that does to answers | `health/names.rs`, `zone/health.rs` |
 //! | what becomes of an API call | `api/entry.rs`, then `api/SERVICE/mod.rs` |
@@ -62,7 +67,7 @@
 //! | what a member of a task definition means | `api/definition` |
 //! | what is told of a change, and to whom | `api/ecs/events.rs`, then `api/events` |
 //! | what a task learns about itself | `api/ecs/metadata.rs`; ids: `orchestrator/metadata.rs` |
-//! | how a command gets into a container | `api/exec.rs`, `app/exec.rs`, `runtime/*/exec.rs` |
+//! | how a command gets into a container | `api/exec.rs`, `api/session`, `runtime/*/exec.rs` |
 //! | what may refer to what | `state/refer.rs` |
 //! | when a data thread opens or closes a socket | `app/sockets.rs`, `app/data_thread.rs` |
 //! | how a new process takes over | `app/take_over.rs`, then `App::hand_over` |
@@ -88,6 +93,7 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod balance;
 pub mod cli;
 pub mod clock;

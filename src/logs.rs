@@ -99,6 +99,8 @@ pub struct Record<'a> {
     /// 0 is the default rule.
     pub priority: Option<u32>,
     pub created: Timestamp,
+    /// What came before the action.
+    pub check: Option<&'a str>,
     pub action: Option<&'a str>,
     pub redirect_url: Option<&'a str>,
     pub error_reason: Option<&'a str>,
@@ -163,7 +165,11 @@ impl fmt::Display for Record<'_> {
         write!(f, "\"{}\" \"{}\" ", Text(self.trace_id), Text(name))?;
         write!(f, "\"{}\" ", Text(certificate))?;
         write!(f, "{} {} ", self.priority.map_or(-1, i64::from), self.created)?;
-        write!(f, "\"{}\" \"{}\" ", Text(self.action), Text(self.redirect_url))?;
+        match (self.check, self.action) {
+            (Some(check), Some(action)) => write!(f, "\"{check},{action}\" ")?,
+            (check, action) => write!(f, "\"{}\" ", Text(check.or(action)))?,
+        }
+        write!(f, "\"{}\" ", Text(self.redirect_url))?;
         write!(f, "\"{}\" ", Text(self.error_reason))?;
         write!(f, "\"{}\" \"{}\" ", Or(self.target), Or(self.target_status))?;
         let (class, reason) = self.classification.unwrap_or(("-", "-"));
@@ -317,6 +323,7 @@ mod tests {
             trace_id: Some("Root=1-58337262-36d228ad5d99923122bbe354"),
             priority: Some(0),
             created: AT,
+            check: None,
             action: Some("forward"),
             redirect_url: None,
             error_reason: None,
@@ -380,6 +387,7 @@ mod tests {
             target_group_arn: None,
             trace_id: None,
             priority: None,
+            check: None,
             action: None,
             error_reason: Some("MalformedRequest"),
             classification: Some(("Severe", "BadHeader")),

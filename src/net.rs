@@ -4,6 +4,8 @@
 //! threads (`SO_REUSEPORT`) and never with another process: a plain bind is tried first, so a
 //! second instance is refused instead of silently taking half of the connections.
 
+pub mod proxy;
+
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,8 +100,13 @@ fn bind(key: SocketKey, address: SocketAddr, shared: bool) -> std::io::Result<So
         socket.set_only_v6(true)?;
     }
     match key.transport {
-        // Connections of a predecessor in TIME_WAIT do not keep the port.
-        Transport::Tcp => socket.set_reuse_address(true)?,
+        Transport::Tcp => {
+            // Connections of a predecessor in TIME_WAIT do not keep the port.
+            socket.set_reuse_address(true)?;
+            // Connections have it from the socket that they are accepted on: whoever writes small
+            // pieces decides about delays himself, and nobody asks for it each time.
+            socket.set_tcp_nodelay(true)?;
+        }
         Transport::Udp => socket.set_recv_buffer_size(UDP_BUFFER)?,
     }
     socket.set_reuse_port(shared)?;
@@ -169,6 +176,13 @@ mod tests {
         assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
         let (_, peer) = listener.accept().unwrap();
         assert_eq!(peer, queued.local_addr().unwrap());
+    }
+
+    #[test]
+    fn what_is_accepted_delays_nothing() {
+        let listener = std::net::TcpListener::from(open(key(Transport::Tcp), 1).unwrap().remove(0));
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().0.nodelay().unwrap() && !client.nodelay().unwrap());
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! Not here: what is measured, and what follows from it. **Invariant:** a series holds at most
 //! [`POINTS`] short points and [`MINUTES`] minutes, and there are at most [`MOST`] series.
 
+pub mod math;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

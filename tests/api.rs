@@ -49,6 +49,20 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_go_where_strategies_constraints_and_room_send_them() {
+    let size = "cpu = 1024\nmemory = 1024\n";
+    let one = "name = \"one\"\nzone = \"zone-a\"\nattributes = { disk = \"ssd\" }";
+    let two = "name = \"two\"\nzone = \"zone-a\"";
+    let three = "name = \"three\"\nzone = \"zone-b\"\nreserve = { cpu = 24, memory = 24 }";
+    let world = [one, two, three].iter().fold(World::new().open_api(), |world, instance| {
+        world.setting(&format!("[[instance]]\n{instance}\n{size}"))
+    });
+    let running = world.start().await;
+    client(&running, "ecs_instances.py", &[PROGRAM]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_may_do_what_their_policies_say() {
     const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
         {"Sid": "Look", "Effect": "Allow", "Resource": "*",
@@ -72,10 +86,26 @@ async fn keys_may_do_what_their_policies_say() {
          "Condition": {"IpAddress": {"aws:SourceIp": "127.0.0.0/8"},
             "DateGreaterThan": {"aws:CurrentTime": "2020-01-01T00:00:00Z"}}},
         {"Sid": "Elsewhere", "Effect": "Allow", "Resource": "*", "Action": "logs:DescribeLogGroups",
-         "Condition": {"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}}
+         "Condition": {"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}},
+        {"Sid": "Net", "Effect": "Allow", "Resource": [
+            "arn:aws:ec2:*:*:vpc/*", "arn:aws:ec2:*:*:security-group/*"],
+         "Action": ["ec2:CreateSecurityGroup", "ec2:AuthorizeSecurityGroupIngress"]},
+        {"Sid": "Name", "Effect": "Allow", "Resource": "arn:aws:ec2:*:*:security-group/*",
+         "Action": "ec2:CreateTags", "Condition": {"BinaryEquals": {"aws:RequestTag/team": "Y2k="}}},
+        {"Sid": "Group", "Effect": "Allow", "Resource": "arn:aws:ec2:*:*:security-group/*",
+         "Action": "ec2:DeleteSecurityGroup",
+         "Condition": {"StringEquals": {"ec2:ResourceTag/team": "${aws:username}"}}},
+        {"Sid": "Front", "Effect": "Allow", "Action": "iam:GetServerCertificate",
+         "Resource": "arn:aws:iam::*:server-certificate/ci/*"},
+        {"Sid": "Scale", "Effect": "Allow", "Resource": "*",
+         "Action": "application-autoscaling:RegisterScalableTarget",
+         "Condition": {"StringEquals": {"application-autoscaling:service-namespace": "ecs"}}}
     ]}"#;
     let running = World::new().api_key("ci", POLICY).start().await;
-    let clients = client(&running, "keys.py", &["AKIACI00000000000000", &"c".repeat(40)]).await;
+    let folder = certificates::folder();
+    let folder = folder.path().to_str().unwrap();
+    let arguments = ["AKIACI00000000000000", &"c".repeat(40), folder];
+    let clients = client(&running, "keys.py", &arguments).await;
     if clients {
         let log = running.world.audit_log();
         let of = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
@@ -99,6 +129,15 @@ async fn a_service_is_made_changed_and_deleted_by_the_stock_command() {
     client(&running, "journey.py", &[folder.path().to_str().unwrap(), PROGRAM]).await;
     let left = running.state().tasks.values().filter(|task| task.is_live()).count();
     assert_eq!(left, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terraforms_reads_find_what_it_gave_twice() {
+    let (running, folder) = (World::new().open_api().start().await, certificates::folder());
+    let arguments = [PROGRAM, folder.path().to_str().unwrap()];
+    client(&running, "terraform.py", &arguments).await;
+    assert_eq!(running.state().tasks.values().filter(|task| task.is_live()).count(), 0);
     running.stop().await;
 }
 
@@ -153,6 +192,13 @@ async fn ecs_tasks_run_without_a_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ecs_commands_are_executed_by_the_stock_command_and_its_plugin() {
+    let (running, folder) = (World::new().start().await, tempfile::tempdir().unwrap());
+    client(&running, "ecs_execute.py", &[PROGRAM, folder.path().to_str().unwrap()]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cloud_map_keeps_names_that_dns_answers() {
     let running = World::new().open_api().start().await;
     client(&running, "cloudmap.py", &[]).await;
@@ -178,6 +224,13 @@ async fn an_endpoint_with_a_certificate_speaks_https_alone() {
 async fn certificates_are_imported_presented_and_deleted() {
     let (running, folder) = (World::new().open_api().start().await, certificates::folder());
     client(&running, "certificates.py", &[folder.path().to_str().unwrap()]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_and_logins_come_before_other_actions() {
+    let (running, folder) = (World::new().open_api().start().await, certificates::folder());
+    client(&running, "authentication.py", &[folder.path().to_str().unwrap()]).await;
     running.stop().await;
 }
 

@@ -166,6 +166,44 @@ fn mistakes_in_a_json_file_are_told_with_its_line() {
 }
 
 #[test]
+fn a_logins_secret_is_read_from_its_file_and_never_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("shop.secret");
+    std::fs::write(&secret, "hush\n").unwrap();
+    let text = r#"
+[[load_balancer]]
+name = "a"
+type = "application"
+[[load_balancer.listener]]
+port = 443
+protocol = "HTTPS"
+certificates = ["arn:x"]
+fixed_response = { status = 404 }
+[[load_balancer.listener.rule]]
+priority = 1
+path_pattern = ["/"]
+authenticate_oidc = { issuer = "https://id.test", client_id = "me", client_secret_file = "shop.secret", authorization_endpoint = "https://id.test/a", token_endpoint = "https://id.test/t", user_info_endpoint = "https://id.test/u", on_unauthenticated_request = "deny" }
+fixed_response = { status = 200 }
+"#;
+    let path = folder.path().join("r.toml");
+    let mode = |mode| std::fs::set_permissions(&secret, PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    let told = file::parse(&path, text).unwrap_err().to_string();
+    assert!(told.contains("mode 644 lets others than its owner in"), "{told}");
+    mode(0o600);
+    let parsed = file::parse(&path, text).unwrap();
+    assert!(parsed.paths().any(|path| *path == secret), "it is watched");
+    let rule = &parsed.resources.listeners[0].rules[0];
+    let check = &rule.authentication.as_ref().unwrap().check;
+    let roadstead::model::ClientCheck::Oidc(login) = check else { panic!("{check:?}") };
+    assert_eq!((login.client_secret.reveal(), login.session_timeout.as_secs()), ("hush", 604_800));
+    let told = file::check(&parsed);
+    assert!(told.contains("rule 1: path /: authenticate-oidc, then answer 200"), "{told}");
+    assert!(!format!("{told}{parsed:?}").contains("hush\""), "{told}");
+}
+
+#[test]
 fn missing_file_is_told() {
     let problem = file::load(Path::new("/nonexistent/r.toml")).unwrap_err().to_string();
     assert!(problem.starts_with("/nonexistent/r.toml:1: (file): no such file"), "{problem}");

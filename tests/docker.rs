@@ -15,11 +15,11 @@ use crate::support::{self, full_or};
 
 /// An image of this test process, removed with it.
 #[derive(Debug)]
-struct Image(String);
+pub(crate) struct Image(pub(crate) String);
 
 impl Image {
     /// None where there is no Docker Engine.
-    fn build(name: &str) -> Option<Self> {
+    pub(crate) fn build(name: &str) -> Option<Self> {
         if !docker(&["info"]) {
             support::skip("no Docker Engine answers");
             return None;

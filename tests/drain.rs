@@ -103,7 +103,7 @@ fn decide_all_the_time(
             }
             let Some(listener) = routing.listeners.get(&key) else { continue };
             let now = clock::now();
-            let mut trial = Trial { thread: index, rng: &mut rng, now, exclude: &[] };
+            let mut trial = Trial::first(index, &mut rng, now);
             if let Outcome::Forward { guard, .. } =
                 decide(listener, &Facts::default(), &mut trial).outcome
             {

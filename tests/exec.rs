@@ -122,6 +122,24 @@ async fn command_ends_with_its_client_and_with_its_container() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_command_said_last_is_told_however_slowly_it_is_read() {
+    const ALL: usize = 2_000_000;
+    let (running, task) = world(ALLOWED).await;
+    let arguments = [&*task, "--", "/bin/sh", "-c", &format!("head -c {ALL} /dev/zero")];
+    let mut client = exec(&running.world.data_dir(), &arguments);
+    let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = client.stdout.take().unwrap();
+    let mut read = vec![0; ALL - 300_000];
+    said.read_exact(&mut read).unwrap();
+    // It has written the rest by then, and ended; who reads is late.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    read.clear();
+    said.read_to_end(&mut read).unwrap();
+    assert_eq!((read.len(), client.wait().unwrap().code()), (300_000, Some(0)));
+    running.stop().await;
+}
+
 /// What a client on a terminal shows, until it has shown `wanted`.
 pub(crate) fn shown_until(terminal: &mut std::fs::File, wanted: &str) -> String {
     let mut shown = String::new();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use roadstead::clock;
 use roadstead::model::{
@@ -311,6 +310,8 @@ fn alarm(state: AlarmState) -> Alarm {
             threshold: 1e9,
             missing: Missing::Ignore,
         },
+        given: Default::default(),
+        queries: Vec::new(),
         actions_enabled: false,
         actions: Vec::new(),
         configured_at: clock::now(),
@@ -419,5 +420,4 @@ async fn killed_between_two_steps_goes_on_where_it_was() {
     until("their processes to go", || world.processes().len() == 2).await;
     serve.signal("TERM");
     serve.ended().await;
-    tokio::time::sleep(Duration::from_millis(1)).await;
 }

@@ -21,10 +21,14 @@ mod drain;
 mod events;
 /// Commands in containers of running tasks.
 mod exec;
+/// What would become of a request, and why.
+mod explain;
 /// Blue/green, linear and canary deployments under load.
 mod gradual;
 /// gRPC calls by a stock client, through listeners to targets.
 mod grpc;
+/// Several container instances, each a Docker Engine of its own.
+mod instances;
 /// What was acknowledged survives kills and full disks.
 mod journal;
 /// What the AWS APIs acknowledged survives kills.
@@ -35,6 +39,8 @@ mod lifecycle;
 mod limits;
 /// What tasks learn about themselves.
 mod metadata;
+/// Who a connection is of, told by the proxy before us.
+mod proxy_protocol;
 /// The README's first minutes.
 mod quickstart;
 /// What dies comes back.

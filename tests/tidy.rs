@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("net", 1),
     ("logs", 1),
     ("secrets", 1),
+    ("auth", 2),
     ("rules", 2),
     ("balance", 2),
     ("health", 2),

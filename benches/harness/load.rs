@@ -99,8 +99,7 @@ fn wrk(
     if fresh {
         command.args(["-H", "Connection: close"]);
     }
-    let scheme = if contestant.is_secure { "https" } else { "http" };
-    command.arg(format!("{scheme}://{}/", contestant.address));
+    command.arg(format!("{}://{}/", contestant.scheme(), contestant.address));
     let before = contestant.running.usage();
     let text = run(command)?;
     let (cpu, wall) = contestant.running.usage().since(before);
@@ -156,7 +155,7 @@ fn h2load(
     command.args(["-t1", &format!("-c{clients}"), &format!("-m{streams}")]);
     command.args(["-D", &time.as_secs().to_string(), "-H", "user-agent: bench/1.0"]);
     command.args(["-H", "accept: */*"]).arg(format!("--log-file={}", log.display()));
-    command.arg(format!("http://{}/", contestant.address));
+    command.arg(format!("{}://{}/", contestant.scheme(), contestant.address));
     let before = contestant.running.usage();
     run(command)?;
     let (cpu, wall) = contestant.running.usage().since(before);

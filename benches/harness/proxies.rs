@@ -34,6 +34,12 @@ pub(crate) struct Contestant {
     pub(crate) address: SocketAddr,
 }
 
+impl Contestant {
+    pub(crate) const fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Http,
@@ -242,7 +248,7 @@ fn haproxy(
     if kind == Kind::Https {
         certificate(site.dir.path())?;
         let both = site.dir.path().join("tls.both");
-        secure = format!(" ssl crt {} ciphersuites {CIPHER} alpn http/1.1", both.display());
+        secure = format!(" ssl crt {} ciphersuites {CIPHER} alpn h2,http/1.1", both.display());
     }
     let section = |name: &str, address: SocketAddr, targets: [SocketAddr; 2], headers: &str| {
         let [first, second] = targets;
@@ -316,7 +322,7 @@ fn nginx(
 }
 
 fn nginx_http(site: &Site, options: &Options, address: SocketAddr, secure: &str) -> String {
-    let tls = if secure.is_empty() { "" } else { " ssl" };
+    let tls = if secure.is_empty() { "" } else { " ssl http2" };
     let dir = site.dir.path().display();
     let log = match options.access_log {
         true => format!("access_log {dir}/nginx-access.log combined buffer=64k flush=1s;"),

@@ -15,6 +15,7 @@ use super::access::User;
 use super::error::Error;
 use super::events::Events;
 use super::services::Service;
+use super::session::Sessions;
 use super::wire::schema::{Operation, Protocol};
 use crate::clock::Timestamp;
 use crate::config::ScalingProfile;
@@ -48,6 +49,7 @@ pub struct Api {
     /// Stands for S3 where trust stores are made.
     pub trust_folder: Option<PathBuf>,
     pub events: Events,
+    pub sessions: Sessions,
     /// Binds a socket that a listener is about to ask for.
     pub bind: Box<Bind>,
     /// Gives back what was bound for a change that was refused.
@@ -94,6 +96,10 @@ pub(crate) struct Call {
     /// Whose that key is; none: the account's own.
     pub(crate) user: Option<Arc<User>>,
     pub(crate) client: IpAddr,
+    /// What the client calls this endpoint: a name or an address, and a port.
+    pub(crate) host: String,
+    /// It came by TLS.
+    pub(crate) is_secure: bool,
     pub(crate) now: Timestamp,
 }
 

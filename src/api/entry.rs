@@ -28,6 +28,7 @@ use super::error::Error;
 use super::events::{self, EventStream};
 use super::keys::Keys;
 use super::services::{Found, Service, Services, Wire};
+use super::session;
 use super::sigv4::{self, Signed};
 use super::wire::check::{self, Invalid};
 use super::wire::schema::{Kind, Location, Operation, Protocol};
@@ -80,6 +81,7 @@ pub async fn serve(
     if tokio::time::timeout(LAST_CALLS, connections.wait()).await.is_err() {
         tracing::warn!("calls still under way are left to themselves");
     }
+    api.sessions.wait().await;
 }
 
 /// What a handshake needs.
@@ -134,7 +136,8 @@ async fn accept(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .max_buf_size(HEAD)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             let mut connection = std::pin::pin!(connection);
             let closing = async {
                 let old = tokio::time::sleep(CONNECTION_AGE);
@@ -199,8 +202,11 @@ struct Refusal {
 }
 
 impl Entry {
-    /// A call, or the stream of events.
+    /// A call, the stream of events, or the data channel of a session.
     async fn any(self, request: Request<Incoming>, ends: Ends) -> Response<Body> {
+        if session::wants(request.method(), request.uri()) {
+            return session::answer(&self.api.sessions, request, ends.stop).map(Either::Left);
+        }
         if !events::wants(request.method(), request.uri()) {
             return self.answer(request).await.map(Either::Left);
         }
@@ -272,6 +278,8 @@ impl Entry {
             caller: None,
             user: None,
             client: self.client.ip(),
+            host: host(&whole.parts),
+            is_secure: self.is_secure,
             now: clock::now(),
         };
         let started = clock::instant();
@@ -305,7 +313,7 @@ impl Entry {
                 *named = audit::named(&value);
                 let agent = whole.parts.headers.get(http::header::USER_AGENT);
                 let agent = agent.and_then(|agent| agent.to_str().ok());
-                let manner = Manner { wire: asked.wire, is_secure: self.is_secure, agent };
+                let manner = Manner { wire: asked.wire, agent };
                 access::admit(call, &value, manner)?;
                 let accepted = call.service.accepted();
                 let input = Input { operation: call.name(), value, accepted };
@@ -412,6 +420,13 @@ fn is_from_a_page(headers: &HeaderMap) -> bool {
     let is_elsewhere =
         text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
     !is_ours || is_elsewhere || headers.contains_key("origin")
+}
+
+/// What the client calls this endpoint.
+fn host(parts: &http::request::Parts) -> String {
+    let header = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let authority = || parts.uri.authority().map(http::uri::Authority::as_str);
+    header.or_else(authority).unwrap_or("localhost").to_owned()
 }
 
 /// A version 4 UUID. Names a call in answers and logs; no secret.

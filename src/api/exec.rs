@@ -1,15 +1,65 @@
 //! Which container a command may be executed in: ECS Exec's rules, and its words.
 //!
-//! Not here: how it is executed (`runtime`), how its bytes travel (`app`). ECS's own operation,
-//! ExecuteCommand, leads to a session of another protocol (SSM) and is not served.
+//! Not here: how it is executed (`runtime`), how its bytes travel (`session` for ECS's own clients,
+//! `app` for ours).
 
-use crate::model::{Account, Arn, ContainerStatus, Task, TaskId};
-use crate::state::State;
+use crate::model::{Account, Arn, Container, ContainerStatus, Task, TaskId};
+use crate::runtime::{Exec, Fleet, Session};
+use crate::state::{State, Store};
 
 /// ECS's words for a task that was run without `enableExecuteCommand`.
 const NOT_ENABLED: &str = "The execute command failed because execute command was not enabled when \
                            the task was run or the execute command agent isn’t running. Wait and \
                            try again or run a new task with execute command enabled and try again.";
+
+/// What sessions that are under way are told when this process stops serving them.
+pub const ENDS: &str = "roadstead ends here, or another process takes over";
+
+/// Why nothing is executed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Something else has to be asked for.
+    #[error("{0}")]
+    Asked(String),
+    #[error("container {container} of task {task} does not run")]
+    NotRunning { task: TaskId, container: String },
+}
+
+/// Where commands are executed. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    pub store: Store,
+    pub account: Account,
+    pub fleet: Fleet,
+}
+
+impl Desk {
+    /// Executes a command in the container that is meant, as [`target`] says.
+    ///
+    /// # Errors
+    /// Why there is none, or what the runtime says.
+    pub async fn open(
+        &self,
+        task: &str,
+        container: Option<&str>,
+        exec: &Exec,
+    ) -> Result<Session, String> {
+        let Some(program) = exec.command.first() else {
+            return Err("there is no command to execute".to_owned());
+        };
+        let state = self.store.read();
+        let found = target(&state, &self.account, task, container);
+        let (task, container) = found.map_err(|refused| refused.to_string())?;
+        let instance = state.tasks.get(&task).map(|task| task.instance.clone());
+        let runtime = self.fleet.at(&instance.unwrap_or_default());
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let session = runtime.exec(&task, &container, exec).await;
+        let session = session.map_err(|error| error.to_string())?;
+        // Its arguments may hold what nobody should read.
+        tracing::info!(%task, container, program, "a command is executed");
+        Ok(session)
+    }
+}
 
 /// The container that is meant. A task is named by its id, the beginning of it that no other has,
 /// or its ARN; the container may be left out where there is one.
@@ -21,25 +71,35 @@ pub fn target(
     account: &Account,
     task: &str,
     container: Option<&str>,
-) -> Result<(TaskId, String), String> {
-    let task = find(state, account, task)?;
+) -> Result<(TaskId, String), Refused> {
+    let task = find(state, account, task).map_err(Refused::Asked)?;
+    let row = self::container(task, container)?;
+    Ok((task.id.clone(), row.name.clone()))
+}
+
+/// The container of a task that is meant.
+///
+/// # Errors
+/// As [`target`] says.
+pub fn container<'a>(task: &'a Task, name: Option<&str>) -> Result<&'a Container, Refused> {
     if !task.exec {
-        return Err(NOT_ENABLED.to_owned());
+        return Err(Refused::Asked(NOT_ENABLED.to_owned()));
     }
-    let row = match (container, task.containers.as_slice()) {
-        (Some(name), _) => task
-            .container(name)
-            .ok_or_else(|| format!("there is no container {name} in task {}", task.id))?,
+    let row = match (name, task.containers.as_slice()) {
+        (Some(name), _) => task.container(name).ok_or_else(|| {
+            Refused::Asked(format!("there is no container {name} in task {}", task.id))
+        })?,
         (None, [only]) => only,
         (None, all) => {
             let names: Vec<_> = all.iter().map(|row| row.name.as_str()).collect();
             let names = names.join(", ");
-            return Err(format!("the task has several containers: name one of {names}"));
+            let text = format!("the task has several containers: name one of {names}");
+            return Err(Refused::Asked(text));
         }
     };
     match row.status {
-        ContainerStatus::Running => Ok((task.id.clone(), row.name.clone())),
-        _ => Err(format!("container {} of task {} does not run", row.name, task.id)),
+        ContainerStatus::Running => Ok(row),
+        _ => Err(Refused::NotRunning { task: task.id.clone(), container: row.name.clone() }),
     }
 }
 
@@ -100,6 +160,7 @@ mod tests {
             let container = Some(container).filter(|name| !name.is_empty());
             let found = target(&state, &account, task, container);
             let found = found.map(|(task, container)| format!("{task}/{container}"));
+            let found = found.map_err(|refused| refused.to_string());
             assert_eq!(found.as_deref().map_err(String::as_str), expected, "{asked}");
         };
         let missing = Err("The referenced task was not found.");

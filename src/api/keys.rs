@@ -181,7 +181,7 @@ impl Keys {
 }
 
 /// The text of a file that only its owner reads.
-fn read_private(path: &Path) -> Result<String, KeysError> {
+pub(super) fn read_private(path: &Path) -> Result<String, KeysError> {
     let io = |source| KeysError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     // Of the file that is open, whatever becomes of its name.

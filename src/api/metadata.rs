@@ -24,10 +24,10 @@ use super::ecs::metadata::{View, started};
 use super::ecs::protection;
 use super::error::Error;
 use crate::clock;
-use crate::model::{Account, Task, TaskId, uuid};
+use crate::model::{Account, InstanceKind, Task, uuid};
 use crate::net::ACCEPT_REST;
 use crate::orchestrator::Endpoint;
-use crate::runtime::Runtime;
+use crate::runtime::{Fleet, RuntimeError};
 use crate::state::Store;
 
 /// Clients that may be connected at once (ours); more wait in the backlog.
@@ -44,10 +44,10 @@ const BODY: usize = 4096;
 pub struct Metadata {
     pub store: Store,
     pub account: Account,
-    pub runtime: Arc<dyn Runtime>,
+    pub fleet: Fleet,
     pub endpoint: Arc<Endpoint>,
-    /// What Docker's names of containers begin with. None: they are processes.
-    pub docker: Option<String>,
+    /// What Docker's names of containers begin with.
+    pub docker: String,
 }
 
 /// A path behind its id.
@@ -129,7 +129,8 @@ impl Metadata {
         if parts.method != Method::GET && !may_change {
             return (StatusCode::METHOD_NOT_ALLOWED, "only GET".into());
         }
-        let docker = self.docker.as_deref();
+        let kind = state.instances.get(&task.instance).map(|instance| instance.kind);
+        let docker = (kind == Some(InstanceKind::Docker)).then_some(self.docker.as_str());
         let view = View { account: &self.account, state: &state, task, docker };
         match asked {
             Asked::Container => match view.container(container) {
@@ -137,7 +138,7 @@ impl Metadata {
                 None => (StatusCode::NOT_FOUND, "there is no such container".into()),
             },
             Asked::Task { with_tags } => (StatusCode::OK, view.task(with_tags)),
-            Asked::ContainerStats => self.stats(&task.id, container).await,
+            Asked::ContainerStats => self.stats(task, container).await,
             Asked::TaskStats => self.task_stats(task).await,
             Asked::Protection if may_change => self.protect(task, body).await,
             Asked::Protection => {
@@ -146,17 +147,21 @@ impl Metadata {
         }
     }
 
-    async fn stats(&self, task: &TaskId, container: &str) -> Answer {
-        match self.runtime.stats(task, container).await {
+    async fn stats(&self, task: &Task, container: &str) -> Answer {
+        match self.ask(task, container).await {
             Ok(stats) => (StatusCode::OK, stats),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into()),
         }
     }
 
+    async fn ask(&self, task: &Task, container: &str) -> Result<Value, RuntimeError> {
+        self.fleet.of(task)?.stats(&task.id, container).await
+    }
+
     /// By the runtime's ids; null of a container that does not run.
     async fn task_stats(&self, task: &Task) -> Answer {
         let asking = started(task).map(|(name, id)| async move {
-            (id.to_owned(), self.runtime.stats(&task.id, name).await.unwrap_or_default())
+            (id.to_owned(), self.ask(task, name).await.unwrap_or_default())
         });
         let stats: Map<String, Value> =
             futures_util::future::join_all(asking).await.into_iter().collect();

@@ -5,9 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
 use crate::model::{
     Action, Generation, Registration, TargetReason, Task, TaskStatus, VerdictState,
 };
+use crate::orchestrator::placement::{Board, Seat};
 use crate::routing::Routing;
 use crate::state::State;
 
@@ -20,10 +22,31 @@ pub struct Status {
     /// What every data thread decides by.
     pub acknowledged: Generation,
     pub clusters: Vec<String>,
+    pub instances: Vec<InstanceRow>,
     pub services: Vec<ServiceStatus>,
     pub tasks: Vec<TaskRow>,
     pub targets: Vec<TargetRow>,
     pub listeners: Vec<ListenerRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceRow {
+    pub name: String,
+    /// `process` or `docker`.
+    pub runtime: String,
+    pub zone: String,
+    /// `connected`, `silent`, `lost` or `removed`.
+    pub contact: String,
+    /// The clusters in which it is DRAINING.
+    pub draining: Vec<String>,
+    /// Tasks that are not STOPPED.
+    pub tasks: usize,
+    /// CPU units and MiB that no task has, and what there is for tasks; none: not known yet.
+    pub cpu_left: u64,
+    pub cpu: Option<u32>,
+    pub memory_left: u64,
+    pub memory: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +71,7 @@ pub struct ServiceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct TaskRow {
     pub task: String,
+    pub instance: String,
     pub service: Option<String>,
     pub task_definition: String,
     pub last_status: String,
@@ -77,6 +101,8 @@ pub struct TargetRow {
     pub state: String,
     pub reason: Option<String>,
     pub description: String,
+    /// Ejected as an outlier until then, RFC 3339.
+    pub ejected_until: Option<String>,
     pub in_flight: i64,
 }
 
@@ -103,18 +129,41 @@ impl Status {
         acknowledged: Generation,
         region: &str,
         domain: &str,
+        now: Timestamp,
     ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: state.generation,
             acknowledged,
             clusters: state.clusters.keys().map(ToString::to_string).collect(),
+            instances: instances(state),
             services: services(state),
             tasks: state.tasks.values().map(|task| task_row(task)).collect(),
-            targets: targets(state, routing),
+            targets: targets(state, routing, now),
             listeners: listeners(state, region, domain),
         }
     }
+}
+
+fn instances(state: &State) -> Vec<InstanceRow> {
+    let row = |seat: &Seat<'_>| {
+        let instance = seat.instance;
+        let draining = instance.memberships.iter().filter(|(_, own)| own.draining);
+        let registered = instance.registered();
+        InstanceRow {
+            name: instance.name.to_string(),
+            runtime: instance.kind.as_str().to_owned(),
+            zone: instance.zone.clone(),
+            contact: instance.contact.as_str().to_owned(),
+            draining: draining.map(|(cluster, _)| cluster.to_string()).collect(),
+            tasks: seat.tasks(),
+            cpu_left: seat.cpu_left(),
+            cpu: registered.map(|all| all.cpu),
+            memory_left: seat.memory_left(),
+            memory: registered.map(|all| all.memory_mib),
+        }
+    };
+    Board::of(state).seats().iter().map(row).collect()
 }
 
 fn services(state: &State) -> Vec<ServiceStatus> {
@@ -151,6 +200,7 @@ fn task_row(task: &Task) -> TaskRow {
     };
     TaskRow {
         task: task.id.to_string(),
+        instance: task.instance.to_string(),
         service: task.service.as_ref().map(ToString::to_string),
         task_definition: task.definition.to_string(),
         last_status: task.known.as_str().to_owned(),
@@ -166,7 +216,7 @@ fn task_row(task: &Task) -> TaskRow {
     }
 }
 
-fn targets(state: &State, routing: &Routing) -> Vec<TargetRow> {
+fn targets(state: &State, routing: &Routing, now: Timestamp) -> Vec<TargetRow> {
     let row = |target: &std::sync::Arc<crate::model::Target>| {
         let verdict = state.verdict(target.id);
         let draining = target.registration != Registration::Active;
@@ -184,6 +234,11 @@ fn targets(state: &State, routing: &Routing) -> Vec<TargetRow> {
             state: name.to_owned(),
             reason: reason.map(|reason| reason.as_str().to_owned()),
             description: verdict.map(|verdict| verdict.description.clone()).unwrap_or_default(),
+            ejected_until: routing
+                .endpoints
+                .get(&target.id)
+                .and_then(|endpoint| endpoint.outlier.until(now))
+                .map(|until| until.to_string()),
             in_flight: routing.endpoints.get(&target.id).map_or(0, |e| e.in_flight()),
         }
     };

@@ -1,4 +1,4 @@
-//! The metrics listener (`/metrics`, `/healthz`, `/readyz`) and the status socket.
+//! The metrics listener (`/metrics`, `/healthz`, `/readyz`, `/public-keys/ID`), the status socket.
 //!
 //! **Invariant:** what is served here is read only; nothing that a client sends changes anything.
 
@@ -12,12 +12,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
 use crate::net::ACCEPT_REST;
+use crate::routing::Reader;
 
 /// Clients that may be connected at once; more wait in the backlog.
 const CONNECTIONS: usize = 64;
@@ -25,13 +26,17 @@ const CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// One connection's greatest age (ours): an idle client does not keep its place.
 const CONNECTION_AGE: Duration = Duration::from_secs(300);
-/// For a client of the status socket to read its answer (ours).
+/// Bytes of a question to the status socket (ours: a request's head has 64 KiB at most, and JSON
+/// writes some of it longer).
+const LONGEST_QUESTION: u64 = 256 * 1024;
+/// For a client of the status socket to ask and to read its answer (ours).
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves Prometheus until dropped.
 pub(super) async fn serve_metrics(
     listener: TcpListener,
     metrics: Metrics,
+    reader: Reader,
     ready: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -45,10 +50,10 @@ pub(super) async fn serve_metrics(
                 continue;
             }
         };
-        let (metrics, ready) = (metrics.clone(), ready.clone());
+        let (metrics, reader, ready) = (metrics.clone(), reader.clone(), ready.clone());
         tokio::spawn(async move {
             let service = hyper::service::service_fn(|request| {
-                let response = answer(&request, &metrics, *ready.borrow());
+                let response = answer(&request, (&metrics, &reader), *ready.borrow());
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -61,7 +66,11 @@ pub(super) async fn serve_metrics(
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: bool) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    (metrics, reader): (&Metrics, &Reader),
+    ready: bool,
+) -> Response<Full<Bytes>> {
     let plain = |status: StatusCode, text: String| {
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
@@ -83,15 +92,24 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, ready: bool) -> Respon
         "/healthz" => plain(StatusCode::OK, "ok\n".to_owned()),
         "/readyz" if ready => plain(StatusCode::OK, "ready\n".to_owned()),
         "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-        _ => plain(StatusCode::NOT_FOUND, "/metrics, /healthz, /readyz\n".to_owned()),
+        path => {
+            // What verifies `x-amzn-oidc-data`.
+            let id = path.strip_prefix("/public-keys/");
+            match id.and_then(|id| reader.load().seals.public_key(id)) {
+                Some(key) => plain(StatusCode::OK, key),
+                None => plain(StatusCode::NOT_FOUND, "/metrics, /healthz, /readyz\n".to_owned()),
+            }
+        }
     }
 }
 
-/// Writes what `status` gives to every client of the socket, then closes: the whole protocol.
-pub(super) async fn serve_status<S>(listener: UnixListener, status: S)
+/// Reads a question to its end, which is nothing or a JSON document, writes what `answer` gives for
+/// it, then closes: the whole protocol of the socket.
+pub(super) async fn serve_status<S>(listener: UnixListener, answer: S)
 where
-    S: Fn() -> String + Send + Sync + 'static,
+    S: Fn(&str) -> String + Send + Sync + 'static,
 {
+    let answer = Arc::new(answer);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -99,13 +117,15 @@ where
             tokio::time::sleep(ACCEPT_REST).await;
             continue;
         };
-        let text = status();
+        let answer = Arc::clone(&answer);
         tokio::spawn(async move {
-            let write = async {
-                stream.write_all(text.as_bytes()).await?;
+            let exchange = async {
+                let mut question = String::new();
+                (&mut stream).take(LONGEST_QUESTION).read_to_string(&mut question).await?;
+                stream.write_all(answer(&question).as_bytes()).await?;
                 stream.shutdown().await
             };
-            let _ = tokio::time::timeout(STATUS_TIMEOUT, write).await;
+            let _ = tokio::time::timeout(STATUS_TIMEOUT, exchange).await;
             drop(place);
         });
     }

@@ -35,15 +35,25 @@ struct Clients {
 #[derive(Debug)]
 pub(super) struct Open {
     active: Gauge,
-    client: Option<(Arc<Clients>, (SocketKey, IpAddr))>,
+    client: Option<Share>,
+}
+
+/// Counts it on its client's address.
+#[derive(Debug)]
+struct Share {
+    clients: Arc<Clients>,
+    key: (SocketKey, IpAddr),
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.active.add(-1);
-        if let Some((clients, key)) = self.client.take() {
-            clients.leave(&key);
-        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.clients.leave(&self.key);
     }
 }
 
@@ -62,24 +72,22 @@ impl Admission {
     }
 
     /// Counts a new connection; none where that would be one too many.
-    pub(super) fn enter(
-        &self,
-        metrics: &ListenerMetrics,
-        socket: SocketKey,
-        client: IpAddr,
-    ) -> Option<Open> {
+    pub(super) fn enter(&self, metrics: &ListenerMetrics) -> Option<Open> {
         if metrics.active.value() >= self.max_connections {
             return None;
         }
-        let client = match &self.clients {
-            None => None,
-            Some(clients) => {
-                let key = (socket, client.to_canonical());
-                Some(clients.enter(key).then(|| (Arc::clone(clients), key))?)
-            }
-        };
         metrics.active.add(1);
-        Some(Open { active: metrics.active.clone(), client })
+        Some(Open { active: metrics.active.clone(), client: None })
+    }
+
+    /// Counts it on its client's address as well. False: that would be one too many.
+    #[must_use]
+    pub(super) fn know(&self, open: &mut Open, socket: SocketKey, client: IpAddr) -> bool {
+        let Some(clients) = &self.clients else { return true };
+        let key = (socket, client.to_canonical());
+        let fits = clients.enter(key);
+        open.client = fits.then(|| Share { clients: Arc::clone(clients), key });
+        fits
     }
 }
 

@@ -17,13 +17,15 @@ use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
 use super::{DataDir, LOGS, admin, cookies, exec, metadata};
 use crate::api::events::Events;
+use crate::api::exec::Desk;
 use crate::api::file;
+use crate::api::session::Sessions;
 use crate::api::{self, Api, Auth, Meters};
 use crate::clock::{self, Clock};
 use crate::health::{Checker, NameChecker};
 use crate::orchestrator::Stopper;
-use crate::routing::Publisher;
-use crate::runtime::Runtime;
+use crate::routing::{Publisher, keep_keys, watch_anomalies};
+use crate::runtime::Fleet;
 use crate::tls::Server;
 
 /// A file that was refused for what may pass is tried again after this (ours: the full pass of
@@ -45,7 +47,7 @@ pub(super) struct Control {
     loops: TaskTracker,
     reload: Arc<Notify>,
     events: Events,
-    runtime: Arc<dyn Runtime>,
+    fleet: Fleet,
     _data_dir: DataDir,
 }
 
@@ -53,7 +55,7 @@ impl Control {
     /// Starts every loop. The first snapshot is published when this returns.
     pub(super) fn start(
         parts: &Arc<Parts>,
-        runtime: Arc<dyn Runtime>,
+        fleet: Fleet,
         data_dir: DataDir,
         ready: &watch::Sender<bool>,
         closing: &CancellationToken,
@@ -68,7 +70,10 @@ impl Control {
         loops.spawn(checker.run(stop.clone()));
         let names = NameChecker::new(parts.store.clone(), Clock::System, fastrand::Rng::new());
         loops.spawn(names.run(stop.clone()));
-        loops.spawn(parts.scaling(Arc::clone(&runtime)).run(stop.clone()));
+        loops.spawn(parts.scaling(fleet.clone()).run(stop.clone()));
+        let (fetcher, metrics) = (parts.fetcher.clone(), parts.metrics.clone());
+        loops.spawn(keep_keys(parts.reader.clone(), fetcher, metrics, stop.clone()));
+        loops.spawn(watch_anomalies(parts.reader.clone(), stop.clone()));
         let ends = [closing.clone(), stop.clone()];
         loops.spawn(sync_sockets(Arc::clone(parts), ready.clone(), ends));
         let reload = Arc::<Notify>::default();
@@ -79,10 +84,10 @@ impl Control {
         loops.spawn(events.clone().run(stop.clone()));
         let endpoint = metadata::endpoint(&parts.settings, &data_dir);
         if let Some(endpoint) = &endpoint {
-            let serving = metadata::serve(parts, &runtime, endpoint, data_dir.uid());
+            let serving = metadata::serve(parts, &fleet, endpoint, data_dir.uid());
             loops.spawn(stop.clone().run_until_cancelled_owned(serving));
         }
-        let orchestrator = parts.orchestrator(Arc::clone(&runtime), endpoint);
+        let orchestrator = parts.orchestrator(&fleet, endpoint);
         Self {
             stopper: orchestrator.stopper(),
             reconciling: tokio::spawn(orchestrator.run(stop.clone())),
@@ -91,7 +96,7 @@ impl Control {
             loops,
             reload,
             events,
-            runtime,
+            fleet,
             _data_dir: data_dir,
         }
     }
@@ -145,10 +150,10 @@ impl Control {
         let parts = Arc::clone(&self.parts);
         let servers = async move {
             tokio::join!(
-                admin::serve_metrics(metrics, parts.metrics.clone(), ready),
+                admin::serve_metrics(metrics, parts.metrics.clone(), parts.reader.clone(), ready),
                 admin::serve_status(status, {
                     let parts = Arc::clone(&parts);
-                    move || parts.status()
+                    move |question| parts.answer(question)
                 }),
                 take_over::listen(take_over, successors)
             )
@@ -164,12 +169,15 @@ impl Control {
 
     /// Serves those who want to execute something in a container.
     pub(super) fn serve_exec(&self, listener: UnixListener) {
-        let desk = exec::Desk {
+        self.loops.spawn(exec::serve(listener, self.desk(), self.stop.clone()));
+    }
+
+    fn desk(&self) -> Desk {
+        Desk {
             store: self.parts.store.clone(),
             account: self.parts.settings.account.clone(),
-            runtime: Arc::clone(&self.runtime),
-        };
-        self.loops.spawn(exec::serve(listener, desk, self.stop.clone()));
+            fleet: self.fleet.clone(),
+        }
     }
 
     /// Serves the AWS APIs.
@@ -190,6 +198,7 @@ impl Control {
             log_folder: parts.settings.data_dir.join(LOGS),
             trust_folder: parts.settings.elb.trust_store_folder.clone(),
             events: self.events.clone(),
+            sessions: Sessions::new(self.desk()),
             bind: Box::new(move |key, claims| binder.sockets.ensure(key, claims)),
             give_back: Box::new(move |claims| giver.sockets.give_back(claims)),
         };

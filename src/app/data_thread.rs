@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::Admission;
+use super::admission::{Admission, Open};
 use crate::clock;
 use crate::dns::DnsPlane;
 use crate::http::{HttpPlane, PARTED};
@@ -45,6 +45,8 @@ pub(super) struct Parts {
     pub(super) metrics: crate::metrics::Metrics,
     pub(super) access_log: Option<crate::logs::AccessLog>,
     pub(super) admission: Admission,
+    /// Calls identity providers.
+    pub(super) fetcher: crate::auth::Fetcher,
     /// Set before closing when a successor has the listening sockets as well.
     pub(super) handed_over: Arc<AtomicBool>,
     /// Told when the last exchange has ended after closing.
@@ -97,8 +99,8 @@ impl Planes {
 /// Returns whom to tell once everything here is dropped.
 async fn serve(parts: Parts) -> oneshot::Sender<()> {
     let Parts { thread, slot, mut commands, cut, done, .. } = parts;
-    let settings = crate::http::Settings::default();
-    let http = HttpPlane::new(thread.clone(), settings, &parts.metrics, parts.access_log);
+    let settings = crate::http::Settings { fetcher: parts.fetcher, ..Default::default() };
+    let http = HttpPlane::new(thread.clone(), &settings, &parts.metrics, parts.access_log);
     let planes = Arc::new(Planes {
         tcp: TcpRelay::new(thread.clone()),
         http,
@@ -227,15 +229,46 @@ impl Planes {
         };
         let metrics = &listener.metrics;
         metrics.connections.add(self.thread.index, 1);
-        let Some(open) = self.admission.enter(metrics, key, peer.ip()) else {
+        let entered = self.admission.enter(metrics);
+        // Behind a PROXY header it is somebody else's.
+        let is_peers = listener.listener.options.proxy_protocol.is_none();
+        let known = |open: &mut Open| !is_peers || self.admission.know(open, key, peer.ip());
+        let Some(open) = entered.and_then(|mut open| known(&mut open).then_some(open)) else {
             metrics.rejected.add(self.thread.index, 1);
             return;
         };
         let planes = Arc::clone(self);
         self.connections.spawn_local(async move {
-            planes.carry(stream, peer, key, &listener).await;
-            drop(open);
+            let mut connection = (stream, peer, open);
+            if planes.identify(&mut connection, key, &listener).await {
+                let (stream, peer, open) = connection;
+                planes.carry(stream, peer, key, &listener).await;
+                drop(open);
+            }
         });
+    }
+
+    /// Where the listener asks for a PROXY header, puts the client in the place of its peer. False:
+    /// the connection is closed.
+    async fn identify(
+        &self,
+        (stream, peer, open): &mut (TcpStream, SocketAddr, Open),
+        key: SocketKey,
+        listener: &RoutedListener,
+    ) -> bool {
+        let Some(proxy) = &listener.listener.options.proxy_protocol else { return true };
+        let (metrics, thread) = (&listener.metrics, self.thread.index);
+        match net::proxy::accept(stream, *peer, &proxy.trusted).await {
+            Ok(client) => *peer = client,
+            Err(refused) => {
+                tracing::debug!(%peer, %key, %refused, "a connection without a PROXY header");
+                metrics.proxy_refused[refused as usize].add(thread, 1);
+                return false;
+            }
+        }
+        let fits = self.admission.know(open, key, peer.ip());
+        metrics.rejected.add(thread, u64::from(!fits));
+        fits
     }
 
     async fn carry(

@@ -17,12 +17,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::exec::target;
-use crate::model::Account;
+use crate::api::exec::{Desk, ENDS};
 use crate::net::ACCEPT_REST;
 use crate::runtime::exec::PIECE;
-use crate::runtime::{Exec, Input, Output, Runtime, Session, Size};
-use crate::state::Store;
+use crate::runtime::{Exec, Input, Output, Session, Size};
 
 /// Sessions at once (ours); more wait in the backlog.
 const SESSIONS: usize = 64;
@@ -110,14 +108,6 @@ impl Frame {
     }
 }
 
-/// What sessions are made of.
-#[derive(Clone, Debug)]
-pub(super) struct Desk {
-    pub(super) store: Store,
-    pub(super) account: Account,
-    pub(super) runtime: Arc<dyn Runtime>,
-}
-
 /// Serves sessions until `stop`, and ends those that are open then.
 pub(super) async fn serve(listener: UnixListener, desk: Desk, stop: CancellationToken) {
     let (places, sessions) = (Arc::new(Semaphore::new(SESSIONS)), TaskTracker::new());
@@ -130,7 +120,7 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk, stop: Cancellation
             };
             let (desk, stop) = (desk.clone(), stop.clone());
             sessions.spawn(async move {
-                if let Err(error) = desk.carry(stream, &stop).await {
+                if let Err(error) = carry(&desk, stream, &stop).await {
                     tracing::debug!(%error, "a client of the exec socket");
                 }
                 drop(place);
@@ -145,51 +135,34 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk, stop: Cancellation
     sessions.wait().await;
 }
 
-impl Desk {
-    async fn carry(&self, stream: UnixStream, stop: &CancellationToken) -> io::Result<()> {
-        let (mut read, mut write) = stream.into_split();
-        tokio::select! {
-            done = self.converse(&mut read, &mut write) => return done,
-            () = stop.cancelled() => {}
-        }
-        let why = "roadstead ends here, or another process takes over".to_owned();
-        let last = Frame::Refused(why);
-        // A client that reads nothing does not keep the process.
-        let _ = tokio::time::timeout(LAST_WORDS, last.write(&mut write)).await;
-        Ok(())
+async fn carry(desk: &Desk, stream: UnixStream, stop: &CancellationToken) -> io::Result<()> {
+    let (mut read, mut write) = stream.into_split();
+    tokio::select! {
+        done = converse(desk, &mut read, &mut write) => return done,
+        () = stop.cancelled() => {}
     }
+    let last = Frame::Refused(ENDS.to_owned());
+    // A client that reads nothing does not keep the process.
+    let _ = tokio::time::timeout(LAST_WORDS, last.write(&mut write)).await;
+    Ok(())
+}
 
-    async fn converse(
-        &self,
-        read: &mut OwnedReadHalf,
-        write: &mut OwnedWriteHalf,
-    ) -> io::Result<()> {
-        let Some(Frame::Ask(ask)) = Frame::read(read).await? else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let session = match self.open(&ask).await {
-            Ok(session) => session,
-            Err(why) => return Frame::Refused(why).write(write).await,
-        };
-        let Session { input, output } = session;
-        tokio::select! {
-            told = tell(output, write) => told,
-            heard = hear(read, input) => heard,
-        }
-    }
-
-    async fn open(&self, ask: &Ask) -> Result<Session, String> {
-        if ask.exec.command.is_empty() {
-            return Err("there is no command to execute".to_owned());
-        }
-        let state = self.store.read();
-        let container = ask.container.as_deref();
-        let (task, container) = target(&state, &self.account, &ask.task, container)?;
-        let session = self.runtime.exec(&task, &container, &ask.exec).await;
-        let session = session.map_err(|error| error.to_string())?;
-        // Its arguments may hold what nobody should read.
-        tracing::info!(%task, container, program = ask.exec.command[0], "a command is executed");
-        Ok(session)
+async fn converse(
+    desk: &Desk,
+    read: &mut OwnedReadHalf,
+    write: &mut OwnedWriteHalf,
+) -> io::Result<()> {
+    let Some(Frame::Ask(ask)) = Frame::read(read).await? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let session = match desk.open(&ask.task, ask.container.as_deref(), &ask.exec).await {
+        Ok(session) => session,
+        Err(why) => return Frame::Refused(why).write(write).await,
+    };
+    let Session { input, output } = session;
+    tokio::select! {
+        told = tell(output, write) => told,
+        heard = hear(read, input) => heard,
     }
 }
 

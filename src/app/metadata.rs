@@ -19,10 +19,10 @@ use super::sockets;
 use super::take_over::{Inherited, Offer, Purpose};
 use super::{DataDir, StartError};
 use crate::api::metadata::{self, Metadata};
-use crate::config::{RuntimeKind, Settings};
+use crate::config::{InstanceSettings, RuntimeKind, Settings};
 use crate::model::NetworkMode;
 use crate::orchestrator::Endpoint;
-use crate::runtime::{Reach, Runtime};
+use crate::runtime::{Fleet, Reach};
 
 /// Between two looks at where the machine is reached (ours: a full pass).
 const AGAIN: Duration = Duration::from_secs(10);
@@ -67,17 +67,18 @@ pub(super) fn endpoint(settings: &Settings, data_dir: &DataDir) -> Option<Arc<En
 /// Opens what is missing, and serves, until dropped.
 pub(super) fn serve(
     parts: &Arc<Parts>,
-    runtime: &Arc<dyn Runtime>,
+    fleet: &Fleet,
     endpoint: &Arc<Endpoint>,
     uid: &str,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let is_docker = parts.settings.runtime.kind == RuntimeKind::Docker;
+    let of_docker = |instance: &InstanceSettings| instance.kind() == RuntimeKind::Docker;
+    let engines = parts.settings.instances().iter().filter(|i| of_docker(i)).count();
     let metadata = Arc::new(Metadata {
         store: parts.store.clone(),
         account: parts.settings.account.clone(),
-        runtime: Arc::clone(runtime),
+        fleet: fleet.clone(),
         endpoint: Arc::clone(endpoint),
-        docker: is_docker.then(|| format!("roadstead-{uid}")),
+        docker: format!("roadstead-{uid}"),
     });
     let sockets = Arc::clone(&parts.metadata_sockets);
     async move {
@@ -85,10 +86,14 @@ pub(super) fn serve(
         let (mut served, mut complained) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let mut pause = AGAIN;
-            let bridge = metadata.runtime.reach(Some(NetworkMode::Bridge)).await;
             // What Docker does not tell now it tells later.
-            let reaches = [Reach::Loopback, bridge.unwrap_or(Reach::Nowhere)];
-            let wanted = reaches.into_iter().filter_map(|reach| metadata.endpoint.address(reach));
+            let asking = metadata.fleet.iter().map(|(_, runtime)| async move {
+                let bridge = runtime.reach(Some(NetworkMode::Bridge)).await;
+                bridge.unwrap_or(Reach::Nowhere)
+            });
+            let bridges = futures_util::future::join_all(asking).await;
+            let reaches = std::iter::once(Reach::Loopback).chain(bridges);
+            let wanted = reaches.filter_map(|reach| metadata.endpoint.address(reach));
             for address in wanted.collect::<BTreeSet<_>>() {
                 if served.contains(&address) {
                     continue;
@@ -106,7 +111,7 @@ pub(super) fn serve(
                     }
                 }
             }
-            if is_docker && served.len() < reaches.len() {
+            if served.len() <= engines && engines > 0 {
                 pause = SOON;
             }
             tokio::time::sleep(pause).await;

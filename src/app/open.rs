@@ -1,22 +1,18 @@
-//! Opening what a process needs before it serves: runtime, logs, the control side's listeners.
+//! Opening what a process needs before it serves: keys, logs, the control side's listeners.
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::StartError;
 use super::take_over::{Inherited, Offer, Purpose};
-use super::{DataDir, LOGS, StartError};
 use crate::api::keys::Keys;
 use crate::api::{Auth, Users};
-use crate::config::{ApiAuth, RuntimeKind, Settings};
+use crate::config::{ApiAuth, Settings};
 use crate::metrics::{Gauge, Metrics, names};
 use crate::model::Transport;
 use crate::net::{self, SocketKey};
-use crate::runtime::Runtime;
-use crate::runtime::docker::Docker;
-use crate::runtime::process::Process;
 
 pub(super) fn build_info(metrics: &Metrics) -> Gauge {
     let info = metrics.gauge(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION")]);
@@ -26,23 +22,6 @@ pub(super) fn build_info(metrics: &Metrics) -> Gauge {
 
 pub(super) fn io(what: &str, source: std::io::Error) -> StartError {
     StartError::Io { what: what.to_owned(), source }
-}
-
-pub(super) fn open_runtime(
-    settings: &Settings,
-    data_dir: &DataDir,
-) -> Result<Arc<dyn Runtime>, StartError> {
-    Ok(match settings.runtime.kind {
-        RuntimeKind::Process => {
-            Arc::new(Process::open(&data_dir.path().join("process"), data_dir.uid())?)
-        }
-        RuntimeKind::Docker => {
-            let network = settings.runtime.docker_network.clone();
-            let endpoint = &settings.runtime.docker_endpoint;
-            let docker = Docker::connect(endpoint, data_dir.uid(), network)?;
-            Arc::new(docker.keep_logs(&data_dir.path().join(LOGS)))
-        }
-    })
 }
 
 /// The control side's TCP socket for one purpose, with the address that it has got.

@@ -11,15 +11,17 @@ use super::metadata::MetadataSockets;
 use super::sockets::Sockets;
 use super::take_over::Inherited;
 use crate::api::events::Events;
+use crate::api::explain;
 use crate::api::file::{self, ApplyError, File};
 use crate::api::status::Status;
+use crate::auth::Fetcher;
 use crate::clock::{self, Clock};
-use crate::config::{RuntimeKind, Settings};
+use crate::config::Settings;
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::net::Claims;
 use crate::orchestrator::{self, Curve, Endpoint, Orchestrator, Scaling, Surroundings};
 use crate::routing::{Context, Publisher, Reader};
-use crate::runtime::Runtime;
+use crate::runtime::Fleet;
 use crate::secrets::Secrets;
 use crate::series::Series;
 use crate::state::Store;
@@ -36,6 +38,7 @@ pub(super) struct Parts {
     pub(super) sockets: Arc<Sockets>,
     pub(super) metadata_sockets: Arc<MetadataSockets>,
     pub(super) logs: Logs,
+    pub(super) fetcher: Fetcher,
     pub(super) admission: Admission,
     pub(super) loads: Arc<Loads>,
     pub(super) _build_info: Gauge,
@@ -93,16 +96,17 @@ impl Parts {
 
     pub(super) fn orchestrator(
         &self,
-        runtime: Arc<dyn Runtime>,
+        fleet: &Fleet,
         metadata: Option<Arc<Endpoint>>,
     ) -> Orchestrator {
         let (own, default) = (&self.settings.runtime, orchestrator::Settings::default());
         let settings = orchestrator::Settings {
             account: self.settings.account.clone(),
-            runtime: own.kind.as_str().to_owned(),
-            addresses: (own.kind == RuntimeKind::Process).then_some(own.addresses),
+            addresses: Some(own.addresses),
             quarantine: own.quarantine,
             healthy_after: own.healthy_after,
+            lost_after: own.lost_after,
+            silent_after: default.silent_after.min(own.lost_after / 2),
             secrets: Secrets::new(&self.settings.data_dir.join("secrets")),
             metadata,
             backoff: Curve {
@@ -114,7 +118,7 @@ impl Parts {
         };
         let (store, reader) = (self.store.clone(), self.reader.clone());
         let (rng, metrics) = (fastrand::Rng::new(), self.metrics.clone());
-        Orchestrator::new(store, reader, runtime, settings, Clock::System, rng, metrics)
+        Orchestrator::new(store, reader, fleet, settings, Clock::System, rng, metrics)
     }
 
     /// Tells what changes from now on.
@@ -123,11 +127,11 @@ impl Parts {
         Events::new(store, account, self.settings.events.webhook.clone(), self.metrics.clone())
     }
 
-    pub(super) fn scaling(&self, runtime: Arc<dyn Runtime>) -> Scaling {
+    pub(super) fn scaling(&self, fleet: Fleet) -> Scaling {
         let around = Surroundings {
             store: self.store.clone(),
             reader: self.reader.clone(),
-            runtime,
+            fleet,
             account: self.settings.account.clone(),
             metrics: self.metrics.clone(),
             clock: Clock::System,
@@ -186,11 +190,25 @@ impl Parts {
         Reload { paths, again }
     }
 
-    pub(super) fn status(&self) -> String {
+    /// What a client of the status socket is told: everything where it asked nothing.
+    pub(super) fn answer(&self, question: &str) -> String {
+        if question.is_empty() {
+            return self.status();
+        }
+        let asked = serde_json::from_str(question).map_err(|error| error.to_string());
+        let routing = self.reader.load();
+        let answered = asked.and_then(|asked| {
+            explain::answer(&routing, &asked, clock::now()).map_err(|error| error.to_string())
+        });
+        serde_json::to_string(&answered).unwrap_or_else(|error| error.to_string())
+    }
+
+    fn status(&self) -> String {
         let (region, domain) = (&self.settings.account.region, &self.settings.domain);
         let routing = self.reader.load();
         let acknowledged = self.reader.acknowledged();
-        let status = Status::of(&self.store.read(), &routing, acknowledged, region, domain);
+        let status =
+            Status::of(&self.store.read(), &routing, acknowledged, region, domain, clock::now());
         serde_json::to_string_pretty(&status).unwrap_or_else(|error| error.to_string())
     }
 }

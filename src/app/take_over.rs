@@ -96,19 +96,35 @@ pub(super) async fn listen(listener: UnixListener, successors: mpsc::Sender<Succ
 impl Successor {
     /// Sends the sockets and waits until the successor accepts. It knows by the end of the stream
     /// that this process is gone.
-    pub(super) async fn give(self, offers: Vec<Offer>) -> io::Result<UnixStream> {
-        let stream = self.0.into_std()?;
+    ///
+    /// # Errors
+    /// It did not accept; the stream, which it may still look at.
+    pub(super) async fn give(
+        self,
+        offers: Vec<Offer>,
+    ) -> Result<UnixStream, (Option<UnixStream>, io::Error)> {
+        let stream = self.0.into_std().map_err(|error| (None, error))?;
         let give = move || {
-            stream.set_nonblocking(false)?;
-            stream.set_write_timeout(Some(START_TIMEOUT))?;
-            stream.set_read_timeout(Some(START_TIMEOUT))?;
-            send(&stream, &offers)?;
-            let mut line = [0; ACCEPTING.len()];
-            (&stream).read_exact(&mut line)?;
-            if line == ACCEPTING { Ok(stream) } else { Err(io::ErrorKind::InvalidData.into()) }
+            let given = hand(&stream, &offers);
+            match given {
+                Ok(()) => Ok(stream),
+                Err(error) => Err((Some(stream), error)),
+            }
         };
-        tokio::task::spawn_blocking(give).await.map_err(io::Error::other)?
+        let given = tokio::task::spawn_blocking(give).await;
+        given.map_err(|error| (None, io::Error::other(error)))?
     }
+}
+
+/// Sends everything, and waits until it is accepted.
+fn hand(mut stream: &UnixStream, offers: &[Offer]) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_write_timeout(Some(START_TIMEOUT))?;
+    stream.set_read_timeout(Some(START_TIMEOUT))?;
+    send(stream, offers)?;
+    let mut line = [0; ACCEPTING.len()];
+    stream.read_exact(&mut line)?;
+    if line == ACCEPTING { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 fn send(mut stream: &UnixStream, offers: &[Offer]) -> io::Result<()> {

@@ -5,20 +5,28 @@
 //! healthy (`health`), who is registered (`state`). **Invariant:** a pick never returns an ejected
 //! endpoint, and takes no lock.
 
+pub mod anomaly;
+mod budget;
 mod endpoint;
+mod ewma;
+mod gate;
+mod outlier;
 pub mod slow_start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::model::{
     Algorithm, GroupRouting, Protocol, ProtocolVersion, RegistrationId, TargetGroupName,
 };
 
+pub use budget::Budget;
 pub use endpoint::{Endpoint, InFlight};
+pub use gate::{Gate, Place, Want};
+pub use outlier::Came;
 
 /// A target group in a snapshot.
 #[derive(Debug)]
@@ -44,6 +52,8 @@ pub struct Group {
     pub deregistration_delay: Duration,
     /// The round robin's place, shared by every generation and thread.
     pub cursor: Arc<AtomicUsize>,
+    pub budget: Arc<Budget>,
+    pub gate: Arc<Gate>,
     pub metrics: Arc<GroupMetrics>,
 }
 
@@ -56,7 +66,15 @@ pub struct GroupMetrics {
     /// From the request sent to the response's head.
     pub response_seconds: Histogram,
     pub retries: Counter,
+    pub retries_refused: Counter,
     pub connection_errors: Counter,
+    /// In the order of `outlier::Reason::ALL`.
+    pub ejections: [Counter; 3],
+    pub ejected: Gauge,
+    pub anomalous: Gauge,
+    pub mitigated: Gauge,
+    /// Copies of other groups' requests: answered, failed, dropped.
+    pub mirrored: [Counter; 3],
     pub healthy: Gauge,
     pub unhealthy: Gauge,
     pub initial: Gauge,
@@ -78,6 +96,14 @@ impl Turn<'_> {
     }
 }
 
+/// What a target that answers with nothing counts as, at least, where times are compared (ours): a
+/// refusal is quick, and shall not look like a good answer.
+const FAILURE: Duration = Duration::from_secs(1);
+
+/// Draws of one pick by shares (ours): half of the targets have their whole share, so that one in
+/// 65,536 picks draws in vain.
+const DRAWS: usize = 16;
+
 impl Group {
     /// The next endpoint by the group's algorithm, never an ejected or excluded one.
     #[must_use]
@@ -90,14 +116,130 @@ impl Group {
             Algorithm::WeightedRandom => turn.rng.usize(0..count),
             _ => self.cursor.fetch_add(1, Ordering::Relaxed) % count,
         };
-        let (behind, ahead) = self.routable.split_at(start);
-        let mut candidates = ahead.iter().chain(behind).filter(|endpoint| turn.may(endpoint));
         match self.routing.algorithm {
-            // Of equals the next in turn.
+            Algorithm::PeakEwma => self.better_of_two(turn),
+            Algorithm::WeightedRandom if self.routing.anomaly_mitigation => self.by_share(turn),
+            Algorithm::RoundRobin | Algorithm::WeightedRandom if turn.now < self.grown_at => {
+                self.grow(start, turn)
+            }
+            _ => self.from(start, turn),
+        }
+    }
+
+    /// One by chance, anomalies less often than the others.
+    fn by_share(&self, turn: &mut Turn<'_>) -> Option<&Arc<Endpoint>> {
+        for _ in 0..DRAWS {
+            let drawn = &self.routable[turn.rng.usize(0..self.routable.len())];
+            if self.may(turn, drawn) && turn.rng.f64() < drawn.share.weight() {
+                return Some(drawn);
+            }
+        }
+        let start = turn.rng.usize(0..self.routable.len());
+        self.from(start, turn)
+    }
+
+    /// Of two by chance the one that is expected to be through first.
+    fn better_of_two(&self, turn: &mut Turn<'_>) -> Option<&Arc<Endpoint>> {
+        let mut draw = |other: Option<&Arc<Endpoint>>| {
+            let start = turn.rng.usize(0..self.routable.len());
+            let (behind, ahead) = self.routable.split_at(start);
+            let mut all = ahead.iter().chain(behind);
+            all.find(|own| self.may(turn, own) && other.is_none_or(|other| other.id != own.id))
+        };
+        let first = draw(None)?;
+        let Some(second) = draw(Some(first)) else { return Some(first) };
+        let load = |own: &Endpoint| own.times.load(own.in_flight(), turn.now);
+        Some(if load(second) < load(first) { second } else { first })
+    }
+
+    /// Whether the turn may take this endpoint, which may have one more exchange and fails no more
+    /// than others. Where all do, they are taken all the same.
+    fn may(&self, turn: &Turn<'_>, endpoint: &Endpoint) -> bool {
+        let has_slot =
+            || self.routing.target_concurrency.is_none_or(|most| endpoint.has_slot(most));
+        turn.may(endpoint) && has_slot() && !self.is_out(turn, endpoint)
+    }
+
+    /// Whether it is ejected as an outlier, beside one that is not.
+    fn is_out(&self, turn: &Turn<'_>, endpoint: &Endpoint) -> bool {
+        self.routing.outlier_ejection.is_some()
+            && endpoint.outlier.is_ejected(turn.now)
+            && self.routable.iter().any(|own| turn.may(own) && !own.outlier.is_ejected(turn.now))
+    }
+
+    /// The guard of an exchange on this endpoint; none where its slots are taken meanwhile.
+    #[must_use]
+    pub fn enter(&self, endpoint: &Arc<Endpoint>, thread: usize) -> Option<InFlight> {
+        match self.routing.target_concurrency {
+            None => Some(InFlight::take(endpoint, thread)),
+            Some(most) => InFlight::within(endpoint, thread, (most, &self.gate)),
+        }
+    }
+
+    /// Whether a pick that found nobody would find somebody, were it not for their slots.
+    #[must_use]
+    pub fn is_busy(&self, turn: &Turn<'_>) -> bool {
+        self.routing.target_concurrency.is_some() && self.routable.iter().any(|own| turn.may(own))
+    }
+
+    /// Whether anything depends on what comes of its exchanges.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.routing.algorithm == Algorithm::PeakEwma || self.routing.outlier_ejection.is_some()
+    }
+
+    /// What came of an exchange with a target, after this time: others are preferred to it, or it
+    /// is ejected for a while.
+    pub fn note(&self, endpoint: &Endpoint, (came, took): (Came, Duration), thread: usize) {
+        let now = clock::now();
+        if self.routing.algorithm == Algorithm::PeakEwma {
+            let failed = came == Came::Failure;
+            endpoint.times.tell(if failed { took.max(FAILURE) } else { took }, now);
+        }
+        let Some(rules) = &self.routing.outlier_ejection else { return };
+        // What was under way when it was ejected says nothing new.
+        if endpoint.outlier.is_ejected(now) {
+            return;
+        }
+        let Some(reason) = endpoint.outlier.note(came, rules, now) else { return };
+        let (out, all) = (self.ejected(now), self.endpoints.len());
+        let most = usize::try_from(rules.max_percent).unwrap_or(usize::MAX);
+        if out == 0 || (out + 1) * 100 <= most * all {
+            endpoint.outlier.eject(rules, now);
+            self.metrics.ejections[reason as usize].add(thread, 1);
+            let (group, target) = (&self.name, endpoint.address);
+            tracing::warn!(%group, %target, reason = reason.as_str(), "a target is ejected");
+        }
+        self.show_ejected(now);
+    }
+
+    fn ejected(&self, now: Timestamp) -> usize {
+        self.endpoints.iter().filter(|own| own.outlier.is_ejected(now)).count()
+    }
+
+    /// Has the metric say how many targets are ejected as outliers.
+    pub fn show_ejected(&self, now: Timestamp) {
+        if self.routing.outlier_ejection.is_some() {
+            self.metrics.ejected.set(i64::try_from(self.ejected(now)).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Whom a pick would take whose turn is the next; the turn stays where it is.
+    #[must_use]
+    pub fn peek(&self, turn: &Turn<'_>) -> Option<&Arc<Endpoint>> {
+        let count = self.routable.len().max(1);
+        self.from(self.cursor.load(Ordering::Relaxed) % count, turn)
+    }
+
+    /// The first that may be picked from `start` on; by its algorithm the idlest, of equals the
+    /// first.
+    fn from(&self, start: usize, turn: &Turn<'_>) -> Option<&Arc<Endpoint>> {
+        let (behind, ahead) = self.routable.split_at(start);
+        let mut candidates = ahead.iter().chain(behind).filter(|own| self.may(turn, own));
+        match self.routing.algorithm {
             Algorithm::LeastOutstandingRequests => {
                 candidates.min_by_key(|endpoint| endpoint.in_flight())
             }
-            _ if turn.now < self.grown_at => self.grow(start, turn),
             _ => candidates.next(),
         }
     }
@@ -108,7 +250,7 @@ impl Group {
         let mut first = None;
         for place in (start..count).chain(0..start) {
             let endpoint = &self.routable[place];
-            if !turn.may(endpoint) {
+            if !self.may(turn, endpoint) {
                 continue;
             }
             let since = self.growing.get(place).copied().flatten();
@@ -123,11 +265,19 @@ impl Group {
         first
     }
 
+    /// Spends one retry of the group's budget. False: nothing is left of it, which is counted.
+    #[must_use]
+    pub fn may_retry(&self, thread: usize, now: Timestamp) -> bool {
+        let may = self.budget.spend(now, self.metrics.requests.total());
+        self.metrics.retries_refused.add(thread, u64::from(!may));
+        may
+    }
+
     /// The endpoint of a registration, if it may be picked.
     #[must_use]
     pub fn bound(&self, id: RegistrationId, turn: &Turn<'_>) -> Option<&Arc<Endpoint>> {
         let place = self.routable.binary_search_by_key(&id, |endpoint| endpoint.id).ok()?;
-        self.routable.get(place).filter(|endpoint| turn.may(endpoint))
+        self.routable.get(place).filter(|endpoint| self.may(turn, endpoint))
     }
 }
 
@@ -135,6 +285,7 @@ impl Group {
 mod tests {
     use super::*;
     use crate::metrics::Metrics;
+    use crate::model::RetryBudget;
 
     fn group(count: u64) -> Group {
         let metrics = Metrics::new(1);
@@ -157,6 +308,8 @@ mod tests {
             grown_at: Timestamp::default(),
             deregistration_delay: Duration::ZERO,
             cursor: Arc::default(),
+            gate: Arc::new(Gate::new(&metrics, "g")),
+            budget: Arc::new(Budget::new(RetryBudget::default(), Timestamp::default(), 0)),
             metrics: Arc::new(GroupMetrics::new(&metrics, "g")),
         }
     }
@@ -234,6 +387,44 @@ mod tests {
         assert_eq!(picks(&group, 3, &[]), [2, 2, 2]);
         group.routable[1].eject();
         assert_eq!(picks(&group, 1, &[]), [0u64; 0]);
+    }
+
+    #[test]
+    fn no_thread_takes_a_slot_too_many() {
+        let mut group = group(1);
+        group.routing.target_concurrency = Some(3);
+        let (group, taken) = (&group, &AtomicUsize::new(0));
+        let endpoint = &group.routable[0];
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(move || {
+                    for _ in 0..5_000 {
+                        let Some(guard) = group.enter(endpoint, 0) else { continue };
+                        assert!(taken.fetch_add(1, Ordering::SeqCst) < 3);
+                        taken.fetch_sub(1, Ordering::SeqCst);
+                        drop(guard);
+                    }
+                });
+            }
+        });
+        assert_eq!(endpoint.in_flight(), 0);
+        let all: Vec<_> = (0..3).map(|_| group.enter(endpoint, 0).unwrap()).collect();
+        assert!(group.enter(endpoint, 0).is_none() && picks(group, 1, &[]).is_empty());
+        drop(all);
+        assert_eq!(picks(group, 1, &[]), [1]);
+    }
+
+    #[test]
+    fn outliers_are_passed_over_unless_all_are() {
+        let mut group = group(2);
+        let rules = crate::model::OutlierEjection::default();
+        group.routing.outlier_ejection = Some(rules);
+        let now = Timestamp::from_millis(100_000);
+        group.routable[0].outlier.eject(&rules, now);
+        assert_eq!(picks(&group, 3, &[]), [2, 2, 2]);
+        assert_eq!(picks(&group, 1, &[2]), [1], "of those that are left it is the only one");
+        group.routable[1].outlier.eject(&rules, now);
+        assert_eq!(picks(&group, 2, &[]).len(), 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod env;
 mod exec;
+mod explain;
 mod serve;
 mod status;
 mod whoami;
@@ -40,6 +41,8 @@ enum Command {
     },
     /// Show clusters, services, tasks, target health and listeners of a running `serve`.
     Status(status::Options),
+    /// Say which rule, target group and target a request would take, and why each other one not.
+    Explain(explain::Options),
     /// Execute a command in a container of a running task: `roadstead exec TASK -- COMMAND`.
     Exec(exec::Options),
     /// Print shell lines that point AWS clients here: `eval "$(roadstead env --config FILE)"`.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Serve { config, take_over } => serve::run(&config, take_over),
         Command::Check { file } => check(&file),
         Command::Status(options) => finish(status::run(&options)),
+        Command::Explain(options) => finish(explain::run(&options)),
         Command::Exec(options) => exec::run(&options).unwrap_or_else(|error| {
             complain(&format_args!("{error:#}"));
             ExitCode::FAILURE

@@ -2,6 +2,7 @@
 //! or JSON.
 
 use std::io::Read as _;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Place;
-use crate::api::status::{ListenerRow, ServiceStatus, Status, TargetRow, TaskRow};
+use crate::api::status::{InstanceRow, ListenerRow, ServiceStatus, Status, TargetRow, TaskRow};
 use crate::app::STATUS_SOCKET;
 
 /// For `serve` to answer (ours; it answers from memory).
@@ -25,14 +26,11 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
-    let socket = options.place.data_dir()?.join(STATUS_SOCKET);
-    let mut stream = UnixStream::connect(&socket)
-        .with_context(|| format!("no roadstead answers at {}", socket.display()))?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut stream = connect(&options.place)?;
+    // Nothing is asked: that is the question for everything.
+    stream.shutdown(Shutdown::Write)?;
     let mut text = String::new();
-    stream
-        .read_to_string(&mut text)
-        .with_context(|| format!("{} fell silent", socket.display()))?;
+    stream.read_to_string(&mut text).context("serve fell silent")?;
     if options.json {
         super::print(&text);
         return Ok(());
@@ -40,6 +38,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     let status: Status = serde_json::from_str(&text).context("an answer of another version")?;
     super::print(&render(&status));
     Ok(())
+}
+
+/// A connection to the status socket.
+pub(super) fn connect(place: &Place) -> anyhow::Result<UnixStream> {
+    let socket = place.data_dir()?.join(STATUS_SOCKET);
+    let stream = UnixStream::connect(&socket)
+        .with_context(|| format!("no roadstead answers at {}", socket.display()))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    Ok(stream)
 }
 
 /// Everything as aligned tables.
@@ -51,6 +58,9 @@ fn render(status: &Status) -> String {
         status.acknowledged,
         status.clusters.join(", ")
     );
+    let instances = status.instances.iter().map(instance_cells);
+    let headings = ["INSTANCE", "RUNTIME", "ZONE", "CONTACT", "TASKS", "CPU", "MEMORY", "DRAINING"];
+    text += &table(&headings, instances);
     let listeners = status.listeners.iter().map(listener_cells);
     let headings = ["LISTENER", "PROTOCOL", "LOAD BALANCER", "DNS NAME", "RULES", "DEFAULT"];
     text += &table(&headings, listeners);
@@ -60,7 +70,7 @@ fn render(status: &Status) -> String {
         services,
     );
     let tasks = status.tasks.iter().map(task_cells);
-    text += &table(&["TASK", "SERVICE", "LAST", "DESIRED", "ADDRESS", "REASON"], tasks);
+    text += &table(&["TASK", "INSTANCE", "SERVICE", "LAST", "DESIRED", "ADDRESS", "REASON"], tasks);
     let targets = status.targets.iter().map(target_cells);
     let headings = ["TARGET GROUP", "TARGET", "HEALTH", "IN FLIGHT", "REASON", "DESCRIPTION"];
     text += &table(&headings, targets);
@@ -71,6 +81,20 @@ fn render(status: &Status) -> String {
         }
     }
     text
+}
+
+fn instance_cells(row: &InstanceRow) -> Vec<String> {
+    let of = |left: u64, all: Option<u32>| all.map_or_else(dash, |all| format!("{left} of {all}"));
+    vec![
+        row.name.clone(),
+        row.runtime.clone(),
+        row.zone.clone(),
+        row.contact.clone(),
+        row.tasks.to_string(),
+        of(row.cpu_left, row.cpu),
+        of(row.memory_left, row.memory),
+        if row.draining.is_empty() { dash() } else { row.draining.join(", ") },
+    ]
 }
 
 fn listener_cells(row: &ListenerRow) -> Vec<String> {
@@ -113,6 +137,7 @@ fn task_cells(row: &TaskRow) -> Vec<String> {
     };
     vec![
         row.task.clone(),
+        row.instance.clone(),
         row.service.clone().unwrap_or_else(dash),
         row.last_status.clone(),
         row.desired_status.clone(),
@@ -122,11 +147,15 @@ fn task_cells(row: &TaskRow) -> Vec<String> {
 }
 
 fn target_cells(row: &TargetRow) -> Vec<String> {
+    let state = match &row.ejected_until {
+        Some(until) => format!("{}, ejected until {until}", row.state),
+        None => row.state.clone(),
+    };
     let description = if row.description.is_empty() { dash() } else { row.description.clone() };
     vec![
         row.target_group.clone(),
         row.target.clone(),
-        row.state.clone(),
+        state,
         row.in_flight.to_string(),
         row.reason.clone().unwrap_or_else(dash),
         description,
@@ -138,7 +167,7 @@ fn dash() -> String {
 }
 
 /// A table with a blank line before it; only its headings when it has no rows.
-fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(super) fn table(headings: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut lines = vec![headings.iter().map(ToString::to_string).collect::<Vec<_>>()];
     lines.extend(rows);
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);

@@ -109,8 +109,6 @@ fn admit(
 }
 
 async fn connection(plane: &DnsPlane, mut stream: TcpStream, peer: SocketAddr) {
-    // Only latency is lost when it cannot be set.
-    let _ = stream.set_nodelay(true);
     let mut buffer = BytesMut::with_capacity(512);
     serve(plane, &mut stream, peer, &mut buffer).await;
     // Closing with queries unread would reset the connection, and the answers under way with it.

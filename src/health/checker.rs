@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::{HealthLog, Probed};
 use super::probe::{Probe, probe};
+use super::rounds::{self, Due, Rounds};
 use super::verdict::{Change, Machine, Occasion, Outcome};
 use crate::clock::{self, Clock, Instant};
 use crate::metrics::{Counter, Metrics, names};
@@ -23,16 +24,14 @@ use crate::state::{Key, State, Store};
 
 /// Probes under way at once, each one socket; the others queue in the order they came.
 const PROBES_AT_ONCE: usize = 512;
-/// Verdicts waiting to be written; a task with one more waits.
-const VERDICTS: usize = 1024;
 /// The wait after the first early probe; it doubles.
 const EARLY_FIRST: Duration = Duration::from_millis(50);
 /// The longest wait between early probes.
 const EARLY_LONGEST: Duration = Duration::from_secs(1);
-/// A full pass comes this often, whatever woke or did not wake us.
-const FULL_PASS: Duration = Duration::from_secs(10);
-/// Tries to write verdicts while registrations go at the same moment.
-const TRIES: usize = 8;
+/// Found and not yet written; a task with one more waits.
+const WAITING: usize = 1024;
+/// What is written here, for the log.
+const WRITTEN: &str = "verdicts";
 
 /// Probes targets until it is stopped.
 #[derive(Debug)]
@@ -104,35 +103,48 @@ impl Checker {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut changed = self.store.watch();
-        let (sender, mut found) = mpsc::channel(VERDICTS);
-        let mut full = tokio::time::interval(FULL_PASS);
-        full.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut seen: Option<Arc<State>> = None;
-        let mut batch = Vec::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = full.tick() => seen = None,
-                woken = changed.changed() => if woken.is_err() { break },
-                _ = found.recv_many(&mut batch, VERDICTS) => {
-                    self.commit(&batch);
-                    batch.clear();
-                    continue;
-                }
-                Some(_) = self.tasks.join_next() => continue,
-            }
-            let state = self.store.read();
-            // Verdicts alone are no reason to look at every registration.
-            let same = seen.as_ref().is_some_and(|old| {
-                Arc::ptr_eq(&old.targets, &state.targets)
-                    && Arc::ptr_eq(&old.target_groups, &state.target_groups)
-            });
-            if !same {
-                self.pass(&state, &sender);
-                seen = Some(state);
+        let mut rounds = Rounds::new(self.store.clone(), stop, WAITING);
+        let sender = rounds.sender.clone();
+        while let Some(due) = rounds.next(&mut self.tasks, same).await {
+            match due {
+                Due::Look(state) => self.pass(&state, &sender),
+                Due::Write(found) => self.commit(&found),
             }
         }
+    }
+
+    fn start(&mut self, state: &State, target: &Target, sender: &mpsc::Sender<Found>) {
+        let Some(group) = self.groups.get(&target.group) else { return };
+        let prober = Prober {
+            target: target.id,
+            address: target.socket_address(),
+            machine: Machine::new(state.verdict_state(target.id)),
+            check: group.check.subscribe(),
+            counters: Arc::clone(&group.counters),
+            permits: Arc::clone(&self.permits),
+            found: sender.clone(),
+            log: self.log.clone(),
+            group: state.target_groups.get(&target.group).map(|group| group.id.clone()),
+        };
+        let task = self.tasks.spawn(prober.run(self.rng.f64()));
+        self.probing.insert(target.id, Probing { task, group: target.group.clone() });
+    }
+
+    fn count(&self, found: &Found) {
+        let Found { target, from, change } = found;
+        let probing = self.probing.get(target);
+        let Some(group) = probing.and_then(|p| self.groups.get(&p.group)) else { return };
+        if *from != change.state {
+            group.counters.verdict(change.state);
+        }
+        let state = change.state.as_str();
+        tracing::info!(%target, state, reason = change.description, "target health changed");
+    }
+
+    fn drop_verdicts(&self, stale: &[RegistrationId]) {
+        rounds::write(&self.store, WRITTEN, |tx| {
+            stale.iter().for_each(|id| tx.remove(Key::Verdict(*id)))
+        });
     }
 
     /// Makes the tasks what the State's registrations want.
@@ -170,26 +182,9 @@ impl Checker {
         }
     }
 
-    fn start(&mut self, state: &State, target: &Target, sender: &mpsc::Sender<Found>) {
-        let Some(group) = self.groups.get(&target.group) else { return };
-        let prober = Prober {
-            target: target.id,
-            address: target.socket_address(),
-            machine: Machine::new(state.verdict_state(target.id)),
-            check: group.check.subscribe(),
-            counters: Arc::clone(&group.counters),
-            permits: Arc::clone(&self.permits),
-            found: sender.clone(),
-            log: self.log.clone(),
-            group: state.target_groups.get(&target.group).map(|group| group.id.clone()),
-        };
-        let task = self.tasks.spawn(prober.run(self.rng.f64()));
-        self.probing.insert(target.id, Probing { task, group: target.group.clone() });
-    }
-
     fn commit(&self, batch: &[Found]) {
         let now = self.clock.now();
-        let written = self.write(|tx| {
+        let written = rounds::write(&self.store, WRITTEN, |tx| {
             for Found { target, change, .. } in batch {
                 if !tx.state().targets.get(target).is_some_and(|target| target.is_active()) {
                     continue;
@@ -209,34 +204,11 @@ impl Checker {
             batch.iter().for_each(|found| self.count(found));
         }
     }
+}
 
-    fn count(&self, found: &Found) {
-        let Found { target, from, change } = found;
-        let probing = self.probing.get(target);
-        let Some(group) = probing.and_then(|p| self.groups.get(&p.group)) else { return };
-        if *from != change.state {
-            group.counters.verdict(change.state);
-        }
-        let state = change.state.as_str();
-        tracing::info!(%target, state, reason = change.description, "target health changed");
-    }
-
-    fn drop_verdicts(&self, stale: &[RegistrationId]) {
-        self.write(|tx| stale.iter().for_each(|id| tx.remove(Key::Verdict(*id))));
-    }
-
-    /// A registration that goes in the same moment refuses the commit; the next try sees that it
-    /// is gone.
-    fn write(&self, change: impl Fn(&mut crate::state::Tx<'_>)) -> bool {
-        for _ in 0..TRIES {
-            match self.store.update_riding(&change) {
-                Ok(_) => return true,
-                Err(refused) => tracing::debug!(%refused, "verdicts again"),
-            }
-        }
-        tracing::error!("verdicts were refused again and again");
-        false
-    }
+/// Whether both say the same of what is looked at: what was found is no reason to look again.
+fn same(old: &State, new: &State) -> bool {
+    Arc::ptr_eq(&old.targets, &new.targets) && Arc::ptr_eq(&old.target_groups, &new.target_groups)
 }
 
 impl Counters {

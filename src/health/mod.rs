@@ -10,6 +10,7 @@ mod log;
 mod name_probe;
 mod names;
 mod probe;
+mod rounds;
 mod verdict;
 
 pub use checker::Checker;

@@ -13,20 +13,19 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::name_probe::{Result, probe};
+use super::rounds::{self, Due, Rounds};
 use crate::clock::{Clock, Timestamp};
 use crate::model::{
     AlarmState, NameCheck, NameCheckId, NameEndpoint, NameStatus, NameSubject, WithoutData,
 };
-use crate::state::{Key, State, Store, Tx};
+use crate::state::{Key, State, Store};
 
 /// Probes under way at once, each one socket.
 const PROBES_AT_ONCE: usize = 128;
-/// Results waiting to be written; a task with one more waits.
-const RESULTS: usize = 256;
-/// A full pass comes this often, whatever woke or did not wake us.
-const FULL_PASS: Duration = Duration::from_secs(10);
-/// Tries to write while checks go at the same moment.
-const TRIES: usize = 8;
+/// Found and not yet written; a task with one more waits.
+const WAITING: usize = 256;
+/// What is written here, for the log.
+const WRITTEN: &str = "statuses of names";
 
 /// Looks after the health of names until it is stopped.
 #[derive(Debug)]
@@ -84,35 +83,34 @@ impl NameChecker {
 
     /// Runs until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut changed = self.store.watch();
-        let (sender, mut found) = mpsc::channel(RESULTS);
-        let mut full = tokio::time::interval(FULL_PASS);
-        full.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut seen: Option<Arc<State>> = None;
-        let mut batch = Vec::new();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                _ = full.tick() => seen = None,
-                woken = changed.changed() => if woken.is_err() { break },
-                _ = found.recv_many(&mut batch, RESULTS) => {
-                    self.commit(&batch);
-                    batch.clear();
-                    continue;
-                }
-                Some(_) = self.tasks.join_next() => continue,
-            }
-            let state = self.store.read();
-            let same = seen.as_ref().is_some_and(|old| {
-                Arc::ptr_eq(&old.name_checks, &state.name_checks)
-                    && Arc::ptr_eq(&old.name_statuses, &state.name_statuses)
-                    && Arc::ptr_eq(&old.alarms, &state.alarms)
-            });
-            if !same {
-                self.pass(&state, &sender);
-                seen = Some(state);
+        let mut rounds = Rounds::new(self.store.clone(), stop, WAITING);
+        let sender = rounds.sender.clone();
+        while let Some(due) = rounds.next(&mut self.tasks, same).await {
+            match due {
+                Due::Look(state) => self.pass(&state, &sender),
+                Due::Write(found) => self.commit(&found),
             }
         }
+    }
+
+    fn start(
+        &mut self,
+        state: &State,
+        id: &NameCheckId,
+        endpoint: NameEndpoint,
+        sender: &mpsc::Sender<Found>,
+    ) {
+        let status = state.name_statuses.get(id);
+        let streak = Streak { passes: status.is_none_or(|status| status.passes), against: 0 };
+        // One that is known is probed within its first interval, a new one at once.
+        let wait = match status {
+            Some(_) => endpoint.interval.mul_f64(self.rng.f64()),
+            None => Duration::ZERO,
+        };
+        let (permits, found) = (Arc::clone(&self.permits), sender.clone());
+        let run = probing(id.clone(), endpoint.clone(), (streak, wait), permits, found);
+        let task = self.tasks.spawn(run);
+        self.probing.insert(id.clone(), Probing { task, endpoint });
     }
 
     /// Makes the tasks what the State's checks want, and those that follow from others true.
@@ -144,28 +142,10 @@ impl NameChecker {
         let gone = state.name_statuses.keys().filter(|id| !state.name_checks.contains_key(*id));
         let gone: Vec<_> = gone.cloned().collect();
         if !gone.is_empty() {
-            self.write(|tx| gone.iter().for_each(|id| tx.remove(Key::NameStatus(id.clone()))));
+            rounds::write(&self.store, WRITTEN, |tx| {
+                gone.iter().for_each(|id| tx.remove(Key::NameStatus(id.clone())))
+            });
         }
-    }
-
-    fn start(
-        &mut self,
-        state: &State,
-        id: &NameCheckId,
-        endpoint: NameEndpoint,
-        sender: &mpsc::Sender<Found>,
-    ) {
-        let status = state.name_statuses.get(id);
-        let streak = Streak { passes: status.is_none_or(|status| status.passes), against: 0 };
-        // One that is known is probed within its first interval, a new one at once.
-        let wait = match status {
-            Some(_) => endpoint.interval.mul_f64(self.rng.f64()),
-            None => Duration::ZERO,
-        };
-        let (permits, found) = (Arc::clone(&self.permits), sender.clone());
-        let run = probing(id.clone(), endpoint.clone(), (streak, wait), permits, found);
-        let task = self.tasks.spawn(run);
-        self.probing.insert(id.clone(), Probing { task, endpoint });
     }
 
     fn commit(&self, batch: &[Found]) {
@@ -175,7 +155,7 @@ impl NameChecker {
         if news.is_empty() {
             return;
         }
-        let written = self.write(|tx| {
+        let written = rounds::write(&self.store, WRITTEN, |tx| {
             let known = |row: &&NameStatus| tx.state().name_checks.contains_key(&row.check);
             let rows: Vec<_> = news.iter().filter(known).cloned().collect();
             rows.into_iter().for_each(|row| tx.put(row));
@@ -188,18 +168,13 @@ impl NameChecker {
             }
         }
     }
+}
 
-    /// A check that goes in the same moment refuses the commit; the next try sees that it is gone.
-    fn write(&self, change: impl Fn(&mut Tx<'_>)) -> bool {
-        for _ in 0..TRIES {
-            match self.store.update_riding(&change) {
-                Ok(_) => return true,
-                Err(refused) => tracing::debug!(%refused, "statuses of names again"),
-            }
-        }
-        tracing::error!("statuses of names were refused again and again");
-        false
-    }
+/// Whether both say the same of what is looked at: what was found is no reason to look again.
+fn same(old: &State, new: &State) -> bool {
+    Arc::ptr_eq(&old.name_checks, &new.name_checks)
+        && Arc::ptr_eq(&old.name_statuses, &new.name_statuses)
+        && Arc::ptr_eq(&old.alarms, &new.alarms)
 }
 
 /// Probes one endpoint for ever.

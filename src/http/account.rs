@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use super::desync::{self, Classified, Verdict};
 use super::errors::Cause;
-use crate::clock;
+use super::retry::Failure;
+use crate::auth::LoginFailure;
+use crate::balance::{Came, Endpoint, Group};
+use crate::clock::{self, Instant};
 use crate::logs::{AccessLog, Kind, Record, Secured, Transforms};
 use crate::model::RegistrationId;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
@@ -39,12 +42,56 @@ pub(super) fn transforms(transformed: &Transformed, cause: Option<Cause>) -> Tra
     Transforms { host, target, status }
 }
 
+/// Tells the group what a target answered, or that it did not, since the attempt began, which is
+/// known where it is watched.
+pub(super) fn note_target(
+    group: &Group,
+    endpoint: &Endpoint,
+    (came, begun): (Result<u16, (Failure, Cause)>, Option<Instant>),
+    thread: usize,
+) {
+    let came = match came {
+        Ok(500..) => Came::ServerError,
+        Ok(_) => Came::Good,
+        // A connection that rested may end at any time.
+        Err((Failure::PooledClosed | Failure::Unprocessed, _)) => return,
+        Err((_, cause)) if cause.is_targets() => Came::Failure,
+        Err(_) => return,
+    };
+    endpoint.failures.add(thread, u64::from(came != Came::Good));
+    let Some(begun) = begun else { return };
+    let took = clock::instant().saturating_duration_since(begun);
+    group.note(endpoint, (came, took), thread);
+}
+
 /// Counts one response of `listener`.
 pub(super) fn count_response(listener: &RoutedListener, thread: usize, status: u16, own: bool) {
     let class = usize::from(status / 100).clamp(1, 5) - 1;
     listener.metrics.requests[class].add(thread, 1);
     if own {
         listener.metrics.own.of(status).add(thread, 1);
+    }
+}
+
+/// Counts what a token came to, where one had to be brought, and logins that failed.
+pub(super) fn count_check(
+    listener: &RoutedListener,
+    thread: usize,
+    check: Option<&'static str>,
+    cause: Option<Cause>,
+) {
+    let metrics = &listener.metrics;
+    match (check, cause) {
+        (Some("jwt-validation"), cause) => {
+            let refused = matches!(cause, Some(Cause::Token(_)));
+            metrics.tokens[usize::from(refused)].add(thread, 1);
+        }
+        (_, Some(Cause::Login(LoginFailure::Denied))) => {}
+        (_, Some(Cause::Login(failure))) if failure.status() == 500 => {
+            metrics.logins.error.add(thread, 1);
+        }
+        (_, Some(Cause::Login(_))) => metrics.logins.failure.add(thread, 1),
+        _ => {}
     }
 }
 
@@ -136,6 +183,7 @@ impl NoExchange<'_> {
             trace_id: None,
             priority: None,
             created: now,
+            check: None,
             action: None,
             redirect_url: None,
             transforms: Transforms::default(),

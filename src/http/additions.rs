@@ -3,11 +3,10 @@
 //!
 //! Pure. **Invariant:** nothing is allocated where no cookie is to be set.
 
-use std::borrow::Cow;
-
+use crate::auth::Refreshed;
 use crate::balance::Group;
-use crate::clock::Timestamp;
-use crate::model::ResponseRules;
+use crate::clock::http_date;
+use crate::model::{Compression, ResponseRules};
 use crate::routing::sticky::{Bond, CookieKeys};
 use crate::routing::{Bonds, RoutedListener};
 
@@ -18,6 +17,8 @@ pub struct Additions<'a> {
     cookies: Vec<String>,
     /// One more, where the response sets the cookie of this name.
     with: Option<(String, String)>,
+    /// A session's, unless the response sets it itself: it ends it.
+    session: &'a [String],
 }
 
 impl<'a> Additions<'a> {
@@ -28,7 +29,7 @@ impl<'a> Additions<'a> {
     }
 
     pub(super) const fn of(rules: &'a ResponseRules) -> Self {
-        Self { rules, cookies: Vec::new(), with: None }
+        Self { rules, cookies: Vec::new(), with: None, session: &[] }
     }
 
     /// For a response of a target of `group`.
@@ -51,6 +52,13 @@ impl<'a> Additions<'a> {
         additions
     }
 
+    /// The same with the cookies of a session that was refreshed.
+    #[must_use]
+    pub fn keeping(mut self, refreshed: Option<&'a Refreshed>) -> Self {
+        self.session = refreshed.map_or(&[], |own| &own.cookies);
+        self
+    }
+
     fn bind(&mut self, keys: &CookieKeys, bond: &Bond) {
         let Some(sealed) = keys.seal(bond) else { return };
         let (name, twin) = bond.kind.names();
@@ -58,6 +66,12 @@ impl<'a> Additions<'a> {
         if let Some(twin) = twin {
             self.cookies.push(set(bond, twin, &sealed) + "; SameSite=None; Secure");
         }
+    }
+
+    /// Which responses are compressed.
+    #[must_use]
+    pub const fn compression(&self) -> Option<&Compression> {
+        self.rules.compression.as_ref()
     }
 
     /// Whether a target's field of this name does not reach the client.
@@ -71,45 +85,37 @@ impl<'a> Additions<'a> {
     /// `Set-Cookie`.
     pub fn fields<'s>(
         &'s self,
-        mut sets: impl Iterator<Item = &'s [u8]>,
+        sets: impl Iterator<Item = &'s [u8]>,
     ) -> impl Iterator<Item = (&'s str, &'s str)> {
-        let named = |(name, _): &&(String, String)| {
-            sets.any(|value| {
-                let end = memchr::memchr(b'=', value).unwrap_or_default();
-                value[..end].trim_ascii() == name.as_bytes()
-            })
-        };
-        let with = self.with.as_ref().filter(named).map(|(_, value)| value);
-        let cookies = self.cookies.iter().chain(with);
+        let (mut asked, mut ended) = (false, false);
+        for value in sets {
+            let name = name_of(value);
+            asked |= self.with.as_ref().is_some_and(|(own, _)| own.as_bytes() == name);
+            ended |= self.session.first().is_some_and(|own| name_of(own.as_bytes()) == name);
+        }
+        let with = self.with.as_ref().filter(|_| asked).map(|(_, value)| value);
+        let session = self.session.iter().filter(move |_| !ended);
+        let cookies = self.cookies.iter().chain(with).chain(session);
         let inserted =
             self.rules.insert.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         inserted.chain(cookies.map(|value| ("Set-Cookie", value.as_str())))
     }
 }
 
-fn set(bond: &Bond, name: &str, sealed: &str) -> String {
-    format!("{name}={sealed}; Expires={}; Path=/", date(bond.until))
+/// The name of the cookie that a `Set-Cookie` sets.
+fn name_of(value: &[u8]) -> &[u8] {
+    value[..memchr::memchr(b'=', value).unwrap_or_default()].trim_ascii()
 }
 
-/// RFC 9110, section 5.6.7.
-fn date(at: Timestamp) -> Cow<'static, str> {
-    let seconds = i64::try_from(at.millis() / 1000).unwrap_or(i64::MAX);
-    match jiff::Timestamp::from_second(seconds) {
-        Ok(at) => Cow::Owned(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
-        Err(_) => Cow::Borrowed("Fri, 31 Dec 9999 23:59:59 GMT"),
-    }
+fn set(bond: &Bond, name: &str, sealed: &str) -> String {
+    format!("{name}={sealed}; Expires={}; Path=/", http_date(bond.until))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use crate::routing::sticky::CookieKind;
-
-    #[test]
-    fn dates_are_those_of_http() {
-        assert_eq!(date(Timestamp::from_millis(784_111_777_000)), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(date(Timestamp(u64::MAX)), "Fri, 31 Dec 9999 23:59:59 GMT");
-    }
 
     /// Fields as `name: value` with `_` for what is sealed; joined by `|`.
     fn check(additions: &Additions<'_>, sets: &[&str], expected: &str) {

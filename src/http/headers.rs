@@ -73,6 +73,12 @@ pub fn is_of_certificate(name: &str) -> bool {
     name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-amzn-mtls-"))
 }
 
+/// Whether a header is one of those that tell a target who is logged in.
+#[must_use]
+pub fn is_of_login(name: &str) -> bool {
+    name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-amzn-oidc-"))
+}
+
 /// Whether a request of this `Content-Type` is a gRPC call: gRPC, "HTTP/2 transport mapping". That
 /// of gRPC-Web, which is spoken over any HTTP, is not.
 #[must_use]

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::errors::{self, Cause};
+use crate::auth::Redirection;
 use crate::model::{FixedResponse, Redirect};
 use crate::rules::{Facts, Spoken};
 
@@ -20,10 +21,12 @@ pub enum Own {
         status: u16,
         location: String,
     },
+    /// On the way of a login.
+    Sent(Box<Redirection>),
     /// An error's page.
-    Page(u16),
+    Page(Cause),
     /// The same for a gRPC call: no body, and its status among the headers.
-    Call(u16),
+    Call(Cause),
 }
 
 impl Own {
@@ -60,8 +63,8 @@ impl Own {
     #[must_use]
     pub fn error(cause: Cause, spoken: Spoken) -> Self {
         match spoken {
-            Spoken::Grpc => Self::Call(cause.status()),
-            Spoken::Http1 | Spoken::Http2 => Self::Page(cause.status()),
+            Spoken::Grpc => Self::Call(cause),
+            Spoken::Http1 | Spoken::Http2 => Self::Page(cause),
         }
     }
 
@@ -70,7 +73,9 @@ impl Own {
     pub fn status(&self) -> u16 {
         match self {
             Self::Fixed(fixed) => fixed.status,
-            Self::Redirect { status, .. } | Self::Page(status) | Self::Call(status) => *status,
+            Self::Redirect { status, .. } => *status,
+            Self::Sent(_) => 302,
+            Self::Page(cause) | Self::Call(cause) => cause.status(),
         }
     }
 
@@ -84,7 +89,10 @@ impl Own {
     #[must_use]
     pub fn grpc(&self) -> Option<(u8, &'static str)> {
         match self {
-            Self::Call(status) => Some((errors::grpc_status(*status), errors::phrase(*status))),
+            Self::Call(cause) => {
+                let status = cause.status();
+                Some((errors::grpc_status(status), errors::phrase(status)))
+            }
             _ => None,
         }
     }
@@ -100,7 +108,7 @@ impl Own {
     pub fn content_type(&self) -> &str {
         match self {
             Self::Fixed(fixed) => &fixed.content_type,
-            Self::Redirect { .. } | Self::Page(_) => errors::PAGE_TYPE,
+            Self::Redirect { .. } | Self::Sent(_) | Self::Page(_) => errors::PAGE_TYPE,
             Self::Call(_) => errors::GRPC_TYPE,
         }
     }
@@ -109,16 +117,40 @@ impl Own {
     pub fn body(&self) -> Cow<'_, str> {
         match self {
             Self::Fixed(fixed) => Cow::Borrowed(&fixed.body),
-            Self::Redirect { status, .. } | Self::Page(status) => Cow::Owned(errors::page(*status)),
             Self::Call(_) => Cow::Borrowed(""),
+            _ => Cow::Owned(errors::page(self.status())),
         }
+    }
+
+    /// Header fields that belong to this kind of response: where to go, why not, when again,
+    /// what to bring and what to keep.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let location = self.location().map(|to| ("Location", Cow::Borrowed(to)));
+        let cause = match self {
+            Self::Page(cause) | Self::Call(cause) => Some(cause),
+            Self::Fixed(_) | Self::Redirect { .. } | Self::Sent(_) => None,
+        };
+        let challenge = cause.and_then(|cause| cause.challenge());
+        let challenge = challenge.map(|asked| ("WWW-Authenticate", Cow::Borrowed(asked)));
+        // A login is nobody else's.
+        let (cookies, kept) = match self {
+            Self::Sent(sent) => (sent.cookies.as_slice(), Some("no-store")),
+            _ => (&[][..], None),
+        };
+        let cookies = cookies.iter().map(|set| ("Set-Cookie", Cow::Borrowed(set.as_str())));
+        let kept = kept.map(|word| ("Cache-Control", Cow::Borrowed(word)));
+        let reason = cause.map(|cause| (errors::REASON, Cow::Borrowed(cause.reason())));
+        let after = cause.and_then(|cause| cause.retry_after());
+        let after = after.map(|seconds| ("Retry-After", Cow::Owned(seconds.to_string())));
+        location.into_iter().chain(reason).chain(after).chain(challenge).chain(kept).chain(cookies)
     }
 
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         match self {
             Self::Redirect { location, .. } => Some(location),
-            Self::Fixed(_) | Self::Page(_) | Self::Call(_) => None,
+            Self::Sent(sent) => Some(&sent.location),
+            _ => None,
         }
     }
 }

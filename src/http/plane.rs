@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::limits::PARTING;
 use super::{account, native, pingora};
+use crate::auth::Fetcher;
 use crate::logs::AccessLog;
 use crate::metrics::Metrics;
 use crate::model::Carrier;
@@ -16,17 +17,19 @@ use crate::routing::{DataThread, RoutedTls, Routing, SocketKey};
 use crate::tls::{Failure, Handshakes, Stream};
 
 /// What the process sets for all data threads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Idle connections to targets that each carrier keeps, over all threads. The least recently
     /// used one makes room.
     pub idle_connections: usize,
+    /// Calls identity providers.
+    pub fetcher: Fetcher,
 }
 
 impl Default for Settings {
     /// Ours: 1,000 targets, ALB's quota, with one or two connections each.
     fn default() -> Self {
-        Self { idle_connections: 2048 }
+        Self { idle_connections: 2048, fetcher: Fetcher::default() }
     }
 }
 
@@ -45,7 +48,7 @@ impl HttpPlane {
     #[must_use]
     pub fn new(
         thread: DataThread,
-        settings: Settings,
+        settings: &Settings,
         metrics: &Metrics,
         access_log: Option<AccessLog>,
     ) -> Arc<Self> {
@@ -90,8 +93,6 @@ impl HttpPlane {
     /// Shakes hands with a client; one that is not done soon after the process began to close is
     /// given up.
     async fn shake(&self, stream: TcpStream, tls: &RoutedTls) -> Result<Stream, Failure> {
-        // Only latency is lost when it cannot be set.
-        let _ = stream.set_nodelay(true);
         let parting = async {
             self.thread.closing.cancelled().await;
             sleep(PARTING).await;

@@ -134,15 +134,21 @@ impl TcpRelay {
         let routing = self.thread.reader.load();
         let listener = routing.listeners.get(&socket)?;
         let (thread, now) = (self.thread.index, clock::now());
-        let mut trial = Trial { thread, rng, now, exclude: tried };
+        let is_first = tried.is_empty();
+        let mut trial = Trial { exclude: tried, is_first, ..Trial::first(thread, rng, now) };
         match decide(listener, &Facts::default(), &mut trial).outcome {
             Outcome::Forward { group, guard } => {
                 Some((group, guard, Arc::clone(&listener.metrics), listener.idle_timeout))
             }
             Outcome::Fixed(_)
             | Outcome::Redirect(_)
+            | Outcome::Limited { .. }
             | Outcome::Misfit { .. }
+            | Outcome::Busy { .. }
             | Outcome::NoTarget { .. }
+            | Outcome::Refused(_)
+            | Outcome::AskAgain(_)
+            | Outcome::Login(_)
             | Outcome::Unfit { .. } => None,
         }
     }
@@ -150,6 +156,8 @@ impl TcpRelay {
     /// Copies both ways until both sides finished, or until one of the reasons not to go on.
     async fn carry(&self, client: &mut Side, connected: Connected) -> Ended {
         let Connected { target, guard, metrics, idle_timeout } = connected;
+        // The client's side has it from its listener. Only latency is lost when it cannot be set.
+        let _ = target.set_nodelay(true);
         let mut target = Side::new(target);
         let activity = Activity::new();
         // From here on nothing is missed: a generation before this one is looked at below, a later
@@ -290,10 +298,7 @@ struct Side {
 }
 
 impl Side {
-    fn new(stream: TcpStream) -> Self {
-        // Whoever writes small pieces decides about delays himself; only latency is lost when it
-        // cannot be set.
-        let _ = stream.set_nodelay(true);
+    const fn new(stream: TcpStream) -> Self {
         Self { stream, is_finished: false }
     }
 }

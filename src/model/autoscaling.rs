@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BadKey, MetricId, ServiceKey, Statistic};
+use super::{BadKey, MetricId, MetricQuery, ServiceKey, Statistic};
 use crate::clock::Timestamp;
 
 /// Activities kept of one service (ours).
@@ -110,6 +110,8 @@ pub enum TrackedMetric {
         /// Kept as given.
         unit: Option<String>,
     },
+    /// Metrics of a minute and expressions, one of which is tracked.
+    Math(Vec<MetricQuery>),
 }
 
 /// Moves the count by steps while an alarm that names it is in alarm.

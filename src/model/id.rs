@@ -56,6 +56,7 @@ macro_rules! names {
 
 names! {
     AlarmName;
+    CapacityProviderName;
     ClusterName;
     ServiceName;
     /// A task definition's family.
@@ -84,10 +85,19 @@ names! {
     /// An operation of Cloud Map's API.
     OperationId;
     TrustStoreName;
+    /// A container instance as the file names it.
+    InstanceName;
     /// A health check of Route 53: a UUID.
     NameCheckId;
     /// A hosted zone: `Z` and upper-case letters and digits.
     HostedZoneId;
+}
+
+/// The one that there is when the file names none.
+impl Default for InstanceName {
+    fn default() -> Self {
+        "local".into()
+    }
 }
 
 /// A new version 4 UUID.

@@ -1,8 +1,8 @@
 //! How tasks were asked to be launched: kept to be shown again, and where it says so acted upon.
 //!
-//! One machine runs them all, so most of this chooses between places that are the same here. Not
-//! here: AWS's wire shape. **Invariant:** nothing in it changes what a definition runs, but the
-//! overrides of a [`Run`].
+//! Constraints and strategies choose an instance; launch types and capacity providers choose
+//! between places that are the same here. Not here: AWS's wire shape. **Invariant:** nothing in it
+//! changes what a definition runs, but the overrides of a [`Run`].
 
 use std::collections::BTreeMap;
 
@@ -31,11 +31,12 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// What they count as: capacity providers are Fargate's, and nothing said is EC2.
+    /// What they count as: those of capacity providers as these are, and nothing said is EC2.
     #[must_use]
     pub fn launch_type(&self) -> LaunchType {
-        let of_providers = || {
-            if self.capacity.is_empty() { LaunchType::Ec2 } else { LaunchType::Fargate }
+        let of_providers = || match self.capacity.first() {
+            Some(item) if item.is_fargate() => LaunchType::Fargate,
+            _ => LaunchType::Ec2,
         };
         self.kind.unwrap_or_else(of_providers)
     }
@@ -85,6 +86,14 @@ pub struct CapacityItem {
     pub provider: String,
     pub weight: u32,
     pub base: u32,
+}
+
+impl CapacityItem {
+    /// Of ECS's own providers, as opposed to those of Auto Scaling groups.
+    #[must_use]
+    pub fn is_fargate(&self) -> bool {
+        self.provider.starts_with("FARGATE")
+    }
 }
 
 /// AWS's names of a network that is the machine's own here.

@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Action, GroupStickiness, Rule};
-use super::{ListenerKey, ListenerTls, LoadBalancerName, Owner};
+use super::{
+    Authentication, Compression, ListenerKey, ListenerTls, LoadBalancerName, Owner, ProxyProtocol,
+    RateLimit, TargetGroupName,
+};
 use crate::clock::Timestamp;
 
 /// ALB's `idle_timeout.timeout_seconds`.
@@ -131,11 +134,18 @@ pub struct ListenerOptions {
     /// Of HTTPS and TLS listeners.
     #[serde(default)]
     pub tls: Option<ListenerTls>,
+    /// What comes before the default action.
+    #[serde(default)]
+    pub authentication: Option<Authentication>,
     /// Of the default action.
     #[serde(default)]
     pub stickiness: GroupStickiness,
     #[serde(default)]
     pub responses: ResponseRules,
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
+    #[serde(default)]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Attributes that differ from their defaults and that nothing acts upon.
     pub attributes: BTreeMap<String, String>,
 }
@@ -148,6 +158,7 @@ pub struct ResponseRules {
     pub hide_server: bool,
     /// Names and values that take the place of the target's.
     pub insert: BTreeMap<String, String>,
+    pub compression: Option<Compression>,
 }
 
 /// What becomes of the headers of requests.
@@ -187,9 +198,24 @@ impl ForwardedFor {
 }
 
 impl Listener {
+    /// What comes before each of [`Self::actions`].
+    pub fn authentications(&self) -> impl Iterator<Item = Option<&Authentication>> {
+        let default = self.options.authentication.as_ref();
+        self.rules.iter().map(|rule| rule.authentication.as_ref()).chain([default])
+    }
+
     /// Every action of its rules, then the default's.
     pub fn actions(&self) -> impl Iterator<Item = &Action> {
         self.rules.iter().map(|rule| &rule.action).chain(std::iter::once(&self.default_action))
+    }
+}
+
+impl Listener {
+    /// Every target group that it forwards or mirrors to.
+    pub fn groups(&self) -> impl Iterator<Item = &TargetGroupName> {
+        let forwarded = self.actions().flat_map(Action::groups).map(|weighted| &weighted.group);
+        let mirrors = self.rules.iter().filter_map(|rule| rule.mirror.as_ref());
+        forwarded.chain(mirrors.map(|mirror| &mirror.group))
     }
 }
 

@@ -63,12 +63,49 @@ impl Statistic {
     }
 }
 
+/// A metric, or an expression over others, as requests name several together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricQuery {
+    /// What expressions call it: a lower-case letter, then letters, digits and underscores.
+    pub id: String,
+    pub label: Option<String>,
+    pub what: Queried,
+    /// Whether it is told, or there for others alone.
+    pub is_returned: bool,
+    /// In seconds, as given beside an expression.
+    pub period: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Queried {
+    Metric(MetricAsked),
+    /// Metric math, as written.
+    Expression(String),
+}
+
+/// What is asked of one metric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricAsked {
+    pub metric: MetricId,
+    pub statistic: Statistic,
+    /// Seconds.
+    pub period: u32,
+    /// As given: what is measured in another unit has no data.
+    pub unit: Option<String>,
+}
+
 /// An alarm that a client made. Those of target tracking follow from their policy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
     pub name: AlarmName,
     pub description: Option<String>,
     pub rule: AlarmRule,
+    #[serde(default)]
+    pub given: AlarmGiven,
+    /// What stands in place of its rule's metric and statistic, when there is something: metrics
+    /// and expressions, one of which is looked at.
+    #[serde(default)]
+    pub queries: Vec<MetricQuery>,
     pub actions_enabled: bool,
     /// ARNs of scaling policies that are carried out while it is in alarm.
     pub actions: Vec<String>,
@@ -77,6 +114,15 @@ pub struct Alarm {
     pub reason: String,
     /// Of its last change.
     pub changed_at: Timestamp,
+}
+
+/// What an alarm was given that changes nothing: it is shown as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmGiven {
+    /// It is the metric's own.
+    pub unit: Option<String>,
+    /// That its rule's `breaching` was said.
+    pub datapoints: bool,
 }
 
 /// When an alarm is in alarm.

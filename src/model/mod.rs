@@ -5,12 +5,15 @@
 //! a socket or a clock.
 
 pub mod arn;
+pub mod authentication;
 pub mod autoscaling;
+pub mod capacity_provider;
 pub mod certificate;
 pub mod container_definition;
 pub mod discovery;
 pub mod ec2;
 pub mod id;
+pub mod instance;
 pub mod launch;
 pub mod load_balancer;
 pub mod log_group;
@@ -27,15 +30,19 @@ pub mod tags;
 pub mod target_group;
 pub mod task;
 pub mod task_definition;
+pub mod traffic;
 pub mod trust_store;
 
 pub use arn::{Account, Arn};
+pub use authentication::*;
 pub use autoscaling::*;
+pub use capacity_provider::*;
 pub use certificate::*;
 pub use container_definition::*;
 pub use discovery::*;
 pub use ec2::*;
 pub use id::*;
+pub use instance::*;
 pub use launch::*;
 pub use load_balancer::*;
 pub use log_group::*;
@@ -52,4 +59,5 @@ pub use tags::*;
 pub use target_group::*;
 pub use task::*;
 pub use task_definition::*;
+pub use traffic::*;
 pub use trust_store::*;

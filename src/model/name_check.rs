@@ -35,6 +35,23 @@ pub struct NameCheck {
     pub measure_latency: bool,
 }
 
+impl NameCheck {
+    /// One that nobody has changed yet.
+    #[must_use]
+    pub fn new(id: NameCheckId, caller_reference: &str, subject: NameSubject) -> Self {
+        Self {
+            id,
+            caller_reference: caller_reference.to_owned(),
+            version: 1,
+            subject,
+            inverted: false,
+            disabled: false,
+            regions: Vec::new(),
+            measure_latency: false,
+        }
+    }
+}
+
 /// What it looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NameSubject {
@@ -129,16 +146,8 @@ mod tests {
     #[test]
     fn unknown_is_healthy_and_inverted_turns_it() {
         let check = |status: Option<bool>, inverted: bool, disabled: bool, expected: bool| {
-            let check = NameCheck {
-                id: "a".into(),
-                caller_reference: String::new(),
-                version: 1,
-                subject: NameSubject::Calculated { children: Vec::new(), threshold: 0 },
-                inverted,
-                disabled,
-                regions: Vec::new(),
-                measure_latency: false,
-            };
+            let subject = NameSubject::Calculated { children: Vec::new(), threshold: 0 };
+            let check = NameCheck { inverted, disabled, ..NameCheck::new("a".into(), "", subject) };
             let status = status.map(|passes| NameStatus {
                 check: "a".into(),
                 passes,

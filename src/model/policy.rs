@@ -17,7 +17,7 @@ const MOST_FAILURES: u64 = 200;
 #[serde(default)]
 pub struct ServicePolicy {
     pub breaker: Breaker,
-    /// ECS's scheduling strategy DAEMON: one task per container instance, so one.
+    /// ECS's scheduling strategy DAEMON: one task per container instance.
     pub daemon: bool,
     /// How long a task has run before its registrations are made.
     pub registration_delay: Duration,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CookieKeyId, TargetGroupName};
+use super::{Authentication, CookieKeyId, Mirror, RateLimit, TargetGroupName};
 use crate::clock::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +17,22 @@ pub struct Rule {
     pub conditions: Vec<Condition>,
     #[serde(default)]
     pub transforms: Transforms,
+    /// What comes before the action.
+    #[serde(default)]
+    pub authentication: Option<Authentication>,
     pub action: Action,
     /// The action's place among the actions, as it was given.
     #[serde(default)]
     pub order: Option<u32>,
     #[serde(default)]
     pub stickiness: GroupStickiness,
+    /// How long a response's head may take.
+    #[serde(default)]
+    pub timeout: Option<Duration>,
+    #[serde(default)]
+    pub rate_limit: Option<RateLimit>,
+    #[serde(default)]
+    pub mirror: Option<Mirror>,
 }
 
 impl Rule {
@@ -30,7 +40,19 @@ impl Rule {
     #[must_use]
     pub fn new(id: String, priority: u32, conditions: Vec<Condition>, action: Action) -> Self {
         let (transforms, stickiness) = (Transforms::default(), GroupStickiness::default());
-        Self { id, priority, conditions, transforms, action, order: None, stickiness }
+        Self {
+            id,
+            priority,
+            conditions,
+            transforms,
+            authentication: None,
+            action,
+            order: None,
+            stickiness,
+            timeout: None,
+            rate_limit: None,
+            mirror: None,
+        }
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Cluster {
     /// ECS's `containerInsights`, as given. None: off.
     #[serde(default)]
     pub insights: Option<String>,
+    /// ECS's `logging` of its `executeCommandConfiguration`, as given.
+    #[serde(default)]
+    pub exec_logging: Option<String>,
     /// The capacity providers that its services and tasks may name.
     #[serde(default)]
     pub providers: Vec<String>,
@@ -37,7 +40,7 @@ impl Cluster {
     #[must_use]
     pub fn new(name: ClusterName, owner: Owner) -> Self {
         let (providers, default_strategy) = (Vec::new(), Vec::new());
-        Self { name, owner, insights: None, providers, default_strategy }
+        Self { name, owner, insights: None, exec_logging: None, providers, default_strategy }
     }
 }
 
@@ -106,7 +109,7 @@ pub struct ServiceOptions {
     pub launch: Launch,
     /// How often a new deployment of the same was asked for.
     pub forced: u64,
-    /// ECS's `availabilityZoneRebalancing`; there is one zone.
+    /// ECS's `availabilityZoneRebalancing`.
     pub rebalancing: bool,
     pub role: Option<String>,
     /// Calls that carry the same token are the same call.
@@ -227,6 +230,9 @@ pub struct Deployment {
     /// While it is under way once more: the deployment that it is the way back from.
     #[serde(default)]
     pub back_from: Option<DeploymentId>,
+    /// It was completed, and gone back to later: what ended that says nothing about it.
+    #[serde(default)]
+    pub proven: bool,
     /// As the service had it when this deployment began.
     #[serde(default)]
     pub strategy: Strategy,
@@ -311,6 +317,7 @@ impl Deployment {
             failure: None,
             rollback: None,
             back_from: None,
+            proven: false,
             strategy: service.policy.strategy.clone(),
             alternate: false,
             shift: None,
@@ -322,7 +329,7 @@ impl Deployment {
     /// It was completed once, so one may go back to it.
     #[must_use]
     pub fn was_good(&self) -> bool {
-        self.completed_at.is_some() && self.failure.is_none()
+        self.proven || self.completed_at.is_some() && self.failure.is_none()
     }
 
     /// Under way once more, as the way back from `other`, which failed so.
@@ -334,10 +341,21 @@ impl Deployment {
         let shift = shift.map(|shift| Shift {
             returning: true,
             insists: failure == Failure::Stopped,
-            named: !shift.named,
+            // A rolling one that was through had them too.
+            named: !shift.named && shift.stage < Stage::CleanUp,
             ..Shift::begun(Stage::ProductionTrafficShift, Some(other.id.clone()), now)
         });
-        Self { rollout, failures: 0, back_from, shift, baking_since: None, ..self.clone() }
+        let (proven, failure) = (true, None);
+        Self {
+            rollout,
+            failures: 0,
+            failure,
+            back_from,
+            proven,
+            shift,
+            baking_since: None,
+            ..self.clone()
+        }
     }
 
     /// Traffic is, or may be, divided between it and another.

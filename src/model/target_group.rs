@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, Protocol, RegistrationId, TargetGroupName, TaskId};
+use super::{
+    OutlierEjection, Owner, Protocol, RegistrationId, RetryBudget, TargetGroupName, TaskId, Waiting,
+};
 use crate::clock::Timestamp;
 
 /// ALB's `deregistration_delay.timeout_seconds`.
@@ -107,6 +109,8 @@ pub struct GroupOptions {
 #[serde(default)]
 pub struct GroupRouting {
     pub algorithm: Algorithm,
+    /// Targets that fail far more often than the others get less; only by weighted random.
+    pub anomaly_mitigation: bool,
     /// How long a new target grows into its share; zero: not at all.
     pub slow_start: Duration,
     pub stickiness: Stickiness,
@@ -114,16 +118,30 @@ pub struct GroupRouting {
     pub minimum_healthy: u32,
     /// The same in percent of the registered targets.
     pub minimum_healthy_percent: Option<u32>,
+    pub retry_budget: RetryBudget,
+    /// Exchanges that one target has at a time, at most.
+    pub target_concurrency: Option<u32>,
+    /// Of requests that find all targets busy.
+    pub queue: Waiting,
+    /// Of requests that find no target; none: they do not wait.
+    pub hold: Option<Waiting>,
+    pub outlier_ejection: Option<OutlierEjection>,
 }
 
 impl Default for GroupRouting {
     fn default() -> Self {
         Self {
             algorithm: Algorithm::default(),
+            anomaly_mitigation: false,
             slow_start: Duration::ZERO,
             stickiness: Stickiness::default(),
             minimum_healthy: 1,
             minimum_healthy_percent: None,
+            retry_budget: RetryBudget::default(),
+            target_concurrency: None,
+            queue: Waiting::QUEUE,
+            hold: None,
+            outlier_ejection: None,
         }
     }
 }
@@ -136,9 +154,12 @@ pub enum Algorithm {
     RoundRobin,
     LeastOutstandingRequests,
     WeightedRandom,
+    /// Not ALB's: the better of two by chance, by the time they take and the exchanges they have.
+    PeakEwma,
 }
 
 impl Algorithm {
+    /// ALB's.
     pub const ALL: [Self; 3] =
         [Self::RoundRobin, Self::LeastOutstandingRequests, Self::WeightedRandom];
 
@@ -148,6 +169,7 @@ impl Algorithm {
             Self::RoundRobin => "round_robin",
             Self::LeastOutstandingRequests => "least_outstanding_requests",
             Self::WeightedRandom => "weighted_random",
+            Self::PeakEwma => "peak_ewma",
         }
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, DeploymentId, Run, ServiceKey, TaskDefinition, TaskDefinitionKey, TaskId,
-    Transport,
+    ClusterName, DeploymentId, InstanceName, Run, ServiceKey, TaskDefinition, TaskDefinitionKey,
+    TaskId, Transport,
 };
 use crate::clock::Timestamp;
 
@@ -16,6 +16,9 @@ use crate::clock::Timestamp;
 pub struct Task {
     pub id: TaskId,
     pub cluster: ClusterName,
+    /// Where it runs, for good.
+    #[serde(default)]
+    pub instance: InstanceName,
     pub definition: TaskDefinitionKey,
     /// None for a standalone task.
     pub service: Option<ServiceKey>,
@@ -46,9 +49,22 @@ pub struct Task {
     /// Commands may be executed in its containers.
     #[serde(default)]
     pub exec: bool,
+    /// It `replaces` a task that is well, for its availability zone.
+    #[serde(default)]
+    pub rebalances: bool,
 }
 
 impl Task {
+    /// What shares it with others of a group: its service's, or as it was asked for.
+    #[must_use]
+    pub fn group(&self) -> Group<'_> {
+        match (&self.service, &self.run) {
+            (Some(service), _) => Group::Service(service.name.as_str()),
+            (None, Some(run)) => Group::Named(&run.group),
+            (None, None) => Group::Named(""),
+        }
+    }
+
     /// A task that is wanted and not begun: of no service, with no container's row yet.
     #[must_use]
     pub fn new(
@@ -60,6 +76,7 @@ impl Task {
         Self {
             id,
             cluster,
+            instance: InstanceName::default(),
             definition,
             service: None,
             deployment: None,
@@ -77,6 +94,7 @@ impl Task {
             protected_until: None,
             run: None,
             exec: false,
+            rebalances: false,
         }
     }
 
@@ -124,6 +142,22 @@ impl Task {
         };
         let own = self.containers.iter().find(|row| maps(&row.name)).and_then(|row| row.address);
         own.or(self.address)
+    }
+}
+
+/// ECS's `group` of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group<'a> {
+    Service(&'a str),
+    Named(&'a str),
+}
+
+impl std::fmt::Display for Group<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service:{name}"),
+            Self::Named(name) => f.write_str(name),
+        }
     }
 }
 

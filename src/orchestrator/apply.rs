@@ -8,14 +8,18 @@ use super::settings::Settings;
 use super::{rollout, traffic, words};
 use crate::clock::Timestamp;
 use crate::model::{
-    Arn, Backoff, ContainerHealth, DeploymentId, Desired, EVENTS_KEPT, EndedService, Owner,
-    Progress, ResourceArn, Service, ServiceEvent, ServiceKey, Stop, StopCode, Task,
+    Arn, Backoff, Contact, ContainerHealth, ContainerInstance, DeploymentId, Desired, EVENTS_KEPT,
+    EndedService, Owner, Progress, ResourceArn, Service, ServiceEvent, ServiceKey, Stop, StopCode,
+    Task,
 };
 use crate::state::{Key, State, Tx};
 
 /// Metric labels of why a task was replaced; keys of [`Progress::replacements`].
 pub(super) const UNHEALTHY: &str = "unhealthy";
 pub(super) const DEPLOYMENT: &str = "deployment";
+pub(super) const DRAINING: &str = "draining";
+pub(super) const REBALANCING: &str = "rebalancing";
+pub(super) const LOST: &str = "lost";
 pub(super) const EXITED: &str = "exited";
 pub(super) const FAILED_TO_START: &str = "failed_to_start";
 
@@ -62,8 +66,16 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
                 deployment.baking_since = Some(now);
             }
         }),
+        Move::Hear { instance, contact, capacity } => {
+            if let Some(row) = tx.state().instances.get(instance).cloned() {
+                let (contact, capacity, version) = (*contact, *capacity, row.version + 1);
+                let row = ContainerInstance::clone(&row);
+                tx.put(ContainerInstance { contact, capacity, version, ..row });
+            }
+        }
         Move::Healthy(task) => rollout::healthy(tx, task, now),
         Move::Close { service, deployment } => rollout::close(tx, service, deployment),
+        Move::Resize { service, count } => rollout::resize(tx, service, *count),
         Move::Calm(service) => change(tx, service, |p| p.backoff = Backoff::default()),
         Move::Steady { service, steady } => change(tx, service, |p| p.steady = *steady),
         Move::ForgetTask(id) => {
@@ -75,6 +87,7 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
         Move::ForgetService(service) => forget(tx, service, settings, now),
         Move::ForgetEnded(service) => tx.remove(Key::EndedService(service.clone())),
         Move::ForgetDefinition(key) => tx.remove(Key::TaskDefinition(key.clone())),
+        Move::ForgetInstance(name) => tx.remove(Key::ContainerInstance(name.clone())),
         Move::Release(address) => tx.remove(Key::Quarantine(*address)),
     }
 }
@@ -110,12 +123,21 @@ fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Times
             "Task failed ELB health checks: its registration is gone".to_owned()
         }
         Why::Leaving => words::LEAVING.to_owned(),
-        Why::ScaleIn | Why::Deployment | Why::Deleted => words::scaling(newest(tx.state(), task)),
+        Why::Draining => words::draining_instance(task),
+        Why::Lost if is_removed(tx.state(), task) => words::REMOVED.to_owned(),
+        Why::Lost => words::lost(task),
+        Why::Removed => words::REMOVED.to_owned(),
+        Why::ScaleIn | Why::Deployment | Why::Deleted | Why::Rebalancing => {
+            words::scaling(newest(tx.state(), task))
+        }
     };
     let replaced = match why {
         Why::Unhealthy(_) => Some(UNHEALTHY),
         Why::Deployment => Some(DEPLOYMENT),
-        Why::ScaleIn | Why::Deleted | Why::Leaving => None,
+        Why::Draining => Some(DRAINING),
+        Why::Rebalancing => Some(REBALANCING),
+        Why::Lost => Some(LOST),
+        Why::ScaleIn | Why::Deleted | Why::Removed | Why::Leaving => None,
     };
     if let Some(label) = replaced {
         count_replacement(tx, task, label);
@@ -128,6 +150,12 @@ fn stop(tx: &mut Tx<'_>, task: &Task, why: &Why, settings: &Settings, now: Times
     }
     let stop = Some(Stop::new(StopCode::ServiceSchedulerInitiated, reason));
     tx.put(Task { desired: Desired::Stopped, stop, ..task.clone() });
+}
+
+/// Whether its instance left the file.
+fn is_removed(state: &State, task: &Task) -> bool {
+    let row = state.instances.get(&task.instance);
+    row.is_none_or(|row| row.contact == Contact::Removed)
 }
 
 /// Whether the checks of its own containers fail.

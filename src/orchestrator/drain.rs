@@ -31,6 +31,7 @@ pub(super) struct Draining {
     instances: Vec<InstanceKey>,
     pub since: Timestamp,
     deadline: Timestamp,
+    silent_until: Timestamp,
     forgotten_at: Timestamp,
     /// The longest time for which one of the instances may be cached.
     ttl: Duration,
@@ -81,6 +82,7 @@ impl Draining {
             instances: keys,
             since,
             deadline: since + delay.unwrap_or_default(),
+            silent_until: delay.map_or(since, |_| since + SILENCE),
             forgotten_at: names.map_or(since, |ttl| since + delay_of_silent + ttl),
             ttl: names.unwrap_or_default(),
             told_before: Timestamp(0),
@@ -97,6 +99,7 @@ impl Draining {
             in_flight: endpoints.map(|endpoint| endpoint.in_flight()).sum(),
             cached_until: cached.max().unwrap_or_default().max(self.told_before),
             deadline: self.deadline,
+            silent_until: self.silent_until,
             forgotten_at: self.forgotten_at,
             registered: !self.targets.is_empty() || !self.instances.is_empty(),
         }

@@ -97,11 +97,10 @@ impl HookCall {
         let (url, document) = (found.url.to_owned(), document(&shared.settings.account, &found));
         let said = tokio::time::timeout(PATIENCE, post(&url, document)).await;
         let said = said.unwrap_or_else(|_| Err("no answer in time".into()));
+        let (service, hook) = (&self.service, &self.id);
         match &said {
-            Ok(said) => tracing::info!(service = %self.service, url, ?said, "lifecycle hook"),
-            Err(error) => {
-                tracing::warn!(service = %self.service, url, %error, "lifecycle hook not told");
-            }
+            Ok(said) => tracing::info!(%service, hook, ?said, "lifecycle hook"),
+            Err(error) => tracing::warn!(%service, hook, %error, "lifecycle hook not told"),
         }
         let now = shared.clock.now();
         let written = shared.store.update(move |tx| {

@@ -1,16 +1,21 @@
-//! The metrics of services: desired, running and pending tasks, starts, replacements by reason.
+//! The metrics of services (desired, running and pending tasks, starts, replacements by reason) and
+//! of container instances.
 //!
-//! **Invariant:** a service's series live as long as the service.
+//! **Invariant:** a service's series live as long as the service, an instance's as long as it.
 
 use std::collections::BTreeMap;
 
 use super::plan::{Move, Plan};
 use crate::metrics::{Counter, Gauge, Metrics, names};
-use crate::model::{ServiceKey, TaskStatus};
+use crate::model::{Contact, InstanceName, ServiceKey, TaskStatus};
 use crate::state::State;
 
 #[derive(Debug, Default)]
-pub(super) struct ServiceMeters(BTreeMap<ServiceKey, OneService>);
+pub(super) struct ServiceMeters {
+    services: BTreeMap<ServiceKey, OneService>,
+    /// 1 while it answers.
+    instances: BTreeMap<InstanceName, Gauge>,
+}
 
 #[derive(Debug)]
 struct OneService {
@@ -40,7 +45,7 @@ impl OneService {
 
 impl ServiceMeters {
     fn of(&mut self, key: &ServiceKey, metrics: &Metrics) -> &mut OneService {
-        self.0.entry(key.clone()).or_insert_with(|| OneService::new(key, metrics))
+        self.services.entry(key.clone()).or_insert_with(|| OneService::new(key, metrics))
     }
 
     /// Counts what a written plan starts.
@@ -56,7 +61,13 @@ impl ServiceMeters {
 
     /// Sets the gauges, and brings the counters up to the State's.
     pub(super) fn update(&mut self, state: &State, metrics: &Metrics) {
-        self.0.retain(|key, _| state.services.contains_key(key));
+        self.services.retain(|key, _| state.services.contains_key(key));
+        self.instances.retain(|name, _| state.instances.contains_key(name));
+        for row in state.instances.values() {
+            let new = || metrics.gauge(&names::INSTANCE_CONNECTED, &[row.name.as_str()]);
+            let gauge = self.instances.entry(row.name.clone()).or_insert_with(new);
+            gauge.set(i64::from(row.contact == Contact::Connected));
+        }
         let mut counts: BTreeMap<&ServiceKey, (i64, i64)> = BTreeMap::new();
         for task in state.tasks.values().filter(|task| task.is_live()) {
             if let Some(service) = &task.service {

@@ -21,6 +21,7 @@ mod metadata;
 mod meters;
 mod order;
 mod orphans;
+pub mod placement;
 mod plan;
 mod record;
 mod rollout;
@@ -33,7 +34,7 @@ mod variables;
 mod words;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,19 +46,19 @@ use self::drain::Leftover;
 use self::hooks::HookCall;
 use self::meters::ServiceMeters;
 use self::orphans::Orphans;
-use self::shared::{Look, Meters, Shared, Sight};
+use self::shared::{Look, Meters, Post, Shared};
 use self::worker::{Desk, Worker};
 use crate::clock::{self, Clock, Timestamp};
 use crate::metrics::{Counter, Histogram, Metrics, names};
-use crate::model::{TaskId, TaskStatus};
+use crate::model::{InstanceName, TaskId, TaskStatus};
 use crate::routing::Reader;
-use crate::runtime::Runtime;
-use crate::state::{State, Store, StoreError};
+use crate::runtime::Fleet;
+use crate::state::{State, Store, StoreError, changed};
 
 pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
 pub use hooks::shares;
 pub use metadata::Endpoint;
-pub use plan::{Event, Move, Plan, View, Why, plan};
+pub use plan::{Event, Heard, Move, Plan, View, Why, plan};
 pub use settings::{Curve, Settings};
 pub use step::{Drain, Facts, Record, Seen, Step, next};
 pub use words::Action;
@@ -79,7 +80,8 @@ pub struct Orchestrator {
     /// What the tasks of `work` are for.
     jobs: BTreeMap<Id, Job>,
     desks: BTreeMap<TaskId, Arc<Desk>>,
-    orphans: Orphans,
+    /// By instance.
+    orphans: BTreeMap<InstanceName, Orphans>,
     service_meters: ServiceMeters,
     passes: Counter,
     pass_seconds: Histogram,
@@ -97,15 +99,17 @@ impl Stopper {
     }
 }
 
+type Looks = BTreeMap<InstanceName, Arc<Look>>;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Job {
     Task(TaskId),
     Leftover(Leftover),
     Hook(HookCall),
-    Orphan(TaskId),
+    Orphan(InstanceName, TaskId),
     /// These two end only by accident.
-    Listen,
-    Look,
+    Listen(InstanceName),
+    Look(InstanceName),
 }
 
 impl Orchestrator {
@@ -113,26 +117,34 @@ impl Orchestrator {
     pub fn new(
         store: Store,
         reader: Reader,
-        runtime: Arc<dyn Runtime>,
+        fleet: &Fleet,
         settings: Settings,
         clock: Clock,
         rng: fastrand::Rng,
         metrics: Metrics,
     ) -> Self {
-        let meters = Meters::new(&metrics, &settings.runtime);
+        let meters = Meters::new(&metrics);
         let (passes, pass_seconds) =
             (metrics.counter(&names::PASSES, &[]), metrics.histogram(&names::PASS_SECONDS, &[]));
-        let orphans = Orphans::new(&store.read(), settings.orphan_grace);
+        let state = store.read();
+        let kind = |name: &InstanceName| {
+            state.instances.get(name).map_or("unknown", |row| row.kind.as_str())
+        };
+        let post = |(name, runtime)| Post::new(name, runtime, kind(name), &metrics);
+        let posts = fleet.iter().map(post).map(|post| (post.name.clone(), post)).collect();
+        let grace = settings.orphan_grace;
+        let orphans = fleet.iter().map(|(name, _)| (name.clone(), Orphans::new(&state, grace)));
+        let orphans = orphans.collect();
         let shared = Arc::new(Shared {
             store,
             reader,
-            runtime,
+            posts,
+            looked: watch::Sender::default(),
             settings: Arc::new(settings),
             clock,
             began: clock.now(),
             metrics,
             meters,
-            sight: Sight::new(),
         });
         Self {
             shared,
@@ -168,22 +180,25 @@ impl Orchestrator {
 
     async fn reconcile(&mut self) {
         // Events first, so that nothing falls between the first look and them.
-        self.listen();
-        self.spawn(Job::Look, Arc::clone(&self.shared).look());
+        for name in self.shared.posts.keys().cloned().collect::<Vec<_>>() {
+            self.listen(&name);
+            self.look(&name);
+        }
         let mut commits = self.shared.store.watch();
-        let mut looks = self.shared.sight.watch();
+        let mut looks = self.shared.looked.subscribe();
         let mut leaving = self.leaving.subscribe();
-        let (mut state, mut look) = (Arc::new(State::default()), None);
+        let (mut state, mut shown) = (Arc::new(State::default()), Looks::new());
         loop {
             commits.borrow_and_update();
-            let new_look = looks.borrow_and_update().clone();
+            looks.borrow_and_update();
+            let new_shown = self.looks();
             let is_leaving = *leaving.borrow_and_update();
             let began = clock::instant();
             let revisit = self.pass(is_leaving).await;
             let new_state = self.shared.store.read();
             self.hire(&state, &new_state);
-            self.wake_shown(look.as_deref(), new_look.as_deref());
-            self.sweep(&new_state, new_look.as_deref());
+            self.wake_shown(&new_state, &shown, &new_shown);
+            self.sweep(&new_state, &new_shown);
             self.service_meters.update(&new_state, &self.shared.metrics);
             let cell = self.shared.metrics.control();
             self.passes.add(cell, 1);
@@ -191,7 +206,7 @@ impl Orchestrator {
             if is_leaving && new_state.tasks.values().all(|t| t.known == TaskStatus::Stopped) {
                 return;
             }
-            (state, look) = (new_state, new_look);
+            (state, shown) = (new_state, new_shown);
             let took = began.elapsed();
             if took > BRIEF {
                 tokio::time::sleep(took.min(REST)).await;
@@ -211,19 +226,34 @@ impl Orchestrator {
         }
     }
 
-    fn listen(&mut self) {
+    fn listen(&mut self, name: &InstanceName) {
+        let Some(post) = self.shared.posts.get(name).cloned() else { return };
         // Subscribed here and now, not when the task first runs.
-        let events = self.shared.runtime.events();
-        self.spawn(Job::Listen, Arc::clone(&self.shared).listen(events));
+        let events = post.runtime.events();
+        self.spawn(Job::Listen(name.clone()), Arc::clone(&self.shared).listen(post, events));
+    }
+
+    fn look(&mut self, name: &InstanceName) {
+        let Some(post) = self.shared.posts.get(name).cloned() else { return };
+        self.spawn(Job::Look(name.clone()), Arc::clone(&self.shared).look(post));
+    }
+
+    /// What each instance last showed.
+    fn looks(&self) -> Looks {
+        let latest = |post: &Arc<Post>| Some((post.name.clone(), post.sight.latest()?));
+        self.shared.posts.values().filter_map(latest).collect()
     }
 
     /// Makes a plan and writes it. How long the next pass may wait.
     async fn pass(&mut self, leaving: bool) -> Duration {
         let shared = Arc::clone(&self.shared);
         let (settings, now) = (Arc::clone(&shared.settings), shared.clock.now());
-        let (seed, avoid) = (self.rng.u64(..), self.orphans.addresses());
+        let held = self.orphans.values().flat_map(Orphans::addresses);
+        let (seed, avoid) = (self.rng.u64(..), held.collect::<BTreeSet<_>>());
+        let heard = |post: &Arc<Post>| Some((post.name.clone(), post.sight.heard()?));
+        let heard: BTreeMap<_, _> = shared.posts.values().filter_map(heard).collect();
         let make = move |state: &State| {
-            let view = View { state, settings: &settings, leaving, avoid: &avoid };
+            let view = View { state, settings: &settings, leaving, avoid: &avoid, heard: &heard };
             plan(view, now, &mut fastrand::Rng::with_seed(seed))
         };
         let first = make(&shared.store.read());
@@ -274,9 +304,17 @@ impl Orchestrator {
                 }
             }
         }
+        // One that was lost, or is back.
+        for name in changed(&before.instances, &state.instances) {
+            let here = self
+                .desks
+                .iter()
+                .filter(|(id, _)| state.tasks.get(*id).is_some_and(|task| task.instance == name));
+            here.for_each(|(_, desk)| desk.wake());
+        }
         for task in state.tasks.values() {
             let works = task.known != TaskStatus::Stopped
-                && !self.shared.settings.is_unplaced(task)
+                && !self.shared.settings.is_unplaced(state, task)
                 && state.definitions.contains_key(&task.definition);
             if works && !self.desks.contains_key(&task.id) {
                 let desk = Arc::new(Desk::default());
@@ -310,39 +348,51 @@ impl Orchestrator {
         }
         match job {
             Some(Job::Task(task)) => drop(self.desks.remove(&task)),
-            Some(Job::Listen) => {
-                self.listen();
-                self.shared.sight.ask();
+            Some(Job::Listen(name)) => {
+                self.listen(&name);
+                if let Some(post) = self.shared.posts.get(&name) {
+                    post.sight.ask();
+                }
             }
-            Some(Job::Look) => self.spawn(Job::Look, Arc::clone(&self.shared).look()),
-            Some(Job::Orphan(task)) => self.orphans.tried(task),
+            Some(Job::Look(name)) => self.look(&name),
+            Some(Job::Orphan(name, task)) => {
+                if let Some(orphans) = self.orphans.get_mut(&name) {
+                    orphans.tried(task);
+                }
+            }
             Some(Job::Leftover(_) | Job::Hook(_)) | None => {}
         }
     }
 
     /// Wakes the workers of tasks that look different now, and those that wait for any look.
-    fn wake_shown(&self, before: Option<&Look>, now: Option<&Look>) {
-        let (Some(now), true) = (now, before.map(|l| l.started) != now.map(|l| l.started)) else {
-            return;
-        };
+    fn wake_shown(&self, state: &State, before: &Looks, now: &Looks) {
         for (id, desk) in &self.desks {
+            let Some(task) = state.tasks.get(id) else { continue };
+            let (old, new) = (before.get(&task.instance), now.get(&task.instance));
+            let (Some(new), true) = (new, old.map(|l| l.started) != new.map(|l| l.started)) else {
+                continue;
+            };
             let looking = desk.take_looking();
-            let old = before.and_then(|look| look.containers.get(id));
-            if looking || before.is_none() || old != now.containers.get(id) {
+            let changed = old.is_none_or(|old| old.containers.get(id) != new.containers.get(id));
+            if looking || changed {
                 desk.wake();
             }
         }
     }
 
     /// Removes containers that belong to nobody.
-    fn sweep(&mut self, state: &State, look: Option<&Look>) {
-        let Some(look) = look else { return };
-        for (task, containers) in self.orphans.ripe(state, look) {
-            let job = Job::Orphan(task.clone());
-            if !self.jobs.values().any(|other| *other == job) {
-                tracing::warn!(%task, "containers of an unknown task are removed");
-                let runtime = Arc::clone(&self.shared);
-                self.spawn(job, orphans::remove(runtime, task, containers));
+    fn sweep(&mut self, state: &State, shown: &Looks) {
+        for (name, look) in shown {
+            let Some(orphans) = self.orphans.get_mut(name) else { continue };
+            let ripe = orphans.ripe(state, look);
+            let Some(post) = self.shared.posts.get(name).cloned() else { continue };
+            for (task, containers) in ripe {
+                let job = Job::Orphan(name.clone(), task.clone());
+                if !self.jobs.values().any(|other| *other == job) {
+                    tracing::warn!(%task, "containers of an unknown task are removed");
+                    let (shared, post) = (Arc::clone(&self.shared), Arc::clone(&post));
+                    self.spawn(job, orphans::remove(shared, post, task, containers));
+                }
             }
         }
     }

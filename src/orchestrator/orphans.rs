@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::shared::{Look, Shared};
+use super::shared::{Look, Post, Shared};
 use crate::clock::{self, Instant};
 use crate::model::{STOP_TIMEOUT, TaskId, TaskStatus};
 use crate::state::State;
@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Orphans {
     /// When each may be removed.
     ripe_at: BTreeMap<TaskId, Instant>,
-    addresses: Arc<BTreeSet<IpAddr>>,
+    addresses: BTreeSet<IpAddr>,
     grace: Duration,
     /// What the first look showed of a world that the store knows nothing of; None: it knew
     /// something, or there was no look yet.
@@ -33,12 +33,12 @@ impl Orphans {
     pub(super) fn new(state: &State, grace: Duration) -> Self {
         let began_empty = state.tasks.is_empty();
         let ripe_at = BTreeMap::new();
-        Self { ripe_at, addresses: Arc::default(), grace, kept: None, began_empty }
+        Self { ripe_at, addresses: BTreeSet::new(), grace, kept: None, began_empty }
     }
 
     /// Addresses that they hold: no new task may get one.
-    pub(super) fn addresses(&self) -> Arc<BTreeSet<IpAddr>> {
-        Arc::clone(&self.addresses)
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().copied()
     }
 
     /// Those whose grace is over, with the names of their containers.
@@ -49,9 +49,7 @@ impl Orphans {
         self.ripe_at.retain(|id, _| shown.iter().any(|(other, _)| *other == id));
         let addresses: BTreeSet<IpAddr> =
             shown.iter().flat_map(|(_, c)| c.iter()).filter_map(|c| c.address).collect();
-        if *self.addresses != addresses {
-            self.addresses = Arc::new(addresses);
-        }
+        self.addresses = addresses;
         if self.kept.is_none() {
             let kept = shown.iter().filter(|_| self.began_empty).map(|(id, _)| (*id).clone());
             let kept: BTreeSet<TaskId> = kept.collect();
@@ -80,19 +78,24 @@ impl Orphans {
 }
 
 /// Stops and removes the containers. What fails is tried again after [`AGAIN`].
-pub(super) async fn remove(shared: Arc<Shared>, task: TaskId, containers: Vec<String>) {
+pub(super) async fn remove(
+    shared: Arc<Shared>,
+    post: Arc<Post>,
+    task: TaskId,
+    containers: Vec<String>,
+) {
     for container in containers {
-        let stopped = shared.runtime.stop(&task, &container, STOP_TIMEOUT).await;
+        let stopped = post.runtime.stop(&task, &container, STOP_TIMEOUT).await;
         let removed = match stopped {
-            Ok(()) => shared.runtime.remove(&task, &container).await,
+            Ok(()) => post.runtime.remove(&task, &container).await,
             Err(error) => Err(error),
         };
         if let Err(error) = removed {
-            shared.meters.remove_errors.add(shared.metrics.control(), 1);
+            post.errors.remove.add(shared.metrics.control(), 1);
             tracing::warn!(%task, container, %error, "container of an unknown task not removed");
         }
     }
-    shared.sight.ask();
+    post.sight.ask();
 }
 
 #[cfg(test)]

@@ -6,19 +6,23 @@
 
 mod gradual;
 mod health;
+mod instances;
 mod rollout;
 mod service;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::placement::{Board, Unplaced, Wanted};
 use super::settings::Settings;
 use crate::clock::Timestamp;
 use crate::model::{
-    DefinitionStatus, Deployment, DeploymentId, Failure, RuleWeights, ServiceKey, Shift, Target,
-    Task, TaskDefinition, TaskDefinitionKey, TaskId, TaskStatus, WeightedGroup,
+    Capacity, Contact, DefinitionStatus, Deployment, DeploymentId, Failure, Group, InstanceName,
+    RuleWeights, Service, ServiceKey, Shift, Target, Task, TaskDefinition, TaskDefinitionKey,
+    TaskId, TaskStatus, WeightedGroup,
 };
 use crate::state::{QuarantineKey, State, ipam};
 
@@ -34,6 +38,17 @@ pub struct View<'a> {
     pub leaving: bool,
     /// Addresses that containers nobody knows still hold.
     pub avoid: &'a BTreeSet<IpAddr>,
+    /// Of each instance that was asked.
+    pub heard: &'a BTreeMap<InstanceName, Heard>,
+}
+
+/// What this process has heard of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// For how long it has not answered. None: it answers.
+    pub silent_for: Option<Duration>,
+    /// What its machine has. None: it has not told yet.
+    pub capacity: Option<Capacity>,
 }
 
 /// What one pass wants.
@@ -107,12 +122,23 @@ pub enum Move {
         service: ServiceKey,
         deployment: DeploymentId,
     },
+    /// An instance answers, or does not.
+    Hear {
+        instance: InstanceName,
+        contact: Contact,
+        capacity: Option<Capacity>,
+    },
     /// A task is healthy for the first time.
     Healthy(TaskId),
     /// The last task of a replaced deployment is gone.
     Close {
         service: ServiceKey,
         deployment: DeploymentId,
+    },
+    /// A DAEMON service has a task on so many instances.
+    Resize {
+        service: ServiceKey,
+        count: u32,
     },
     /// The failures are forgotten.
     Calm(ServiceKey),
@@ -128,6 +154,8 @@ pub enum Move {
     ForgetEnded(ServiceKey),
     /// A deleted definition that nothing runs any more.
     ForgetDefinition(TaskDefinitionKey),
+    /// The last task of an instance that left the file is gone.
+    ForgetInstance(InstanceName),
     /// An address has rested long enough.
     Release(QuarantineKey),
 }
@@ -141,11 +169,19 @@ pub enum Why {
     /// Its checks failed in this target group (an ARN); none: its registration was taken away.
     Unhealthy(Option<String>),
     Deleted,
+    /// Its instance is being drained.
+    Draining,
+    /// Another one was started for it in a zone with fewer.
+    Rebalancing,
+    /// Its instance does not answer any more.
+    Lost,
+    /// Its instance left the file.
+    Removed,
     /// This process ends and takes its tasks with it.
     Leaving,
 }
 
-/// One line per move: what the tables compare.
+/// One line per move: what the tables compare. An instance's default name is left out.
 impl fmt::Display for Move {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -154,6 +190,9 @@ impl fmt::Display for Move {
             }
             Self::Start(task) => {
                 write!(f, "start {}", task.definition)?;
+                if task.instance != InstanceName::default() {
+                    write!(f, " on {}", task.instance)?;
+                }
                 task.replaces.as_ref().map_or(Ok(()), |old| write!(f, " for {old}"))
             }
             Self::Place { task, address } => write!(f, "place {task} {address}"),
@@ -178,8 +217,10 @@ impl fmt::Display for Move {
                 Ok(())
             }
             Self::Bake { service, deployment } => write!(f, "bake {} {deployment}", service.name),
+            Self::Hear { instance, contact, .. } => write!(f, "hear {instance} {contact:?}"),
             Self::Healthy(task) => write!(f, "healthy {task}"),
             Self::Close { service, deployment } => write!(f, "close {} {deployment}", service.name),
+            Self::Resize { service, count } => write!(f, "resize {} {count}", service.name),
             Self::Calm(service) => write!(f, "calm {}", service.name),
             Self::Steady { service, steady: true } => write!(f, "steady {}", service.name),
             Self::Steady { service, steady: false } => write!(f, "unsteady {}", service.name),
@@ -187,6 +228,7 @@ impl fmt::Display for Move {
             Self::ForgetService(service) => write!(f, "forget service {}", service.name),
             Self::ForgetEnded(service) => write!(f, "forget ended service {}", service.name),
             Self::ForgetDefinition(key) => write!(f, "forget definition {key}"),
+            Self::ForgetInstance(name) => write!(f, "forget instance {name}"),
             Self::Release(address) => write!(f, "release {address}"),
         }
     }
@@ -199,6 +241,10 @@ impl fmt::Display for Why {
             Self::Deployment => "deployment",
             Self::Unhealthy(_) => "unhealthy",
             Self::Deleted => "deleted",
+            Self::Draining => "draining",
+            Self::Rebalancing => "rebalancing",
+            Self::Lost => "lost",
+            Self::Removed => "removed",
             Self::Leaving => "leaving",
         })
     }
@@ -241,16 +287,24 @@ struct Draft<'a, 'r> {
     now: Timestamp,
     rng: &'r mut fastrand::Rng,
     addresses: Option<Box<dyn Iterator<Item = IpAddr> + 'a>>,
+    /// Made when something is first to be placed.
+    board: Option<Board<'a>>,
     plan: Plan,
 }
 
-impl Draft<'_, '_> {
+impl<'a> Draft<'a, '_> {
     /// An address for a new task; none when the runtime has its own.
-    fn address(&mut self) -> Result<Option<IpAddr>, NoAddress> {
+    fn address(&mut self, instance: &InstanceName) -> Result<Option<IpAddr>, Unstarted> {
         match &mut self.addresses {
-            None => Ok(None),
-            Some(free) => free.next().map(Some).ok_or(NoAddress),
+            Some(free) if self.view.settings.gives_address(self.view.state, instance) => {
+                free.next().map(Some).ok_or(Unstarted::NoAddress)
+            }
+            _ => Ok(None),
         }
+    }
+
+    fn board(&mut self) -> &mut Board<'a> {
+        self.board.get_or_insert_with(|| Board::of(self.view.state))
     }
 
     /// 32 hexadecimal digits.
@@ -280,8 +334,13 @@ impl Draft<'_, '_> {
     }
 }
 
-/// The pool is used up.
-struct NoAddress;
+/// Why a task is not started.
+#[derive(Debug)]
+enum Unstarted {
+    /// The pool is used up.
+    NoAddress,
+    Unplaced(Unplaced),
+}
 
 /// What should be done at `now`. `rng` gives ids, and chance where ECS leaves a choice to it.
 pub fn plan(view: View<'_>, now: Timestamp, rng: &mut fastrand::Rng) -> Plan {
@@ -291,7 +350,9 @@ pub fn plan(view: View<'_>, now: Timestamp, rng: &mut fastrand::Rng) -> Plan {
         Box::new(free.filter(|address| !view.avoid.contains(address)))
             as Box<dyn Iterator<Item = _>>
     });
-    let mut draft = Draft { view, now, rng, addresses, plan: Plan::default() };
+    let (board, empty) = (None, Plan::default());
+    let mut draft = Draft { view, now, rng, addresses, board, plan: empty };
+    instances::plan(&mut draft);
     if view.leaving {
         leave(&mut draft);
     } else {
@@ -315,11 +376,11 @@ fn leave(draft: &mut Draft<'_, '_>) {
 /// Standalone tasks get their addresses, the oldest first; those for whom none is left wait.
 fn place(draft: &mut Draft<'_, '_>) {
     let state = draft.view.state;
-    let waits = |task: &&std::sync::Arc<Task>| draft.view.settings.is_unplaced(task);
+    let waits = |task: &&std::sync::Arc<Task>| draft.view.settings.is_unplaced(state, task);
     let mut waiting: Vec<_> = state.tasks.values().filter(waits).collect();
     waiting.sort_by_key(|task| (task.created_at, &task.id));
     for task in waiting {
-        let Ok(Some(address)) = draft.address() else { return };
+        let Ok(Some(address)) = draft.address(&task.instance) else { return };
         draft.plan.moves.push(Move::Place { task: task.id.clone(), address });
     }
 }
@@ -375,32 +436,57 @@ fn forget(draft: &mut Draft<'_, '_>) {
     }
 }
 
-/// The record of a task about to be made.
+/// The record of a task about to be made, on one of `only` where some are named.
 fn new_task(
     draft: &mut Draft<'_, '_>,
-    service: &ServiceKey,
+    key: &ServiceKey,
     deployment: &Deployment,
     replaces: Option<TaskId>,
-) -> Result<Task, NoAddress> {
-    let address = draft.address()?;
-    let containers = draft.view.state.definitions.get(&deployment.definition);
+    only: Option<&BTreeSet<InstanceName>>,
+) -> Result<Task, Unstarted> {
+    let state = draft.view.state;
+    let service = state.services.get(key);
+    let instance = match (service, state.definitions.get(&deployment.definition)) {
+        (Some(service), Some(definition)) => settle(draft, service, definition, only)?,
+        // Neither goes while it is named.
+        _ => InstanceName::default(),
+    };
+    let address = draft.address(&instance)?;
+    let containers = state.definitions.get(&deployment.definition);
     let container = |definition: &crate::model::ContainerDefinition| {
         crate::model::Container::new(&definition.name)
     };
     let definition: TaskDefinitionKey = deployment.definition.clone();
     let (id, now) = (draft.task_id(), draft.now);
-    let asked = draft.view.state.services.get(service);
     Ok(Task {
-        exec: asked.is_some_and(|service| service.options.launch.exec),
-        service: Some(service.clone()),
+        instance,
+        exec: service.is_some_and(|service| service.options.launch.exec),
+        service: Some(key.clone()),
         deployment: Some(deployment.id.clone()),
         address,
         containers: containers
             .map(|definition| definition.containers.iter().map(container).collect())
             .unwrap_or_default(),
         replaces,
-        ..Task::new(id, service.cluster.clone(), definition, now)
+        ..Task::new(id, key.cluster.clone(), definition, now)
     })
+}
+
+/// An instance for one more task of a service.
+fn settle<'a>(
+    draft: &mut Draft<'a, '_>,
+    service: &'a Service,
+    definition: &'a TaskDefinition,
+    only: Option<&BTreeSet<InstanceName>>,
+) -> Result<InstanceName, Unstarted> {
+    let group = Group::Service(service.key.name.as_str());
+    let (cluster, launch) = (&service.key.cluster, &service.options.launch);
+    let wanted = Wanted { cluster, group, definition, launch };
+    draft.board();
+    let Draft { board: Some(board), rng, .. } = draft else {
+        return Ok(InstanceName::default());
+    };
+    board.place(&wanted, only, rng).map_err(Unstarted::Unplaced)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Writes what becomes of deployments: begun, counted against, completed, failed, closed.
 //!
 //! **Invariant:** the orchestrator changes a service's row in one place, here, and only to what it
-//! was asked for before.
+//! was asked for before, or to the number of instances that a DAEMON service has a task on.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::apply::change;
 use crate::clock::Timestamp;
 use crate::model::{
     Backoff, DEPLOYMENTS_KEPT, Deployment, DeploymentId, Failure, HookAction, HookOutcome,
-    Progress, Rollback, Rollout, ServiceKey, Share, Shift, Stage, Task, TaskId,
+    Progress, Rollback, Rollout, Service, ServiceKey, Share, Shift, Stage, Task, TaskId,
 };
 use crate::state::Tx;
 
@@ -24,6 +24,12 @@ pub(super) fn open(tx: &mut Tx<'_>, service: &ServiceKey, deployment: &Deploymen
     progress.deployments.insert(0, deployment.clone());
     begin(&mut progress);
     tx.put(progress);
+}
+
+pub(super) fn resize(tx: &mut Tx<'_>, service: &ServiceKey, count: u32) {
+    if let Some(row) = tx.state().services.get(service).cloned() {
+        tx.put(Service { desired_count: count, ..Service::clone(&row) });
+    }
 }
 
 /// The first deployment is another one now.

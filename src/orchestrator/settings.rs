@@ -7,16 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::Endpoint;
-use crate::model::{Account, Pool, Task, TaskStatus};
+use crate::model::{Account, InstanceKind, InstanceName, Pool, Task, TaskStatus};
 use crate::secrets::Secrets;
+use crate::state::State;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Whose ARNs the events name.
     pub account: Account,
-    /// What metrics call the runtime: `process`, `docker`.
-    pub runtime: String,
-    /// Where tasks get their addresses. None: the runtime has its own (Docker).
+    /// Where tasks of child processes get their addresses. None: their runtime has its own.
     pub addresses: Option<Pool>,
     /// How long an address rests after its task; a discovery service's longer TTL wins.
     pub quarantine: Duration,
@@ -30,6 +29,11 @@ pub struct Settings {
     pub metadata: Option<Arc<Endpoint>>,
     /// A pass and a look at the runtime come at least this often.
     pub full_pass: Duration,
+    /// An instance that has not answered for this long gets no new task (ours: the agent of ECS
+    /// is connected or not at once, and reconnects by itself).
+    pub silent_after: Duration,
+    /// The tasks of its services are then replaced elsewhere.
+    pub lost_after: Duration,
     /// A container of a task that nobody knows is removed after this.
     pub orphan_grace: Duration,
     /// STOPPED tasks kept in all; the oldest go first.
@@ -52,9 +56,15 @@ pub struct Curve {
 
 impl Settings {
     /// A standalone task that has no address yet and needs one before anything is done for it.
-    pub(super) fn is_unplaced(&self, task: &Task) -> bool {
+    pub(super) fn is_unplaced(&self, state: &State, task: &Task) -> bool {
         let waits = task.service.is_none() && task.address.is_none() && task.is_live();
-        waits && self.addresses.is_some() && task.known == TaskStatus::Provisioning
+        waits && task.known == TaskStatus::Provisioning && self.gives_address(state, &task.instance)
+    }
+
+    /// Whether tasks of an instance get their addresses from us.
+    pub(super) fn gives_address(&self, state: &State, instance: &InstanceName) -> bool {
+        let kind = state.instances.get(instance).map(|row| row.kind);
+        self.addresses.is_some() && kind == Some(InstanceKind::Process)
     }
 }
 
@@ -62,7 +72,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             account: Account { region: "local".to_owned(), id: "000000000000".to_owned() },
-            runtime: "process".to_owned(),
             addresses: None,
             quarantine: Duration::from_secs(60),
             backoff: Curve::default(),
@@ -70,6 +79,8 @@ impl Default for Settings {
             secrets: Secrets::default(),
             metadata: None,
             full_pass: Duration::from_secs(10),
+            silent_after: Duration::from_secs(30),
+            lost_after: Duration::from_secs(300),
             orphan_grace: Duration::from_secs(120),
             stopped_kept: 1000,
             stopped_kept_for: Duration::from_secs(3600),

@@ -1,22 +1,23 @@
-//! What the loop and its workers share: the store, the runtime, what it last showed, and the
-//! meters.
+//! What the loop and its workers share: the store, the instances' runtimes, what each last showed,
+//! and the meters.
 //!
 //! **Invariant:** a [`Look`] older than the last effect on a task says nothing about that task.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{Notify, watch};
 
+use super::plan::Heard;
 use super::settings::Settings;
-use crate::clock::{self, Clock, Timestamp};
+use crate::clock::{self, Clock, Instant, Timestamp};
 use crate::metrics::{Counter, Histogram, Metrics, names};
-use crate::model::{Observed, TaskId};
+use crate::model::{Capacity, InstanceName, Observed, TaskId};
 use crate::routing::Reader;
-use crate::runtime::{Runtime, RuntimeEvent};
+use crate::runtime::{Runtime, RuntimeError, RuntimeEvent};
 use crate::state::Store;
 
 /// Between two attempts to list what a runtime has, when it did not answer (ours).
@@ -31,14 +32,37 @@ const LIST_REST_MOST: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub store: Store,
     pub reader: Reader,
-    pub runtime: Arc<dyn Runtime>,
+    /// Of every instance of the file.
+    pub posts: BTreeMap<InstanceName, Arc<Post>>,
+    /// Counts the looks of all posts.
+    pub looked: watch::Sender<u64>,
     pub settings: Arc<Settings>,
     pub clock: Clock,
     /// When this process began.
     pub began: Timestamp,
     pub metrics: Metrics,
     pub meters: Meters,
+}
+
+/// What is known of one instance in this process.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub name: InstanceName,
+    pub runtime: Arc<dyn Runtime>,
+    pub errors: Errors,
     pub sight: Sight,
+}
+
+impl Post {
+    pub(super) fn new(
+        name: &InstanceName,
+        runtime: &Arc<dyn Runtime>,
+        kind: &str,
+        metrics: &Metrics,
+    ) -> Arc<Self> {
+        let (runtime, errors) = (Arc::clone(runtime), Errors::new(metrics, kind));
+        Arc::new(Self { name: name.clone(), runtime, errors, sight: Sight::new() })
+    }
 }
 
 /// Handles held for as long as the orchestrator lives, so that their series do too.
@@ -46,24 +70,36 @@ pub(super) struct Shared {
 pub(super) struct Meters {
     pub drain_seconds: Histogram,
     pub drains_cut: Counter,
-    pub create_errors: Counter,
-    pub start_errors: Counter,
-    pub stop_errors: Counter,
-    pub remove_errors: Counter,
-    pub list_errors: Counter,
 }
 
 impl Meters {
-    pub(super) fn new(metrics: &Metrics, runtime: &str) -> Self {
-        let errors = |call| metrics.counter(&names::RUNTIME_ERRORS, &[runtime, call]);
+    pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
             drain_seconds: metrics.histogram(&names::DRAIN_SECONDS, &[]),
             drains_cut: metrics.counter(&names::DRAINS_CUT, &[]),
-            create_errors: errors("create"),
-            start_errors: errors("start"),
-            stop_errors: errors("stop"),
-            remove_errors: errors("remove"),
-            list_errors: errors("list"),
+        }
+    }
+}
+
+/// Calls of one runtime that failed.
+#[derive(Debug)]
+pub(super) struct Errors {
+    pub create: Counter,
+    pub start: Counter,
+    pub stop: Counter,
+    pub remove: Counter,
+    pub list: Counter,
+}
+
+impl Errors {
+    fn new(metrics: &Metrics, runtime: &str) -> Self {
+        let errors = |call| metrics.counter(&names::RUNTIME_ERRORS, &[runtime, call]);
+        Self {
+            create: errors("create"),
+            start: errors("start"),
+            stop: errors("stop"),
+            remove: errors("remove"),
+            list: errors("list"),
         }
     }
 }
@@ -84,11 +120,52 @@ pub(super) struct Sight {
     ticks: AtomicU64,
     asked: Notify,
     latest: watch::Sender<Option<Arc<Look>>>,
+    hearing: Mutex<Hearing>,
+}
+
+/// Whether the runtime answers; nothing of it is durable.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hearing {
+    /// When it first did not answer. None: it answers, or was not asked yet.
+    silent_since: Option<Instant>,
+    /// What its machine has. None: it has not told yet.
+    capacity: Option<Capacity>,
 }
 
 impl Sight {
     pub(super) fn new() -> Self {
-        Self { ticks: AtomicU64::new(1), asked: Notify::new(), latest: watch::Sender::new(None) }
+        Self {
+            ticks: AtomicU64::new(1),
+            asked: Notify::new(),
+            latest: watch::Sender::new(None),
+            hearing: Mutex::default(),
+        }
+    }
+
+    /// None: it was not asked yet.
+    pub(super) fn heard(&self) -> Option<Heard> {
+        let Hearing { silent_since, capacity } = *self.lock();
+        let silent_for = silent_since.map(|since| since.elapsed());
+        (silent_for.is_some() || capacity.is_some()).then_some(Heard { silent_for, capacity })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Hearing> {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True: it answered before.
+    fn falls_silent(&self, asked: Instant) -> bool {
+        let since = &mut self.lock().silent_since;
+        let answered = since.is_none();
+        since.get_or_insert(asked);
+        answered
+    }
+
+    /// True: it did not answer before.
+    fn answers(&self, capacity: Option<Capacity>) -> bool {
+        let mut heard = self.lock();
+        heard.capacity = capacity.or(heard.capacity);
+        heard.silent_since.take().is_some()
     }
 
     pub(super) fn tick(&self) -> u64 {
@@ -102,10 +179,6 @@ impl Sight {
 
     pub(super) fn latest(&self) -> Option<Arc<Look>> {
         self.latest.borrow().clone()
-    }
-
-    pub(super) fn watch(&self) -> watch::Receiver<Option<Arc<Look>>> {
-        self.latest.subscribe()
     }
 }
 
@@ -121,16 +194,16 @@ impl Shared {
         }
     }
 
-    /// Lists what the runtime has: when asked, and every full pass.
-    pub(super) async fn look(self: Arc<Self>) {
-        let mut silent = false;
+    /// Lists what a runtime has: when asked, and every full pass.
+    pub(super) async fn look(self: Arc<Self>, post: Arc<Post>) {
+        let (sight, instance) = (&post.sight, &post.name);
         loop {
-            let started = self.sight.tick();
+            let started = sight.tick();
             let began = clock::instant();
-            match self.runtime.list().await {
-                Ok(list) => {
-                    if std::mem::take(&mut silent) {
-                        tracing::info!("the container runtime answers again");
+            match self.list(&post).await {
+                Ok((list, capacity)) => {
+                    if sight.answers(capacity) {
+                        tracing::info!(%instance, "the container runtime answers again");
                     }
                     let mut containers: BTreeMap<TaskId, Vec<Observed>> = BTreeMap::new();
                     for observed in list {
@@ -139,12 +212,14 @@ impl Shared {
                     for shown in containers.values_mut() {
                         shown.sort_by(|a, b| a.container.cmp(&b.container));
                     }
-                    self.sight.latest.send_replace(Some(Arc::new(Look { started, containers })));
+                    sight.latest.send_replace(Some(Arc::new(Look { started, containers })));
+                    self.looked.send_modify(|looks| *looks += 1);
                 }
                 Err(error) => {
-                    self.meters.list_errors.add(self.metrics.control(), 1);
-                    if !std::mem::replace(&mut silent, true) {
-                        tracing::warn!(%error, "the container runtime does not answer");
+                    post.errors.list.add(self.metrics.control(), 1);
+                    if sight.falls_silent(began) {
+                        tracing::warn!(%instance, %error, "the container runtime does not answer");
+                        self.looked.send_modify(|looks| *looks += 1);
                     }
                     tokio::time::sleep(LIST_AGAIN).await;
                     continue;
@@ -153,14 +228,29 @@ impl Shared {
             tokio::time::sleep(began.elapsed().clamp(LIST_REST, LIST_REST_MOST)).await;
             tokio::select! {
                 biased;
-                () = self.sight.asked.notified() => {}
+                () = sight.asked.notified() => {}
                 () = tokio::time::sleep(self.settings.full_pass) => {}
             }
         }
     }
 
-    /// Turns the runtime's events into looks; a death ejects at once.
-    pub(super) async fn listen(self: Arc<Self>, mut events: broadcast::Receiver<RuntimeEvent>) {
+    /// What there is, and once what the machine has.
+    async fn list(&self, post: &Post) -> Result<(Vec<Observed>, Option<Capacity>), RuntimeError> {
+        let list = post.runtime.list().await?;
+        let heard = post.sight.heard();
+        if heard.is_some_and(|h| h.capacity.is_some() && h.silent_for.is_none()) {
+            return Ok((list, None));
+        }
+        // A daemon that comes back may have another machine.
+        Ok((list, Some(post.runtime.capacity().await?)))
+    }
+
+    /// Turns a runtime's events into looks; a death ejects at once.
+    pub(super) async fn listen(
+        self: Arc<Self>,
+        post: Arc<Post>,
+        mut events: broadcast::Receiver<RuntimeEvent>,
+    ) {
         loop {
             match events.recv().await {
                 Ok(RuntimeEvent::Died { task, container })
@@ -174,7 +264,7 @@ impl Shared {
                     std::future::pending::<()>().await;
                 }
             }
-            self.sight.ask();
+            post.sight.ask();
         }
     }
 

@@ -46,6 +46,8 @@ pub struct Facts {
     pub drain: Drain,
     /// A container that cannot be made or started, and what the runtime said of it.
     pub failure: Option<(String, String)>,
+    /// Its instance is lost: nobody is asked to do anything there.
+    pub lost: bool,
 }
 
 /// How far a task's registrations are drained.
@@ -59,6 +61,8 @@ pub struct Drain {
     pub cached_until: Timestamp,
     /// The end of the greatest deregistration delay: nothing that runs is waited for any longer.
     pub deadline: Timestamp,
+    /// Until then a data thread that says nothing may pick the task, however short the delay.
+    pub silent_until: Timestamp,
     /// By then every cache has forgotten it, whatever data threads say.
     pub forgotten_at: Timestamp,
     /// There is something registered to drain at all.
@@ -69,7 +73,11 @@ impl Drain {
     /// Until when it has to be waited, as far as is known by now. None: nobody uses the task.
     #[must_use]
     pub fn busy_until(&self, now: Timestamp) -> Option<Timestamp> {
-        let exchanges = (!self.acknowledged || self.in_flight > 0).then_some(self.deadline);
+        let exchanges = match (self.acknowledged, self.in_flight) {
+            (false, _) => Some(self.deadline.max(self.silent_until)),
+            (true, 1..) => Some(self.deadline),
+            (true, _) => None,
+        };
         let cached = if self.acknowledged { self.cached_until } else { self.forgotten_at };
         let names = Some(cached.min(self.forgotten_at));
         [exchanges, names].into_iter().flatten().max().filter(|until| *until > now)
@@ -123,6 +131,9 @@ pub fn next(
     facts: &Facts,
     now: Timestamp,
 ) -> Step {
+    if facts.lost {
+        return lost(task, definition, &facts.drain, now);
+    }
     let containers = containers(task, seen, now);
     match (task.known, task.desired) {
         (TaskStatus::Stopped, _) => Step::End,
@@ -150,6 +161,21 @@ pub fn next(
                 _ => Step::Wait(None),
             }
         }
+    }
+}
+
+/// A task that cannot be reached: it drains as it can, and what is left of it when its instance
+/// comes back belongs to nobody.
+fn lost(task: &Task, definition: &TaskDefinition, drain: &Drain, now: Timestamp) -> Step {
+    match (task.known, task.desired) {
+        (TaskStatus::Stopped, _) => Step::End,
+        (TaskStatus::Deactivating, _) => {
+            deactivate(definition, &task.containers, Seen::Unknown, drain, now)
+        }
+        (TaskStatus::Stopping, _) => Step::Record(Record::To(TaskStatus::Deprovisioning)),
+        (TaskStatus::Deprovisioning, _) => Step::Record(Record::Finish),
+        (_, Desired::Stopped) => Step::Record(Record::Deregister),
+        (_, Desired::Running) => Step::Wait(None),
     }
 }
 

@@ -2,15 +2,17 @@
 
 use super::*;
 use crate::model::{
-    Account, Cluster, ContainerCheck, ContainerDefinition, ContainerHealth, Dependency,
-    DependencyCondition, Owner, PortMapping, Protocol, RestartPolicy, Service, ServiceKey,
-    ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition, Verdict, VerdictState,
+    Account, Capacity, Cluster, ContainerCheck, ContainerDefinition, ContainerHealth,
+    ContainerInstance, Dependency, DependencyCondition, InstanceKind, Owner, PortMapping, Protocol,
+    RestartPolicy, Service, ServiceKey, ServiceTargetGroup, StopCode, TargetGroup, TaskDefinition,
+    Verdict, VerdictState,
 };
 use crate::routing::{Context, Publisher, Slot};
-use crate::runtime::ContainerSpec;
 use crate::runtime::sim::{EffectKind, Faults, Sim};
+use crate::runtime::{ContainerSpec, Runtime as _};
 use crate::state::{MemoryJournal, Tx};
 
+mod fleet;
 mod gradual;
 
 const DELAY: Duration = Duration::from_secs(30);
@@ -18,6 +20,7 @@ const DELAY: Duration = Duration::from_secs(30);
 fn definition() -> TaskDefinition {
     let container = ContainerDefinition {
         port_mappings: vec![PortMapping::tcp(80)],
+        command: vec!["run".to_owned()],
         stop_timeout: Some(Duration::from_secs(5)),
         ..ContainerDefinition::new("app")
     };
@@ -32,6 +35,10 @@ pub(super) fn key() -> ServiceKey {
 /// A service of `count` tasks in group `g`.
 fn furnish(tx: &mut Tx<'_>, count: u32) {
     tx.put(Cluster::new("c".into(), Owner::File));
+    if tx.state().instances.is_empty() {
+        let local = ContainerInstance::new("local".into(), InstanceKind::Process, Timestamp(0));
+        tx.put(local.connected(Capacity { cpu: 1 << 20, memory_mib: 1 << 20 }));
+    }
     tx.put(definition());
     tx.put(TargetGroup {
         deregistration_delay: DELAY,
@@ -63,6 +70,11 @@ impl House {
     }
 
     fn on(journal: MemoryJournal, sim: Sim) -> Self {
+        let fleet = Fleet::one(Arc::new(sim.clone()));
+        Self::of(journal, sim, &fleet)
+    }
+
+    fn of(journal: MemoryJournal, sim: Sim, fleet: &Fleet) -> Self {
         let store = Store::memory(&journal).unwrap();
         let metrics = Metrics::new(1);
         let reader = Reader::new(&metrics);
@@ -76,7 +88,7 @@ impl House {
         let orchestrator = Orchestrator::new(
             store.clone(),
             reader.clone(),
-            Arc::new(sim.clone()),
+            fleet,
             settings,
             clock,
             fastrand::Rng::with_seed(1),
@@ -277,7 +289,8 @@ async fn containers_that_a_lost_store_does_not_know_are_kept() {
 }
 
 /// The definition again, of these containers.
-async fn redefine(house: &House, containers: Vec<ContainerDefinition>) {
+async fn redefine(house: &House, mut containers: Vec<ContainerDefinition>) {
+    containers.iter_mut().for_each(|container| container.command = vec!["run".to_owned()]);
     let definition = TaskDefinition::new("web".into(), 1, containers);
     let change = move |tx: &mut Tx<'_>| {
         tx.put(definition);

@@ -84,12 +84,20 @@ pub(super) fn fits(state: &State, weights: &RuleWeights) -> bool {
         })
 }
 
-/// The first rule that says something else than was written.
-pub(super) fn drifted<'a>(state: &State, held: &'a [RuleWeights]) -> Option<&'a RuleWeights> {
+/// Whether there is such a rule.
+pub(super) fn is_there(state: &State, rule: &TrafficRule) -> bool {
+    state.listeners.get(&rule.listener).is_some_and(|listener| action(listener, rule).is_some())
+}
+
+/// The rules that say something else than was written.
+pub(super) fn drifted<'a>(
+    state: &State,
+    held: &'a [RuleWeights],
+) -> impl Iterator<Item = &'a RuleWeights> {
     let weights = |groups: &[WeightedGroup]| -> BTreeMap<_, _> {
         groups.iter().map(|group| (group.group.clone(), group.weight)).collect()
     };
-    held.iter().find(|held| {
+    held.iter().filter(move |held| {
         let now = forwarded(state, &held.rule);
         now.is_none_or(|now| weights(now) != weights(&held.groups))
     })

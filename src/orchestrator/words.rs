@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** people and scripts match on these texts, so each is written once, here.
 
-use crate::model::{DeploymentId, Failure, ServiceKey, TaskId};
+use super::placement::{Refusal, Unplaced};
+use crate::model::{DeploymentId, Failure, ServiceKey, Task, TaskId, instance_id};
 
 /// A service's event that EventBridge is told as well (AWS, "Amazon ECS service action events").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,13 @@ pub struct Action {
 
 const STEADY: &str = "has reached a steady state.";
 const INCONSISTENT: &str = "is unable to consistently start tasks successfully.";
+const REBALANCES: &str = "AZ Rebalancing in progress.";
+const NO_CPU: &str = "has insufficient CPU units available.";
+const NO_MEMORY: &str = "has insufficient memory available.";
+const NO_PORT: &str = "is already using a port required by your task.";
+const NO_ATTRIBUTE: &str = "is missing an attribute required by your task.";
+const NO_AGENT: &str = "encountered error \"AGENT\".";
+const NO_ADDRESS: &str = "The address pool has no free address.";
 const NOT_PLACED: &str = "was unable to place a task because";
 
 impl Action {
@@ -26,14 +34,19 @@ impl Action {
     /// What the words of a service's event are told as. None: they are not.
     #[must_use]
     pub fn of(message: &str) -> Option<Self> {
-        // An address is what ECS's tasks have an elastic network interface for.
+        let unplaced = |reason| Self::new("ERROR", "SERVICE_TASK_PLACEMENT_FAILURE", Some(reason));
         let known = [
             (STEADY, Self::new("INFO", "SERVICE_STEADY_STATE", None)),
             (INCONSISTENT, Self::new("WARN", "SERVICE_TASK_START_IMPAIRED", None)),
-            (
-                NOT_PLACED,
-                Self::new("ERROR", "SERVICE_TASK_PLACEMENT_FAILURE", Some("RESOURCE:ENI")),
-            ),
+            (REBALANCES, Self::new("INFO", "SERVICE_REBALANCING_STARTED", None)),
+            (NO_CPU, unplaced("RESOURCE:CPU")),
+            (NO_MEMORY, unplaced("RESOURCE:MEMORY")),
+            (NO_PORT, unplaced("RESOURCE:PORTS")),
+            (NO_ATTRIBUTE, unplaced("ATTRIBUTE")),
+            (NO_AGENT, unplaced("AGENT")),
+            // An address is what ECS's tasks have an elastic network interface for.
+            (NO_ADDRESS, unplaced("RESOURCE:ENI")),
+            (NOT_PLACED, unplaced("CONSTRAINT")),
         ];
         known.into_iter().find(|(words, _)| message.contains(words)).map(|(_, action)| action)
     }
@@ -45,6 +58,8 @@ pub(super) const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due t
 pub(super) const FAILED_CONTAINER_CHECKS: &str = "Task failed container health checks";
 pub(super) const VANISHED: &str =
     "ContainerVanishedError: the runtime no longer has this container";
+/// ECS's.
+pub(super) const REMOVED: &str = "Container instance deregistration forced by user";
 pub(super) const LEAVING: &str = "Roadstead ends, and on_exit tells it to stop its tasks";
 
 /// Also ECS's words for what a deployment stops.
@@ -155,10 +170,62 @@ pub(super) fn inconsistent(service: &ServiceKey) -> String {
 
 pub(super) fn no_address(service: &ServiceKey) -> String {
     format!(
-        "(service {}) {NOT_PLACED} no container instance met all of its requirements. The address \
-         pool has no free address.",
+        "(service {}) {NOT_PLACED} no container instance met all of its requirements. \
+         {NO_ADDRESS}",
         service.name
     )
+}
+
+/// With the instance that came closest.
+pub(super) fn unplaced(service: &ServiceKey, why: &Unplaced) -> String {
+    let name = &service.name;
+    let Some((instance, refusal)) = why.closest() else {
+        return format!(
+            "(service {name}) {NOT_PLACED} no container instance met all of its requirements. \
+             Reason: No Container Instances were found in your cluster."
+        );
+    };
+    let id = instance_id(&service.cluster, instance);
+    let why = match refusal {
+        Refusal::Cpu => NO_CPU,
+        Refusal::Memory => NO_MEMORY,
+        Refusal::Ports => NO_PORT,
+        Refusal::Attribute => NO_ATTRIBUTE,
+        Refusal::Agent => NO_AGENT,
+        Refusal::MemberOf => "encountered error \"MemberOf placement constraint unsatisfied.\".",
+        Refusal::Distinct => {
+            "encountered error \"DistinctInstance placement constraint unsatisfied.\"."
+        }
+    };
+    format!(
+        "(service {name}) {NOT_PLACED} no container instance met all of its requirements. The \
+         closest matching (container-instance {id}) {why}"
+    )
+}
+
+/// ECS's words for how many tasks there are in each zone.
+pub(super) fn unbalanced<'a>(
+    service: &ServiceKey,
+    zones: impl Iterator<Item = (&'a str, usize)>,
+) -> String {
+    let counts: Vec<_> = zones.map(|(zone, count)| format!("{count} tasks in {zone}")).collect();
+    let counts = counts.join(", ");
+    format!("(service {}) is not AZ balanced with {counts}. {REBALANCES}", service.name)
+}
+
+pub(super) fn rebalances(service: &ServiceKey, task: &TaskId, zone: &str) -> String {
+    format!("(service {}) has started 1 tasks in {zone} to AZ Rebalance: {task}.", service.name)
+}
+
+/// Ours, like the next.
+pub(super) fn draining_instance(task: &Task) -> String {
+    let id = instance_id(&task.cluster, &task.instance);
+    format!("Its container instance (instance {id}) is DRAINING")
+}
+
+pub(super) fn lost(task: &Task) -> String {
+    let id = instance_id(&task.cluster, &task.instance);
+    format!("Its container instance (instance {id}) does not answer any more")
 }
 
 pub(super) fn stuck(service: &ServiceKey) -> String {

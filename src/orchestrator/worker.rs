@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::drain::Draining;
 use super::failpoint;
 use super::record::{self, Evidence};
-use super::shared::Shared;
+use super::shared::{Post, Shared};
 use super::step::{self, Facts, Record, Seen, Step};
 use super::variables;
 use crate::clock::{self, Instant};
@@ -55,6 +55,8 @@ impl Desk {
 #[derive(Debug)]
 pub(super) struct Worker {
     shared: Arc<Shared>,
+    /// None: its instance is no longer in the file.
+    post: Option<Arc<Post>>,
     id: TaskId,
     desk: Arc<Desk>,
     rng: fastrand::Rng,
@@ -76,8 +78,11 @@ impl Worker {
     ) -> Self {
         // Effects follow PENDING, which is durable first: before it there is nothing to be found.
         let shown = (task.known == TaskStatus::Provisioning).then(Vec::new);
-        let trust = if shown.is_some() { shared.sight.tick() } else { 0 };
+        let post = shared.posts.get(&task.instance).cloned();
+        let tick = post.as_ref().map_or(0, |post| post.sight.tick());
+        let trust = if shown.is_some() { tick } else { 0 };
         Self {
+            post,
             shared: Arc::clone(shared),
             id: task.id.clone(),
             desk: Arc::clone(desk),
@@ -108,7 +113,7 @@ impl Worker {
 
     /// Takes over what the runtime showed, if that is newer than the last effect.
     fn refresh(&mut self) {
-        let Some(look) = self.shared.sight.latest() else { return };
+        let Some(look) = self.post.as_ref().and_then(|post| post.sight.latest()) else { return };
         if look.started > self.trust {
             self.evidence.shown = Some(look.containers.get(&self.id).cloned().unwrap_or_default());
         } else {
@@ -136,7 +141,8 @@ impl Worker {
         let drain = self.draining.as_ref().map(|draining| draining.facts(&self.shared));
         let failure = self.evidence.failure.clone();
         let drain = drain.unwrap_or_default();
-        Some((task, definition, Facts { registers, registration_delay, drain, failure }))
+        let lost = state.is_lost(&task.instance);
+        Some((task, definition, Facts { registers, registration_delay, drain, failure, lost }))
     }
 
     async fn perform(&mut self, step: Step, task: &Arc<Task>, definition: &TaskDefinition) {
@@ -147,33 +153,44 @@ impl Worker {
         }
         match step {
             Step::Record(record) => self.commit(task, record).await,
-            Step::Create(name) => self.create(task, definition, &name).await,
-            Step::Start(name) => {
-                failpoint::reach("before", "start");
-                let started = self.shared.runtime.start(&self.id, &name).await;
-                failpoint::reach("after", "start");
-                let errors = self.shared.meters.start_errors.clone();
-                self.made(&name, started, &errors);
-            }
-            Step::Restart(name) => {
-                tracing::info!(task = %self.id, container = name, "restarted by its policy");
-                let started = self.shared.runtime.restart(&self.id, &name).await;
-                let errors = self.shared.meters.start_errors.clone();
-                self.made(&name, started, &errors);
-            }
             Step::Acknowledge => self.acknowledge().await,
-            Step::Stop(names) => self.stop(definition, &names).await,
-            Step::Remove(names) => self.remove(&names).await,
-            Step::Look => {
-                self.desk.looking.store(true, Ordering::Release);
-                self.shared.sight.ask();
-                self.pause(Some(clock::instant() + self.shared.settings.full_pass)).await;
-            }
             Step::Wait(until) => {
                 let now = self.shared.clock.now();
                 self.pause(until.map(|until| clock::instant() + until.since(now))).await;
             }
             Step::End => {}
+            effect => match self.post.clone() {
+                Some(post) => self.effect(&post, effect, task, definition).await,
+                None => self.pause(None).await,
+            },
+        }
+    }
+
+    /// A step that the runtime is asked for.
+    async fn effect(&mut self, post: &Post, step: Step, task: &Task, definition: &TaskDefinition) {
+        match step {
+            Step::Create(name) => self.create(post, task, definition, &name).await,
+            Step::Start(name) => {
+                failpoint::reach("before", "start");
+                let started = post.runtime.start(&self.id, &name).await;
+                failpoint::reach("after", "start");
+                let errors = post.errors.start.clone();
+                self.made(post, &name, started, &errors);
+            }
+            Step::Restart(name) => {
+                tracing::info!(task = %self.id, container = name, "restarted by its policy");
+                let started = post.runtime.restart(&self.id, &name).await;
+                let errors = post.errors.start.clone();
+                self.made(post, &name, started, &errors);
+            }
+            Step::Stop(names) => self.stop(post, definition, &names).await,
+            Step::Remove(names) => self.remove(post, &names).await,
+            Step::Look => {
+                self.desk.looking.store(true, Ordering::Release);
+                post.sight.ask();
+                self.pause(Some(clock::instant() + self.shared.settings.full_pass)).await;
+            }
+            Step::Record(_) | Step::Acknowledge | Step::Wait(_) | Step::End => {}
         }
     }
 
@@ -226,26 +243,30 @@ impl Worker {
         }
     }
 
-    async fn create(&mut self, task: &Task, definition: &TaskDefinition, name: &str) {
+    async fn create(&mut self, post: &Post, task: &Task, definition: &TaskDefinition, name: &str) {
         let cluster = task.cluster.as_str();
         let Some(spec) = ContainerSpec::new(&self.id, cluster, definition, name, task.address)
         else {
             return;
         };
         failpoint::reach("before", "create");
-        let created = match self.complete(spec).await {
-            Ok(spec) => self.shared.runtime.create(&spec).await,
+        let created = match self.complete(post, spec).await {
+            Ok(spec) => post.runtime.create(&spec).await,
             Err(error) => Err(error),
         };
         failpoint::reach("after", "create");
-        let errors = self.shared.meters.create_errors.clone();
-        self.made(name, created, &errors);
+        let errors = post.errors.create.clone();
+        self.made(post, name, created, &errors);
     }
 
     /// With what has to be looked up.
-    async fn complete(&self, mut spec: ContainerSpec) -> Result<ContainerSpec, RuntimeError> {
+    async fn complete(
+        &self,
+        post: &Post,
+        mut spec: ContainerSpec,
+    ) -> Result<ContainerSpec, RuntimeError> {
         if let Some(endpoint) = &self.shared.settings.metadata {
-            let reach = self.shared.runtime.reach(spec.network_mode).await?;
+            let reach = post.runtime.reach(spec.network_mode).await?;
             if let Some(at) = endpoint.address(reach) {
                 let own = endpoint.variables(at, &spec.task, &spec.definition.name);
                 spec.environment.extend(own);
@@ -255,8 +276,14 @@ impl Worker {
     }
 
     /// The answer to a create or a start.
-    fn made(&mut self, name: &str, answer: Result<Observed, RuntimeError>, errors: &Counter) {
-        self.trust = self.shared.sight.tick();
+    fn made(
+        &mut self,
+        post: &Post,
+        name: &str,
+        answer: Result<Observed, RuntimeError>,
+        errors: &Counter,
+    ) {
+        self.trust = post.sight.tick();
         match answer {
             Ok(observed) => {
                 self.succeeded();
@@ -290,33 +317,33 @@ impl Worker {
         }
     }
 
-    async fn stop(&mut self, definition: &TaskDefinition, names: &[String]) {
+    async fn stop(&mut self, post: &Post, definition: &TaskDefinition, names: &[String]) {
         let stops = names.iter().map(|name| {
             let grace = definition.container(name).map(|container| container.stop_timeout());
             let grace = grace.unwrap_or_else(|| definition.stop_timeout());
-            self.shared.runtime.stop(&self.id, name, grace)
+            post.runtime.stop(&self.id, name, grace)
         });
         failpoint::reach("before", "stop");
         let answers = join_all(stops).await;
         failpoint::reach("after", "stop");
-        self.trust = self.shared.sight.tick();
+        self.trust = post.sight.tick();
         // Its exit code is still to be seen.
         self.evidence.shown = None;
-        self.count(answers, &self.shared.meters.stop_errors.clone());
+        self.count(answers, &post.errors.stop.clone());
     }
 
-    async fn remove(&mut self, names: &[String]) {
-        let removals = names.iter().map(|name| self.shared.runtime.remove(&self.id, name));
+    async fn remove(&mut self, post: &Post, names: &[String]) {
+        let removals = names.iter().map(|name| post.runtime.remove(&self.id, name));
         failpoint::reach("before", "remove");
         let answers = join_all(removals).await;
         failpoint::reach("after", "remove");
-        self.trust = self.shared.sight.tick();
+        self.trust = post.sight.tick();
         if answers.iter().all(Result::is_ok) {
             self.evidence.shown = Some(Vec::new());
         } else {
             self.evidence.shown = None;
         }
-        self.count(answers, &self.shared.meters.remove_errors.clone());
+        self.count(answers, &post.errors.remove.clone());
     }
 
     fn count(&mut self, answers: Vec<Result<(), RuntimeError>>, errors: &Counter) {

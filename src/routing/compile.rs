@@ -1,25 +1,29 @@
 //! State → Routing. Pure, and incremental: what did not change is shared with the previous
-//! snapshot.
+//! snapshot. Only new retry budgets ask the clock, when they begin.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::{Checks, KeySets};
 use super::secure::{self, Sealed};
 use super::sticky::CookieKeys;
 use super::{
-    Forwarding, ListenerMetrics, OwnResponses, RoutedAction, RoutedListener, Routing, SocketKey,
+    Forwarding, ListenerMetrics, LoginMetrics, OwnResponses, RoutedAction, RoutedListener, Routing,
+    SocketKey,
 };
+use crate::auth::Seals;
 use crate::balance::slow_start::{Member, begun};
-use crate::balance::{Endpoint, Group, GroupMetrics};
-use crate::clock::Timestamp;
+use crate::balance::{Budget, Endpoint, Gate, Group, GroupMetrics};
+use crate::clock::{self, Timestamp};
 use crate::metrics::{Metrics, names};
 use crate::model::{
-    Account, Action, CookieKey, CookieKeyId, GroupRouting, GroupStickiness, Listener,
-    RegistrationId, Target, TargetGroup, TargetGroupName, Verdict, VerdictState,
+    Account, Action, Coding, CookieKey, CookieKeyId, GroupRouting, GroupStickiness, Listener,
+    RateLimit, RegistrationId, Rule, Target, TargetGroup, TargetGroupName, Verdict, VerdictState,
 };
-use crate::rules::Matcher;
+use crate::net::proxy::Refused;
+use crate::rules::{Limiter, Matcher};
 use crate::state::{State, Table, changed};
 use crate::zone::{ZoneContext, Zones};
 
@@ -50,9 +54,11 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
     let endpoints = endpoints(state, previous, &registered, context);
     let touched = touched(state, &previous.inputs, &registered);
     let groups = groups(state, previous, &touched, context, &endpoints);
-    let cookies = cookies(state, previous);
+    let (cookies, seals) = cookies(state, previous);
     let mut sealed = previous.inputs.sealed.clone();
-    let listeners = listeners(state, previous, context, (&groups, &cookies), &mut sealed);
+    let mut key_sets = KeySets::default();
+    let made = (&mut sealed, &mut key_sets);
+    let listeners = listeners(state, previous, context, (&groups, (&cookies, &seals)), made);
     let zone_context = ZoneContext {
         region: context.account.region.clone(),
         domain: context.domain.clone(),
@@ -66,17 +72,19 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
         sealed,
         cookie_keys: Arc::clone(&state.cookie_keys),
     };
-    Routing { generation: state.generation, listeners, groups, endpoints, zones, cookies, inputs }
+    let generation = state.generation;
+    Routing { generation, listeners, groups, endpoints, zones, key_sets, seals, cookies, inputs }
 }
 
 /// The newest key seals.
-fn cookies(state: &State, previous: &Routing) -> Arc<CookieKeys> {
+fn cookies(state: &State, previous: &Routing) -> (Arc<CookieKeys>, Arc<Seals>) {
     if Arc::ptr_eq(&previous.inputs.cookie_keys, &state.cookie_keys) {
-        return Arc::clone(&previous.cookies);
+        return (Arc::clone(&previous.cookies), Arc::clone(&previous.seals));
     }
     let mut keys: Vec<_> = state.cookie_keys.values().collect();
     keys.sort_by_key(|key| std::cmp::Reverse(key.made_at));
-    Arc::new(CookieKeys::new(keys.iter().map(|key| key.secret.as_bytes())))
+    let secrets = || keys.iter().map(|key| key.secret.as_bytes());
+    (Arc::new(CookieKeys::new(secrets())), Arc::new(Seals::new(secrets())))
 }
 
 /// `registered` are the ids whose rows came, changed or went.
@@ -209,6 +217,13 @@ fn group(
             (Vec::new(), Timestamp::default())
         }
     };
+    let fresh = || Arc::new(Gate::new(&context.metrics, configured.name.as_str()));
+    let gate = old.map_or_else(fresh, |old| Arc::clone(&old.gate));
+    let requests = metrics.requests.total();
+    let fresh = || Arc::new(Budget::new(routing.retry_budget, clock::now(), requests));
+    let budget = old.map(|old| &old.budget);
+    let budget = budget.filter(|budget| budget.limits() == routing.retry_budget);
+    let budget = budget.map_or_else(fresh, Arc::clone);
     let group = Group {
         name: configured.name.clone(),
         arn: context.account.target_group(configured).to_string(),
@@ -223,6 +238,8 @@ fn group(
         grown_at,
         deregistration_delay: configured.deregistration_delay,
         cursor: old.map(|old| Arc::clone(&old.cursor)).unwrap_or_default(),
+        budget,
+        gate,
         metrics,
     };
     match old {
@@ -270,12 +287,14 @@ fn same(old: &Group, new: &Group) -> bool {
         && same_endpoints(&old.routable, &new.routable)
 }
 
+type Groups = HashMap<TargetGroupName, Arc<Group>>;
+
 fn listeners(
     state: &State,
     previous: &Routing,
     context: &Context,
-    (groups, cookies): (&HashMap<TargetGroupName, Arc<Group>>, &Arc<CookieKeys>),
-    sealed: &mut Sealed,
+    (groups, (cookies, seals)): (&Groups, (&Arc<CookieKeys>, &Arc<Seals>)),
+    (sealed, key_sets): (&mut Sealed, &mut KeySets),
 ) -> BTreeMap<SocketKey, Arc<RoutedListener>> {
     let mut listeners = BTreeMap::new();
     for listener in state.listeners.values() {
@@ -293,10 +312,13 @@ fn listeners(
         };
         let Some(actions) = actions(listener, groups) else { continue };
         let old_tls = old.and_then(|old| old.tls.as_ref());
-        let tls = match secure::compile(state, (lb, listener), old_tls, sealed, &context.metrics) {
-            Ok(tls) => tls,
+        let tls = secure::compile(state, (lb, listener), old_tls, sealed, &context.metrics);
+        let arn = || context.account.load_balancer(lb).to_string();
+        let checks = Checks::compile(listener, old, (&mut *key_sets, &previous.key_sets), arn);
+        let (tls, checks) = match tls.and_then(|tls| Ok((tls, checks?))) {
+            Ok(both) => both,
             Err(error) => {
-                tracing::error!(listener = %listener.key, %error, "it cannot shake hands");
+                tracing::error!(listener = %listener.key, %error, "it is left out");
                 continue;
             }
         };
@@ -314,6 +336,7 @@ fn listeners(
             || Arc::new(ListenerMetrics::new(&context.metrics, &listener.key.to_string())),
             |old| Arc::clone(&old.metrics),
         );
+        let (limit, rule_limits) = limits(listener, old.map(Arc::as_ref), &context.metrics);
         let routed = RoutedListener {
             listener: Arc::clone(listener),
             load_balancer: Arc::clone(lb),
@@ -322,15 +345,45 @@ fn listeners(
             address,
             matcher,
             actions,
+            checks,
             idle_timeout: listener.options.idle_timeout.unwrap_or(lb.idle_timeout),
             client_keep_alive: lb.client_keep_alive,
             tls,
             cookies: Arc::clone(cookies),
+            seals: Arc::clone(seals),
             metrics,
+            limit,
+            rule_limits,
         };
         listeners.insert(socket, Arc::new(routed));
     }
     listeners
+}
+
+/// The listener's rate limit and those of its rules, then none for the default action. What came
+/// is remembered as long as a limit stays the same.
+fn limits(
+    listener: &Listener,
+    old: Option<&RoutedListener>,
+    metrics: &Metrics,
+) -> (Option<Arc<Limiter>>, Vec<Option<Arc<Limiter>>>) {
+    let key = listener.key.to_string();
+    let limiter = |limit: &Option<RateLimit>, old: Option<&Arc<Limiter>>, label: &str| {
+        let limit = limit.as_ref()?;
+        let fresh = || {
+            let refused = metrics.counter(&names::LISTENER_RATE_LIMITED, &[&key, label]);
+            Arc::new(Limiter::new(limit.clone(), refused))
+        };
+        Some(old.filter(|old| old.limit() == limit).map_or_else(fresh, Arc::clone))
+    };
+    let of_rule = |rule: &Rule| {
+        let place = old.and_then(|old| old.listener.rules.iter().position(|r| r.id == rule.id));
+        let same = old.zip(place).and_then(|(old, place)| old.rule_limits[place].as_ref());
+        limiter(&rule.rate_limit, same, &rule.priority.to_string())
+    };
+    let own = old.and_then(|old| old.limit.as_ref());
+    let rules = listener.rules.iter().map(of_rule).chain([None]).collect();
+    (limiter(&listener.options.rate_limit, own, "listener"), rules)
 }
 
 /// None when a group is missing, which the State's referential rules exclude.
@@ -383,17 +436,35 @@ impl ListenerMetrics {
             connections: metrics.counter(&names::LISTENER_CONNECTIONS, &[listener]),
             active: metrics.gauge(&names::LISTENER_ACTIVE, &[listener]),
             rejected: metrics.counter(&names::LISTENER_REJECTED, &[listener]),
+            proxy_refused: Refused::ALL.map(|reason| {
+                metrics.counter(&names::LISTENER_PROXY_REFUSED, &[listener, reason.as_str()])
+            }),
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(class),
             non_compliant: ["Acceptable", "Ambiguous", "Severe"]
                 .map(|class| metrics.counter(&names::LISTENER_NON_COMPLIANT, &[listener, class])),
             request_seconds: metrics.histogram(&names::LISTENER_REQUEST_SECONDS, &[listener]),
             received: metrics.counter(&names::LISTENER_RECEIVED, &[listener]),
             sent: metrics.counter(&names::LISTENER_SENT, &[listener]),
+            compressed: Coding::ALL.map(|coding| {
+                metrics.counter(&names::LISTENER_COMPRESSED, &[listener, coding.as_str()])
+            }),
             grpc: metrics.counter(&names::LISTENER_GRPC_REQUESTS, &[listener]),
-            own: OwnResponses([400, 408, 414, 460, 502, 503, 504, 0].map(own)),
+            tokens: ["accepted", "refused"]
+                .map(|outcome| metrics.counter(&names::LISTENER_TOKENS, &[listener, outcome])),
+            logins: {
+                let count =
+                    |outcome| metrics.counter(&names::LISTENER_LOGINS, &[listener, outcome]);
+                LoginMetrics {
+                    success: count("success"),
+                    failure: count("failure"),
+                    error: count("error"),
+                    refreshed: count("refreshed"),
+                }
+            },
+            own: OwnResponses([400, 408, 414, 429, 460, 502, 503, 504, 0].map(own)),
         }
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

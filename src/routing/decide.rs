@@ -4,12 +4,16 @@
 //! makes; after any await the caller decides again on a fresh snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::sticky::{Bond, CookieKeys, CookieKind, has_cookie};
-use super::{Forwarding, RoutedAction, RoutedListener};
+use super::{Forwarding, LoginStep, RoutedAction, RoutedListener};
+use crate::auth::{Missing, Refreshed, Refusal};
 use crate::balance::{Group, InFlight, Turn};
 use crate::clock::Timestamp;
-use crate::model::{FixedResponse, ProtocolVersion, Redirect, RegistrationId, StickinessKind};
+use crate::model::{
+    FixedResponse, Mirror, ProtocolVersion, Redirect, RegistrationId, StickinessKind,
+};
 use crate::rules::{Facts, Found, Spoken, Transformed, Unfit};
 
 /// Which attempt this is, on which thread.
@@ -21,16 +25,36 @@ pub struct Trial<'a> {
     pub now: Timestamp,
     /// Endpoints that this exchange has tried already.
     pub exclude: &'a [RegistrationId],
+    /// The first decision of its exchange: the one that counts against rate limits.
+    pub is_first: bool,
+    /// It has a place among those who wait: no newcomer goes before it.
+    pub has_waited: bool,
+    /// The session that was waited for.
+    pub refreshed: Option<&'a Refreshed>,
+}
+
+impl<'a> Trial<'a> {
+    /// The first of an exchange.
+    pub const fn first(thread: usize, rng: &'a mut fastrand::Rng, now: Timestamp) -> Self {
+        let (is_first, has_waited) = (true, false);
+        Self { thread, rng, now, exclude: &[], is_first, has_waited, refreshed: None }
+    }
 }
 
 #[derive(Debug)]
 pub struct Decision {
     /// Priority of the rule that matched; 0 is the default.
     pub priority: u32,
+    /// What came before the action.
+    pub check: Option<&'static str>,
     pub outcome: Outcome,
     /// What the target gets in place of what was sent, where the rule has transforms.
     pub transformed: Option<Transformed>,
     pub bonds: Bonds,
+    /// The rule's, for the head of a response.
+    pub timeout: Option<Duration>,
+    /// A group that is to get a copy.
+    pub mirror: Option<Mirror>,
 }
 
 /// The cookies that a client is to get with its response.
@@ -51,12 +75,26 @@ pub enum Outcome {
     },
     Fixed(Arc<FixedResponse>),
     Redirect(Arc<Redirect>),
+    /// The client's token does not let it in.
+    Refused(Refusal),
+    /// Neither does it, but other keys may: once they were read, it is to be decided again.
+    AskAgain(Missing),
+    Login(LoginStep),
     /// A transform's result may not stand in a request.
     Unfit {
         group: Arc<Group>,
     },
     /// The group that was chosen does not take what the request is spoken in.
     Misfit {
+        group: Arc<Group>,
+    },
+    /// More requests came than the listener or the rule lets pass.
+    Limited {
+        /// After which the next one may come.
+        seconds: u32,
+    },
+    /// Its targets have as many exchanges as they may, or others wait already.
+    Busy {
         group: Arc<Group>,
     },
     /// The group that was chosen has nobody to send to.
@@ -72,6 +110,22 @@ pub fn decide(listener: &RoutedListener, facts: &Facts<'_>, trial: &mut Trial<'_
     let last = listener.actions.len() - 1;
     let (index, priority) = found.map_or((last, 0), |found| (found.index, found.priority));
     let (mut transformed, mut bonds) = (None, Bonds::default());
+    let rule = listener.listener.rules.get(index);
+    let timeout = rule.and_then(|rule| rule.timeout);
+    let mirror = rule.and_then(|rule| rule.mirror.as_ref()).filter(|_| trial.is_first);
+    let mirror = mirror.filter(|mirror| trial.rng.u32(0..100) < mirror.percent).cloned();
+    if let Some(wait) = limited(listener, index, facts, trial) {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let (check, outcome) = (None, Outcome::Limited { seconds });
+        return Decision { priority, check, outcome, transformed, bonds, timeout, mirror: None };
+    }
+    let (check, passed) = listener.check(index, facts, trial);
+    let identity = match passed {
+        Ok(identity) => identity,
+        Err(outcome) => {
+            return Decision { priority, check, outcome, transformed, bonds, timeout, mirror };
+        }
+    };
     let outcome = match &listener.actions[index] {
         RoutedAction::Fixed(response) => Outcome::Fixed(Arc::clone(response)),
         RoutedAction::Redirect(redirect) => Outcome::Redirect(Arc::clone(redirect)),
@@ -83,12 +137,27 @@ pub fn decide(listener: &RoutedListener, facts: &Facts<'_>, trial: &mut Trial<'_
                 Err(Unfit) => Outcome::Unfit { group: Arc::clone(group) },
                 Ok(done) => {
                     transformed = done;
+                    if identity.is_some() {
+                        transformed.get_or_insert_default().identity = identity;
+                    }
                     forward(group, &listener.cookies, facts, trial, &mut bonds)
                 }
             }
         }
     };
-    Decision { priority, outcome, transformed, bonds }
+    Decision { priority, check, outcome, transformed, bonds, timeout, mirror }
+}
+
+/// How long this request would have to wait, where it is one too many.
+fn limited(
+    listener: &RoutedListener,
+    index: usize,
+    facts: &Facts<'_>,
+    trial: &Trial<'_>,
+) -> Option<Duration> {
+    let limits = [&listener.limit, &listener.rule_limits[index]];
+    let mut limits = limits.into_iter().flatten().filter(|_| trial.is_first);
+    limits.find_map(|limit| limit.meet(facts, trial.now, trial.thread))
 }
 
 /// AWS, "Target groups for your Application Load Balancers", protocol version: which requests a
@@ -114,6 +183,9 @@ fn forward(
     trial: &mut Trial<'_>,
     bonds: &mut Bonds,
 ) -> Outcome {
+    if !trial.has_waited && group.routing.target_concurrency.is_some() && group.gate.queued() > 0 {
+        return Outcome::Busy { group: Arc::clone(group) };
+    }
     let sticky = &group.routing.stickiness;
     let mut turn = Turn { exclude: trial.exclude, now: trial.now, rng: trial.rng };
     let found = match sticky.enabled {
@@ -136,11 +208,11 @@ fn forward(
             found
         }
     };
-    match found {
-        Some(endpoint) => Outcome::Forward {
-            group: Arc::clone(group),
-            guard: InFlight::take(endpoint, trial.thread),
-        },
+    match found.map(|endpoint| group.enter(endpoint, trial.thread)) {
+        Some(Some(guard)) => Outcome::Forward { group: Arc::clone(group), guard },
+        // Another thread took the slot.
+        Some(None) => Outcome::Busy { group: Arc::clone(group) },
+        None if group.is_busy(&turn) => Outcome::Busy { group: Arc::clone(group) },
         None => Outcome::NoTarget { group: Arc::clone(group) },
     }
 }

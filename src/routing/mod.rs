@@ -6,8 +6,12 @@
 //! that once every data thread has acknowledged a generation, nothing picks what that generation
 //! does not have.
 
+mod anomalies;
+mod check;
 mod compile;
 mod decide;
+mod explain;
+mod keeper;
 mod publisher;
 mod reader;
 mod secure;
@@ -18,20 +22,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Seals;
 use crate::balance::{Endpoint, Group};
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::model::{
     FixedResponse, Generation, Listener, LoadBalancer, Protocol, Redirect, RegistrationId,
     TargetGroupName, Transport,
 };
-use crate::rules::Matcher;
+use crate::rules::{Limiter, Matcher};
 use crate::zone::Zones;
 
 pub use crate::net::SocketKey;
+pub use anomalies::{Anomalies, watch_anomalies};
+pub use check::{Checks, KeySets, LoginStep};
 pub use compile::{Context, compile};
 pub use decide::{Bonds, Decision, Outcome, Trial, decide};
+pub use explain::{Explanation, GroupNote, RuleNote, TargetNote, explain};
+pub use keeper::keep_keys;
 pub use publisher::Publisher;
-pub use reader::{DataThread, Predecessor, Reader, SILENCE, Silent, Slot};
+pub use reader::{DataThread, Generations, Predecessor, Reader, SILENCE, Silent, Slot};
 pub use secure::{RoutedTls, TlsMetrics};
 use sticky::CookieKeys;
 
@@ -45,6 +54,10 @@ pub struct Routing {
     /// Active and draining ones.
     pub endpoints: Arc<HashMap<RegistrationId, Arc<Endpoint>>>,
     pub zones: Arc<Zones>,
+    /// Of all that check tokens.
+    pub key_sets: KeySets,
+    /// Of sessions, and of what targets are told.
+    pub seals: Arc<Seals>,
     cookies: Arc<CookieKeys>,
     /// For the next compilation to see what changed.
     inputs: compile::Inputs,
@@ -62,6 +75,8 @@ pub struct RoutedListener {
     pub matcher: Arc<Matcher>,
     /// One per rule, then the default's.
     pub actions: Vec<RoutedAction>,
+    /// What comes before them.
+    pub checks: Arc<Checks>,
     pub idle_timeout: Duration,
     /// A client connection's greatest age.
     pub client_keep_alive: Duration,
@@ -69,7 +84,12 @@ pub struct RoutedListener {
     pub tls: Option<Arc<RoutedTls>>,
     /// They seal and open the cookies that bind clients.
     pub cookies: Arc<CookieKeys>,
+    /// The same for sessions of clients that are logged in.
+    pub seals: Arc<Seals>,
     pub metrics: Arc<ListenerMetrics>,
+    pub limit: Option<Arc<Limiter>>,
+    /// One per action.
+    pub rule_limits: Vec<Option<Arc<Limiter>>>,
 }
 
 impl RoutedListener {
@@ -115,6 +135,8 @@ pub struct ListenerMetrics {
     pub connections: Counter,
     pub active: Gauge,
     pub rejected: Counter,
+    /// In the order of `Refused::ALL`.
+    pub proxy_refused: [Counter; 4],
     /// By status class, 1xx … 5xx.
     pub requests: [Counter; 5],
     /// By class: Acceptable, Ambiguous, Severe.
@@ -123,13 +145,30 @@ pub struct ListenerMetrics {
     pub received: Counter,
     pub sent: Counter,
     pub grpc: Counter,
-    /// Own responses: 400, 408, 502, 503, 504, and any other code.
+    /// Tokens: accepted, refused.
+    pub tokens: [Counter; 2],
+    pub logins: LoginMetrics,
+    /// In the order of `Coding::ALL`.
+    pub compressed: [Counter; 3],
+    /// Own responses by code.
     pub own: OwnResponses,
+}
+
+/// What became of logins.
+#[derive(Debug)]
+pub struct LoginMetrics {
+    pub success: Counter,
+    /// The client or the provider is to blame.
+    pub failure: Counter,
+    /// The provider does not answer.
+    pub error: Counter,
+    /// Sessions that went on with another access token.
+    pub refreshed: Counter,
 }
 
 /// Counters of the responses generated here.
 #[derive(Debug)]
-pub struct OwnResponses([(u16, Counter); 8]);
+pub struct OwnResponses([(u16, Counter); 9]);
 
 impl OwnResponses {
     /// The counter of `code`; codes without one of their own share `other`.

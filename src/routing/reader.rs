@@ -19,6 +19,9 @@ use crate::state::{Bell, Listener};
 /// loop takes microseconds).
 pub const SILENCE: Duration = Duration::from_secs(5);
 
+/// Wakes at every new generation.
+pub type Generations = Listener<Generation>;
+
 /// What a plane holds of the world: the newest [`Routing`], nothing else. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Reader(Arc<Published>);
@@ -85,7 +88,7 @@ impl Reader {
 
     /// Wakes at every new generation.
     #[must_use]
-    pub fn watch(&self) -> Listener<Generation> {
+    pub fn watch(&self) -> Generations {
         self.0.generation.subscribe()
     }
 

@@ -154,7 +154,10 @@ pub fn has_cookie(headers: Headers<'_>, name: &str) -> bool {
 }
 
 /// RFC 6265, section 4.2.1. Ends when `look` says true.
-fn each_cookie<'a>(headers: Headers<'a>, mut look: impl FnMut(&'a [u8], &'a [u8]) -> bool) {
+pub(super) fn each_cookie<'a>(
+    headers: Headers<'a>,
+    mut look: impl FnMut(&'a [u8], &'a [u8]) -> bool,
+) {
     headers.any("cookie", |line| {
         line.split(|byte| *byte == b';').any(|pair| {
             let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());

@@ -161,13 +161,19 @@ pub(super) fn bad_regex(error: &regex::Error) -> BadPattern {
     BadPattern::Regex(last.trim_start_matches("error: ").to_owned())
 }
 
-/// RFC 9110's tokens.
-fn header_name(name: &str) -> Result<Box<str>, BadValue> {
+/// RFC 9110's tokens, as long as ALB takes them.
+#[must_use]
+pub fn is_header_name(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    let good = (1..=MAX_NAME).contains(&name.len())
-        && name.bytes().all(token)
-        && !name.eq_ignore_ascii_case("host");
-    if good { Ok(name.into()) } else { Err((name.to_owned(), BadPattern::HeaderName)) }
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(token)
+}
+
+fn header_name(name: &str) -> Result<Box<str>, BadValue> {
+    if is_header_name(name) && !name.eq_ignore_ascii_case("host") {
+        Ok(name.into())
+    } else {
+        Err((name.to_owned(), BadPattern::HeaderName))
+    }
 }
 
 fn method(text: &str) -> Result<String, BadPattern> {

@@ -96,6 +96,13 @@ impl Matcher {
         Some(Found { index: best, priority: rule.priority, transform })
     }
 
+    /// For each rule, in order, its first condition that does not hold; none: it would match.
+    #[must_use]
+    pub fn explain(&self, facts: &Facts<'_>) -> Vec<Option<usize>> {
+        let failed = |rule: &Compiled| rule.tests.iter().position(|test| !test.holds(facts));
+        self.rules.iter().map(failed).collect()
+    }
+
     /// Whether any rule looks at headers.
     #[must_use]
     pub fn reads_headers(&self) -> bool {

@@ -3,6 +3,8 @@
 //! Source: AWS, "Transforms for listener rules". **Invariant:** what comes out may stand in a
 //! request as it is, or is refused.
 
+use std::sync::Arc;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::BadValue;
@@ -43,6 +45,9 @@ pub struct Transformed {
     pub host: Option<String>,
     /// Path and query.
     pub target: Option<String>,
+    /// Header lines that tell who asks; where there are any, even none, the client's own of that
+    /// kind do not pass.
+    pub identity: Option<Arc<str>>,
 }
 
 /// The result may not stand in a request.

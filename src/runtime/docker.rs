@@ -37,7 +37,7 @@ use self::logs::Followers;
 use self::pause::Pause;
 use super::{ContainerSpec, EVENTS, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
-use crate::model::{NetworkMode, Observed, ObservedState, TaskId, Usage};
+use crate::model::{Capacity, NetworkMode, Observed, ObservedState, TaskId, Usage};
 
 /// What Docker calls its own bridge.
 const DEFAULT_NETWORK: &str = "bridge";
@@ -461,6 +461,11 @@ impl Runtime for Docker {
     ) -> Result<serde_json::Value, RuntimeError> {
         let stats = self.statistics(task, container, false).await?;
         serde_json::to_value(stats).map_err(|error| RuntimeError::Unavailable(error.to_string()))
+    }
+
+    async fn capacity(&self) -> Result<Capacity, RuntimeError> {
+        let capacity = self.engine.capacity().await;
+        capacity.map_err(|failure| failure.into_error(RuntimeError::Unavailable))
     }
 
     async fn reach(&self, mode: Option<NetworkMode>) -> Result<Reach, RuntimeError> {

@@ -8,6 +8,7 @@
 
 pub mod docker;
 pub mod exec;
+mod fleet;
 pub mod process;
 pub mod sim;
 mod stats;
@@ -21,9 +22,10 @@ use async_trait::async_trait;
 use tokio::sync::broadcast;
 
 pub use self::exec::{Exec, Input, Output, Session, Size};
+pub use self::fleet::Fleet;
 use crate::model::{
-    ContainerDefinition, NetworkMode, Observed, SecretText, Sharing, TaskDefinition, TaskId, Usage,
-    Volume,
+    Capacity, ContainerDefinition, NetworkMode, Observed, SecretText, Sharing, TaskDefinition,
+    TaskId, Usage, Volume,
 };
 
 /// Events a slow reader may be behind before it has to look for itself.
@@ -184,6 +186,9 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// Deletes a container that does not run, with all that belongs to it but its log.
     async fn remove(&self, task: &TaskId, container: &str) -> Result<(), RuntimeError>;
+
+    /// What the machine has that the containers run on.
+    async fn capacity(&self) -> Result<Capacity, RuntimeError>;
 
     /// Every container of ours, in no order.
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError>;

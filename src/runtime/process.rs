@@ -34,7 +34,7 @@ use self::watch::{KILL_WAIT, Order};
 use super::stats;
 use super::{ContainerSpec, EVENTS, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::instant;
-use crate::model::{ContainerHealth, NetworkMode, Observed, TaskId, Usage};
+use crate::model::{CORE, Capacity, ContainerHealth, NetworkMode, Observed, TaskId, Usage};
 use crate::sys::{self, PidFd, Signal};
 
 /// The variable that names a process's container: `CLUSTER_UID/TASK/CONTAINER`.
@@ -419,6 +419,12 @@ impl Runtime for Process {
         let readings = [before, read().await?];
         let limit = record.memory_mib.map_or_else(sys::memory, |mib| u64::from(mib) << 20);
         Ok(stats::shaped(&record.observed().runtime_id, readings, limit, proc_fs::cores()))
+    }
+
+    async fn capacity(&self) -> Result<Capacity, RuntimeError> {
+        let cores = u32::try_from(proc_fs::cores()).unwrap_or(u32::MAX);
+        let memory_mib = u32::try_from(sys::memory() >> 20).unwrap_or(u32::MAX);
+        Ok(Capacity { cpu: cores.saturating_mul(CORE), memory_mib })
     }
 
     /// There is one network, the machine's.

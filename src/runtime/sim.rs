@@ -22,7 +22,7 @@ use self::world::{Key, Stopping, World};
 use super::stats::{self, Reading};
 use super::{ContainerSpec, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
-use crate::model::{ContainerHealth, NetworkMode, Observed, TaskId, Usage};
+use crate::model::{Capacity, ContainerHealth, NetworkMode, Observed, TaskId, Usage};
 
 /// What goes wrong. Probabilities go from 0 (never, the default) to 1 (always) and are drawn once
 /// per call, event or container.
@@ -253,6 +253,12 @@ impl Runtime for Sim {
         self.enter(false).await?;
         let removed = self.lock().remove(&(task.clone(), container.to_owned()));
         self.answer(removed)
+    }
+
+    /// More than anybody asks for.
+    async fn capacity(&self) -> Result<Capacity, RuntimeError> {
+        self.lock().check_outage()?;
+        Ok(Capacity { cpu: 1 << 20, memory_mib: 1 << 20 })
     }
 
     async fn list(&self) -> Result<Vec<Observed>, RuntimeError> {

@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::model::{
-    BadKey, CertificateArn, DiscoveryInstance, DiscoveryService, HostedZoneId, Namespace,
-    RecordSet, RecordSetKey, RegistrationId, ServiceKey, Target, TargetGroupName, Task, TaskId,
-    TrustStoreName, Verdict, VerdictState,
+    BadKey, CertificateArn, Contact, DiscoveryInstance, DiscoveryService, HostedZoneId,
+    InstanceName, Namespace, RecordSet, RecordSetKey, RegistrationId, ServiceKey, Target,
+    TargetGroupName, Task, TaskId, TrustStoreName, Verdict, VerdictState,
 };
 
 pub use bell::{Bell, Closed, Listener};
@@ -137,6 +137,12 @@ impl State {
         let rows = self.record_sets.range(RecordSetKey::first(zone, name)..);
         let at = move |key: &RecordSetKey| &key.zone == zone && key.name == name;
         rows.map(|(_, row)| &**row).take_while(move |row| at(&row.key))
+    }
+
+    /// Whether nobody may wait for an instance any more.
+    #[must_use]
+    pub fn is_lost(&self, instance: &InstanceName) -> bool {
+        self.instances.get(instance).is_none_or(|row| row.contact >= Contact::Lost)
     }
 
     #[must_use]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Action, Desired, Listener, Owner, Service, Task, TaskDefinitionKey};
+use crate::model::{Desired, Listener, Owner, Protocol, Service, Task, TaskDefinitionKey};
 
 use super::{Key, Row, State};
 
@@ -46,8 +46,7 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
             listeners.into_iter().try_for_each(|listener| check_listener(after, listener))
         }
         Row::TargetGroup(group) => {
-            let names =
-                |l: &Listener| l.actions().flat_map(forwarded).any(|name| *name == group.name);
+            let names = |l: &Listener| l.groups().any(|name| *name == group.name);
             let mut listeners = after.listeners.values().filter(|listener| names(listener));
             listeners.try_for_each(|listener| check_listener(after, listener))
         }
@@ -107,7 +106,7 @@ fn check_listener(after: &State, listener: &Listener) -> Result<(), Refused> {
     let Some(lb) = after.load_balancers.get(&listener.key.load_balancer) else {
         return Err(missing(name(), format!("load balancer {}", listener.key.load_balancer)));
     };
-    for group in listener.actions().flat_map(forwarded) {
+    for group in listener.groups() {
         let Some(target_group) = after.target_groups.get(group) else {
             return Err(missing(name(), format!("target group {group}")));
         };
@@ -116,6 +115,11 @@ fn check_listener(after: &State, listener: &Listener) -> Result<(), Refused> {
             let why = format!("it speaks {ours}, but its target group {group} speaks {theirs}");
             return Err(Refused::Invalid { what: name(), why });
         }
+    }
+    let checks = listener.authentications().any(|own| own.is_some());
+    if checks && listener.protocol != Protocol::Https {
+        let why = "clients are authenticated over HTTPS alone".to_owned();
+        return Err(Refused::Invalid { what: name(), why });
     }
     check_tls(after, listener)?;
     let twin = after.listeners.values().find(|other| {
@@ -155,10 +159,6 @@ fn check_tls(after: &State, listener: &Listener) -> Result<(), Refused> {
         }
         (None, false) => Ok(()),
     }
-}
-
-fn forwarded(action: &Action) -> impl Iterator<Item = &crate::model::TargetGroupName> {
-    action.groups().iter().map(|weighted| &weighted.group)
 }
 
 fn check_service(after: &State, service: &Service) -> Result<(), Refused> {
@@ -229,9 +229,8 @@ fn check_definition_removed(after: &State, key: &TaskDefinitionKey) -> Result<()
 fn check_removed(after: &State, key: &Key) -> Result<(), Refused> {
     match key {
         Key::TargetGroup(group) => {
-            let listener = after.listeners.values().find(|listener| {
-                listener.actions().flat_map(forwarded).any(|forwarded| forwarded == group)
-            });
+            let listener =
+                after.listeners.values().find(|listener| listener.groups().any(|own| own == group));
             let service = after.services.values().find(|s| {
                 s.load_balancers.iter().flat_map(|lb| lb.groups()).any(|own| own == group)
             });

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Alarm, AlarmName, BadKey, Certificate, CertificateArn, Cluster, ClusterName, CookieKey,
-    CookieKeyId, DiscoveryInstance, DiscoveryKey, DiscoveryOperation, DiscoveryService, Ec2Id,
-    Ec2Resource, EndedService, Family, FamilyRecord, Generation, HostedZone, HostedZoneId,
-    InstanceKey, Listener, ListenerKey, LoadBalancer, LoadBalancerName, LogGroup, LogGroupName,
-    NameCheck, NameCheckId, NameStatus, Namespace, NamespaceName, OperationId, Progress, RecordSet,
-    RecordSetKey, RegistrationId, ResourceArn, ScalableTarget, ScalingHistory, ScalingKey,
-    ScalingPolicy, ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup,
-    TargetGroupName, Task, TaskDefinition, TaskDefinitionKey, TaskId, TrustStore, TrustStoreName,
-    Verdict,
+    Alarm, AlarmName, BadKey, CapacityProvider, CapacityProviderName, Certificate, CertificateArn,
+    Cluster, ClusterName, ContainerInstance, CookieKey, CookieKeyId, DiscoveryInstance,
+    DiscoveryKey, DiscoveryOperation, DiscoveryService, Ec2Id, Ec2Resource, EndedService, Family,
+    FamilyRecord, Generation, HostedZone, HostedZoneId, InstanceKey, InstanceName, Listener,
+    ListenerKey, LoadBalancer, LoadBalancerName, LogGroup, LogGroupName, NameCheck, NameCheckId,
+    NameStatus, Namespace, NamespaceName, OperationId, Progress, RecordSet, RecordSetKey,
+    RegistrationId, ResourceArn, ScalableTarget, ScalingHistory, ScalingKey, ScalingPolicy,
+    ScheduledAction, Service, ServiceKey, Tags, Target, TargetGroup, TargetGroupName, Task,
+    TaskDefinition, TaskDefinitionKey, TaskId, TrustStore, TrustStoreName, Verdict,
 };
 
 use super::{Applied, AppliedKey, Quarantine, QuarantineKey};
@@ -207,6 +207,8 @@ tables! {
         "progress", true, |row| row.service.clone();
     tasks: TaskId => Task,
         "tasks", true, |row| row.id.clone();
+    instances: InstanceName => ContainerInstance,
+        "container_instances", true, |row| row.name.clone();
     load_balancers: LoadBalancerName => LoadBalancer,
         "load_balancers", true, |row| row.name.clone();
     listeners: ListenerKey => Listener,
@@ -251,6 +253,8 @@ tables! {
         "scheduled_actions", true, |row| row.key.clone();
     scaling_histories: ServiceKey => ScalingHistory,
         "scaling_histories", true, |row| row.service.clone();
+    capacity_providers: CapacityProviderName => CapacityProvider,
+        "capacity_providers", true, |row| row.name.clone();
     alarms: AlarmName => Alarm,
         "alarms", true, |row| row.name.clone();
     log_groups: LogGroupName => LogGroup,

@@ -1,4 +1,5 @@
-//! Handshakes with targets, whose certificates nobody verifies.
+//! Handshakes with targets, whose certificates nobody verifies, and with others, who have to show
+//! good ones.
 //!
 //! AWS, "Target groups for your Application Load Balancers": a load balancer does not validate
 //! certificates of targets; self-signed and expired ones will do. **Invariant:** a signature is
@@ -9,15 +10,17 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ClientConnection, Resumption};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{Error, RootCertStore};
 use tokio::net::TcpStream;
 
 use super::accept::agreed;
 use super::server::Alpn;
+use super::signatures::checked_signatures;
 use super::stream::{Stream, TlsStream};
 
 /// What every target gets that is to speak HTTP/1.1.
@@ -63,12 +66,64 @@ pub async fn connect_named(
     shake(tcp, name, Alpn::Http1).await
 }
 
+/// Who may vouch for servers that are no targets. None: nobody, no such server is believed.
+#[derive(Clone, Debug, Default)]
+pub struct Authorities(Option<Arc<ClientConfig>>);
+
+/// A text with no certificate of an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("has no certificate of an authority")]
+pub struct NoAuthority;
+
+impl Authorities {
+    /// Reads certificates, PEM; those that are none of an authority are passed over.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn read(pem: &[u8]) -> Result<Self, NoAuthority> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).filter_map(Result::ok));
+        if roots.is_empty() {
+            return Err(NoAuthority);
+        }
+        let config = ClientConfig::builder_with_provider(Arc::clone(super::provider()));
+        let config = config.with_safe_default_protocol_versions().map_err(|_| NoAuthority)?;
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![Alpn::Http1.id().to_vec()];
+        Ok(Self(Some(Arc::new(config))))
+    }
+}
+
+/// Shakes hands with `host`, a name or an address, to speak HTTP/1.1 with it. The caller limits the
+/// time.
+///
+/// # Errors
+/// As [`connect`]; or it shows no certificate for `host` that one of `trusted` vouches for.
+pub async fn connect_verified(
+    tcp: TcpStream,
+    host: &str,
+    trusted: &Authorities,
+) -> io::Result<Stream> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let config = trusted.0.as_ref().ok_or_else(|| io::Error::other("no authority is trusted"))?;
+    begin(tcp, name, config, Alpn::Http1).await
+}
+
 async fn shake(tcp: TcpStream, name: ServerName<'static>, alpn: Alpn) -> io::Result<Stream> {
     let config = match alpn {
         Alpn::Http1 => &*HTTP_1,
         Alpn::H2 => &*HTTP_2,
     };
     let config = config.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+    begin(tcp, name, config, alpn).await
+}
+
+async fn begin(
+    tcp: TcpStream,
+    name: ServerName<'static>,
+    config: &Arc<ClientConfig>,
+    alpn: Alpn,
+) -> io::Result<Stream> {
     let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
     let mut stream = TlsStream::new(tcp, rustls::Connection::Client(connection));
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
@@ -96,25 +151,5 @@ impl ServerCertVerifier for Unverified {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+    checked_signatures!();
 }

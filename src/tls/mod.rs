@@ -2,9 +2,10 @@
 //!
 //! [`Identity`] is a certificate that was read and fits its key, [`Policy`] one of ELB's named
 //! security policies, [`Server`] what one listener presents, [`Stream`] a connection with or
-//! without TLS. Handshakes run on the thread that accepted. Not here: rows of the State (the caller
-//! hands their text in), trust in targets, whose certificates ALB does not verify. **Invariant:**
-//! the cryptography is [`provider`]'s, handed to each configuration: there is no default of the
+//! without TLS, [`Authorities`] who vouches for servers that are no targets. Handshakes run on the
+//! thread that accepted. Not here: rows of the State (the caller hands their text in), trust in
+//! targets, whose certificates ALB does not verify. **Invariant:** the
+//! cryptography is [`provider`]'s, handed to each configuration: there is no default of the
 //! process, so no two libraries can disagree about one.
 
 mod accept;
@@ -13,6 +14,7 @@ mod identity;
 mod mutual;
 pub mod policy;
 mod server;
+mod signatures;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -24,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use accept::{Failure, HANDSHAKE, Handshakes};
-pub use client::{connect, connect_named};
+pub use client::{Authorities, NoAuthority, connect, connect_named, connect_verified};
 pub use identity::{BadCertificate, Facts, Identity, Key};
 pub use mutual::{BadTrust, Bundle, Mutual, Revocations, Trust};
 pub use policy::Policy;

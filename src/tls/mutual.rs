@@ -9,19 +9,17 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use jiff::Timestamp as Time;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{CertificateError, DistinguishedName, Error, RootCertStore};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Name;
+
+use super::signatures::checked_signatures;
 
 /// ALB: a trust store has so many certificates …
 const MOST_CERTIFICATES: usize = 25;
@@ -124,12 +122,10 @@ impl Mutual {
     /// None: no certificate is asked for.
     pub(super) fn verifier(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, Error> {
         let provider = super::provider();
+        let algorithms = provider.signature_verification_algorithms;
         let trust = match self {
             Self::Off => return Ok(None),
-            Self::Passthrough => {
-                let any = Any(provider.signature_verification_algorithms);
-                return Ok(Some(Arc::new(any)));
-            }
+            Self::Passthrough => return Ok(Some(Arc::new(Any(algorithms)))),
             Self::Verify(trust) => trust,
         };
         let mut roots = RootCertStore::empty();
@@ -145,7 +141,10 @@ impl Mutual {
             builder = builder.clear_root_hint_subjects();
         }
         let verifier = builder.build().map_err(|error| Error::General(error.to_string()))?;
-        Ok(Some(if trust.ignore_expiry { Arc::new(Ageless(verifier)) } else { verifier }))
+        if trust.ignore_expiry {
+            return Ok(Some(Arc::new(Ageless(algorithms, verifier))));
+        }
+        Ok(Some(verifier))
     }
 
     /// Header lines that tell a target about its client; empty: the client showed nothing.
@@ -289,36 +288,16 @@ impl ClientCertVerifier for Any {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+    checked_signatures!();
 }
 
 /// As the verifier in it, at a moment at which nothing that was shown is expired.
 #[derive(Debug)]
-struct Ageless(Arc<dyn ClientCertVerifier>);
+struct Ageless(WebPkiSupportedAlgorithms, Arc<dyn ClientCertVerifier>);
 
 impl ClientCertVerifier for Ageless {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
+        self.1.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -327,7 +306,7 @@ impl ClientCertVerifier for Ageless {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.0.verify_client_cert(leaf, others, now);
+        let verified = self.1.verify_client_cert(leaf, others, now);
         let expired = CertificateError::Expired;
         match verified {
             Err(Error::InvalidCertificate(error))
@@ -336,33 +315,13 @@ impl ClientCertVerifier for Ageless {
                 let ends = std::iter::once(leaf).chain(others).filter_map(end);
                 let then = ends.min().unwrap_or_else(|| now.as_secs());
                 let then = UnixTime::since_unix_epoch(std::time::Duration::from_secs(then));
-                self.0.verify_client_cert(leaf, others, then)
+                self.1.verify_client_cert(leaf, others, then)
             }
             verified => verified,
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
+    checked_signatures!();
 }
 
 /// The last second in which a certificate is good.

@@ -87,6 +87,13 @@ impl Stream {
         }
     }
 
+    /// Whether bytes of a write that has not ended are encrypted already: the same ones have to be
+    /// given again.
+    #[must_use]
+    pub fn has_taken(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.taken > 0)
+    }
+
     /// Ready: a read is worth a buffer.
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -240,15 +247,17 @@ impl TlsStream {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = out.filled().len();
-        let ended = take(&mut self.connection, out)?;
+        let mut ended = take(&mut self.connection, out)?;
         loop {
             if out.remaining() == 0 || ended {
                 return Poll::Ready(Ok(()));
             }
             if !self.raw.is_empty() {
                 let raw = std::mem::take(&mut self.raw);
-                let rest = self
-                    .feed(&raw, |connection| take(connection, out).map(|_| out.remaining() == 0))?;
+                let rest = self.feed(&raw, |connection| {
+                    ended = take(connection, out)?;
+                    Ok(ended || out.remaining() == 0)
+                })?;
                 self.raw = rest.to_vec();
                 continue;
             }
@@ -260,8 +269,10 @@ impl TlsStream {
                 let mut end = [0; 1];
                 return Poll::Ready(self.connection.reader().read(&mut end).map(|_| ()));
             }
-            let fed = self
-                .poll_feed(cx, |connection| take(connection, out).map(|_| out.remaining() == 0))?;
+            let fed = self.poll_feed(cx, |connection| {
+                ended = take(connection, out)?;
+                Ok(ended || out.remaining() == 0)
+            })?;
             if fed.is_pending() {
                 self.send_what_rests(cx)?;
                 return Poll::Pending;

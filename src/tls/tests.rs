@@ -181,8 +181,8 @@ async fn bytes_pass_whole_whatever_their_number() {
     assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the goodbye is an end");
 }
 
-#[tokio::test]
-async fn an_end_without_a_goodbye_is_no_end() {
+/// The two ends of a connection: ours, and the client's.
+async fn ends() -> (Stream, Stream) {
     let pem = certificate(&["a.test"], false);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -192,9 +192,31 @@ async fn an_end_without_a_goodbye_is_no_end() {
         Handshakes::default().accept(tcp, &server).await.unwrap()
     };
     let client = any();
-    let (stream, mut theirs) = tokio::join!(accepting, client.dial(address, "a.test"));
-    let theirs = theirs.as_mut().unwrap();
-    drop(stream);
+    let (ours, theirs) = tokio::join!(accepting, client.dial(address, "a.test"));
+    (ours, theirs.unwrap())
+}
+
+#[tokio::test]
+async fn a_goodbye_is_an_end_before_the_socket_s() {
+    let (mut ours, mut theirs) = ends().await;
+    theirs.write_all(b"last").await.unwrap();
+    for goodbye in [false, true] {
+        let Stream::Tls(stream) = &mut theirs else { panic!("no TLS") };
+        if goodbye {
+            stream.connection.send_close_notify();
+            theirs.flush().await.unwrap();
+        }
+        let mut read = [0; 8];
+        let reading = tokio::time::timeout(Duration::from_secs(30), ours.read(&mut read));
+        let count = reading.await.expect("the goodbye was not heard").unwrap();
+        assert_eq!(&read[..count], if goodbye { &b""[..] } else { b"last" });
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_a_goodbye_is_no_end() {
+    let (ours, mut theirs) = ends().await;
+    drop(ours);
     let error = theirs.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
 }

@@ -61,6 +61,14 @@ own_metric = {
     "MetricName": "RequestCount", "Namespace": "AWS/ApplicationELB", "Statistic": "Sum", "Unit": "Count",
     "Dimensions": [{"Name": "LoadBalancer", "Value": balancer}],
 }
+MATH = [
+    {"Id": "each", "Expression": "requests / running", "Label": "requests of each task", "ReturnData": True},
+    {"Id": "requests", "ReturnData": False, "MetricStat": {"Stat": "Sum", "Metric": {
+        "MetricName": "RequestCount", "Namespace": "AWS/ApplicationELB", "Dimensions": [{"Name": "LoadBalancer", "Value": balancer}]}}},
+    {"Id": "running", "ReturnData": False, "MetricStat": {"Stat": "Average", "Metric": {
+        "MetricName": "RunningTaskCount", "Namespace": "ECS/ContainerInsights", "Dimensions": [
+            {"Name": "ClusterName", "Value": "default"}, {"Name": "ServiceName", "Value": "web"}]}}},
+]
 STEPS = {
     "AdjustmentType": "ChangeInCapacity", "Cooldown": 30, "MetricAggregationType": "Maximum",
     "StepAdjustments": [
@@ -91,7 +99,9 @@ for configuration, says in [
     ({**CPU, "PredefinedMetricSpecification": {"PredefinedMetricType": "KafkaBrokerStorageUtilization"}}, "no metric of an ECS"),
     ({"TargetValue": 1.0, "CustomizedMetricSpecification": {"MetricName": "x"}}, "Namespace is required"),
     ({"TargetValue": 1.0, "CustomizedMetricSpecification": {
-        "Metrics": [{"Id": "a", "Expression": "1"}]}}, "Metrics is not supported"),
+        "Metrics": [{"Id": "a", "Expression": "1"}]}}, "needs a Period"),
+    ({"TargetValue": 1.0, "CustomizedMetricSpecification": {**own_metric, "Metrics": MATH}}, "either Metrics or a MetricName"),
+    ({"TargetValue": 1.0, "CustomizedMetricSpecification": {"Metrics": MATH[1:]}}, "ReturnData must be true of one"),
 ]:
     refused("ValidationException", track, "bad", configuration, says=says)
 for configuration, says in [
@@ -121,6 +131,11 @@ shown = scaling.describe_scaling_policies(**WHICH, PolicyNames=["cpu"])["Scaling
 equal(shown["TargetTrackingScalingPolicyConfiguration"], {**CPU, "DisableScaleIn": True})
 equal(len(shown["Alarms"]), 1)
 track("requests", {"TargetValue": 100.0, "PredefinedMetricSpecification": LABEL})
+# A policy over metric math, as Terraform writes it; it goes again at once.
+track("math", {"TargetValue": 100.0, "CustomizedMetricSpecification": {"Metrics": MATH}})
+(found,) = scaling.describe_scaling_policies(**WHICH, PolicyNames=["math"])["ScalingPolicies"]
+equal(found["TargetTrackingScalingPolicyConfiguration"]["CustomizedMetricSpecification"], {"Metrics": MATH})
+scaling.delete_scaling_policy(**WHICH, PolicyName="math")
 track("own", {"TargetValue": 100.0, "CustomizedMetricSpecification": own_metric})
 refused("ValidationException", step, "cpu", STEPS, says="type cannot be changed")
 steps = step("steps", STEPS)["PolicyARN"]

@@ -27,7 +27,7 @@ equal(metrics(Namespace="ECS/ContainerInsights", MetricName="RunningTaskCount"),
 eventually(lambda: metrics(Namespace="AWS/ECS", MetricName="CPUUtilization", Dimensions=SERVICE), "CPU")
 eventually(lambda: metrics(Namespace="AWS/ApplicationELB", MetricName="RequestCount", Dimensions=LB), "requests")
 assert metrics(Dimensions=[{"Name": "TargetGroup"}])
-equal(metrics(Namespace="AWS/EC2"), [])
+equal(metrics(Namespace="AWS/EC2", IncludeLinkedAccounts=False), [])
 refused("InvalidParameterValue", cloudwatch.list_metrics, NextToken="strange")
 
 
@@ -75,7 +75,7 @@ def data(*queries, **more):
 
 
 both = [query("a", "RequestCount"), query("b", "CPUUtilization", "AWS/ECS", SERVICE, "Average", Label="cpu")]
-answer = data(*both)["MetricDataResults"]
+answer = data(*both, LabelOptions={"Timezone": "+0000"})["MetricDataResults"]
 equal([(one["Id"], one["Label"], one["StatusCode"]) for one in answer], [("a", "RequestCount", "Complete"), ("b", "cpu", "Complete")])
 equal(sum(answer[0]["Values"]), 10)
 assert len(answer[0]["Timestamps"]) == len(answer[0]["Values"])
@@ -90,7 +90,20 @@ pages = cloudwatch.get_paginator("get_metric_data").paginate(
 times = [at for page in pages for one in page["MetricDataResults"] for at in one["Timestamps"]]
 equal(times, whole[:-1])
 equal(data(query("a", "RequestCount", ReturnData=False))["MetricDataResults"], [])
-refused("ValidationError", data, {"Id": "e", "Expression": "a*2"}, says="metric math")
+# Metric math, as dashboards ask for it.
+ok = query("ok", "HTTPCode_Target_2XX_Count", ReturnData=False)
+all_of = query("all", "RequestCount", ReturnData=False)
+share = {"Id": "share", "Expression": "100 * IF(all > 0, FILL(ok, 0) / all, 0)", "Label": "share of good answers"}
+(answer,) = data(ok, all_of, share)["MetricDataResults"]
+equal((answer["Id"], answer["Label"], set(answer["Values"]) - {0.0}), ("share", "share of good answers", {100.0}))
+(answer,) = data(ok, all_of, {"Id": "sum", "Expression": "SUM(METRICS())"})["MetricDataResults"]
+equal(sum(answer["Values"]), 20)
+both_lines = data(ok, all_of, {"Id": "m", "Expression": "RATE(METRICS())"})["MetricDataResults"]
+equal([one["Label"] for one in both_lines], ["m HTTPCode_Target_2XX_Count", "m RequestCount"])
+refused("ValidationError", data, {"Id": "e", "Expression": "TIME_SERIES(1)"}, all_of, says="Period")
+refused("ValidationError", data, {"Id": "e", "Expression": "a*2+all"}, all_of, says="a is the Id of no query")
+refused("ValidationError", data, {"Id": "e", "Expression": "SEARCH('x', 'Sum')"}, says="SEARCH is not supported here")
+refused("ValidationError", data, {"Id": "e", "Expression": "SUM(all)"}, all_of, says="not a time series")
 refused("ValidationError", data, query("Bad", "RequestCount"), says="lower-case")
 refused("ValidationError", data, query("a", "RequestCount"), query("a", "RequestCount"), says="twice")
 refused("ValidationError", data, query("a", "RequestCount", stat="p50"), says="p50")
@@ -115,7 +128,7 @@ for members, code, says in [
     ({"Unit": "Bytes"}, "ValidationError", "is measured in Count"),
     ({"AlarmActions": ["arn:aws:sns:local:000000000000:topic"]}, "ValidationError", "no scaling policy"),
     ({"OKActions": ["arn:aws:sns:local:000000000000:topic"]}, "ValidationError", "OKActions is not supported"),
-    ({"Metrics": [{"Id": "a", "Expression": "1"}]}, "ValidationError", "Metrics is not supported"),
+    ({"Metrics": [{"Id": "a", "Expression": "1"}]}, "ValidationError", "either Metrics or a MetricName"),
 ]:
     wish = {name: value for name, value in {**ALARM, **members}.items() if value is not None}
     refused(code, cloudwatch.put_metric_alarm, **wish, says=says)
@@ -130,7 +143,12 @@ def alarm(name="quiet"):
 shown = alarm()
 equal({name: shown[name] for name in ALARM}, ALARM)
 ARN = shown["AlarmArn"]
-equal((ARN, shown["DatapointsToAlarm"], shown["ActionsEnabled"]), ("arn:aws:cloudwatch:local:000000000000:alarm:quiet", 2, True))
+equal((ARN, shown["ActionsEnabled"]), ("arn:aws:cloudwatch:local:000000000000:alarm:quiet", True))
+# What was not given is not shown, and what was is: Terraform's second plan would change it.
+assert "DatapointsToAlarm" not in shown and "Unit" not in shown, shown
+cloudwatch.put_metric_alarm(**ALARM, DatapointsToAlarm=2, Unit="Count")
+equal((alarm()["DatapointsToAlarm"], alarm()["Unit"]), (2, "Count"))
+cloudwatch.put_metric_alarm(**ALARM)
 equal((shown["OKActions"], shown["AlarmActions"], shown["InsufficientDataActions"]), ([], [], []))
 eventually(lambda: alarm()["StateValue"] == "ALARM", "the alarm")
 assert "Threshold Crossed: 2 datapoints [1, 1] were greater than the threshold (0.5)" in alarm()["StateReason"], alarm()
@@ -158,6 +176,28 @@ refused("ValidationError", cloudwatch.describe_alarms, MaxRecords=101)
 
 # Those of target tracking live with their policy.
 scaling = client("application-autoscaling")
+# Alarms over metric math, as Terraform makes and reads them.
+plain = {name: ALARM[name] for name in ("EvaluationPeriods", "Threshold", "ComparisonOperator", "TreatMissingData")}
+running_too = query("all", "RunningTaskCount", "ECS/ContainerInsights", SERVICE, "Average", ReturnData=False)
+desired_too = query("wanted", "DesiredTaskCount", "ECS/ContainerInsights", SERVICE, "Average", ReturnData=False)
+share = {"Id": "share", "Expression": "100 * all / wanted", "Label": "share", "ReturnData": True}
+for metrics_given, says in [
+    ([running_too], "ReturnData must be true of one"),
+    ([share, running_too, {**desired_too, "ReturnData": True}], "ReturnData must be true of one"),
+    ([share, running_too], "wanted is the Id of no query"),
+    ([{**share, "Expression": "all +"}, running_too], "ends here"),
+]:
+    refused("ValidationError", cloudwatch.put_metric_alarm, AlarmName="share", Metrics=metrics_given, **plain, says=says)
+cloudwatch.put_metric_alarm(AlarmName="share", Metrics=[running_too, desired_too, share], **{**plain, "Threshold": 99.0})
+shown = alarm("share")
+equal([one["Id"] for one in shown["Metrics"]], ["all", "wanted", "share"])
+equal(shown["Metrics"][2], share)
+equal(shown["Metrics"][0], running_too)
+assert not {"MetricName", "Namespace", "Statistic", "Period", "Dimensions"} & set(shown), shown
+eventually(lambda: alarm("share")["StateValue"] == "ALARM", "all that is wanted runs")
+cloudwatch.put_metric_alarm(AlarmName="share", Metrics=[running_too, desired_too, {**share, "Expression": "IF(wanted > 0, 0, all)"}], **plain)
+eventually(lambda: alarm("share")["StateValue"] == "OK", "nothing is above nothing")
+cloudwatch.delete_alarms(AlarmNames=["share"])
 WHICH = {"ServiceNamespace": "ecs", "ResourceId": "service/default/web", "ScalableDimension": "ecs:service:DesiredCount"}
 scaling.register_scalable_target(**WHICH, MinCapacity=1, MaxCapacity=1)
 made = scaling.put_scaling_policy(**WHICH, PolicyName="cpu", PolicyType="TargetTrackingScaling", TargetTrackingScalingPolicyConfiguration={

@@ -11,6 +11,9 @@ equal([subnet["AvailabilityZone"] for subnet in subnets], ["locala", "localb", "
 zones = ec2.describe_availability_zones()["AvailabilityZones"]
 equal([zone["ZoneName"] for zone in zones], ["locala", "localb", "localc"])
 refused("InvalidParameterValue", ec2.describe_availability_zones, Filters=[{"Name": "moon", "Values": ["full"]}])
+regions = ec2.describe_regions(AllRegions=True, Filters=[{"Name": "opt-in-status", "Values": ["opt-in-not-required"]}])["Regions"]
+equal([region["RegionName"] for region in regions], ["local"])
+refused("InvalidParameterValue", ec2.describe_regions, RegionNames=["moon-1"], says="moon-1")
 (group,) = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"]
 equal(group["IpPermissionsEgress"][0]["IpRanges"], [{"CidrIp": "0.0.0.0/0"}])
 equal(ec2.describe_network_interfaces()["NetworkInterfaces"], [])
@@ -22,7 +25,8 @@ refused("InvalidVpc.Range", ec2.create_vpc, CidrBlock="10.0.0.1/16")
 refused("DryRunOperation", ec2.create_vpc, CidrBlock="10.0.0.0/16", DryRun=True)
 refused("UnsupportedOperation", ec2.create_vpc, CidrBlock="10.0.0.0/16", AmazonProvidedIpv6CidrBlock=True)
 tags = [{"Key": "Name", "Value": "own"}]
-made = ec2.create_vpc(CidrBlock="10.0.0.0/16", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}])["Vpc"]
+# Terraform says what it does not want.
+made = ec2.create_vpc(CidrBlock="10.0.0.0/16", AmazonProvidedIpv6CidrBlock=False, InstanceTenancy="default", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}])["Vpc"]
 own = made["VpcId"]
 equal(made["Tags"], tags)
 equal(made["State"], "available")
@@ -36,6 +40,16 @@ ec2.modify_vpc_attribute(VpcId=own, EnableDnsHostnames={"Value": True})
 equal(ec2.describe_vpc_attribute(VpcId=own, Attribute="enableDnsHostnames")["EnableDnsHostnames"], {"Value": True})
 refused("InvalidVpcID.NotFound", ec2.modify_vpc_attribute, VpcId="vpc-0", EnableDnsSupport={"Value": True})
 refused("InvalidVpcID.NotFound", ec2.describe_vpc_attribute, VpcId="vpc-0", Attribute="enableDnsSupport")
+# What it reads of a VPC besides.
+(table,) = ec2.describe_route_tables(Filters=[{"Name": "association.main", "Values": ["true"]}, {"Name": "vpc-id", "Values": [own]}])["RouteTables"]
+equal((table["VpcId"], table["Associations"][0]["Main"], table["Routes"][0]["GatewayId"]), (own, True, "local"))
+equal(ec2.describe_route_tables(RouteTableIds=[table["RouteTableId"]])["RouteTables"], [table])
+refused("InvalidRouteTableID.NotFound", ec2.describe_route_tables, RouteTableIds=["rtb-0"])
+(acl,) = ec2.describe_network_acls(Filters=[{"Name": "default", "Values": ["true"]}, {"Name": "vpc-id", "Values": [own]}])["NetworkAcls"]
+equal((acl["IsDefault"], acl["Associations"], len(acl["Entries"])), (True, [], 4))
+(theirs,) = ec2.describe_network_acls(Filters=[{"Name": "vpc-id", "Values": [vpc["VpcId"]]}])["NetworkAcls"]
+equal({one["SubnetId"] for one in theirs["Associations"]}, {one["SubnetId"] for one in subnets})
+refused("InvalidNetworkAclID.NotFound", ec2.describe_network_acls, NetworkAclIds=["acl-0"])
 
 subnet = ec2.create_subnet(VpcId=own, CidrBlock="10.0.1.0/24", AvailabilityZone="localb")["Subnet"]
 equal((subnet["AvailabilityZoneId"], subnet["AvailableIpAddressCount"]), ("local-az2", 251))

@@ -80,7 +80,7 @@ refused("InvalidParameterException", ecs.describe_tasks, tasks=[])
 
 # On a named instance.
 started = ecs.start_task(taskDefinition="job", containerInstances=[instance, "f" * 32])
-equal((len(started["tasks"]), started["failures"]), (1, [{"arn": "f" * 32, "reason": "MISSING"}]))
+equal((len(started["tasks"]), started["failures"]), (1, [{"arn": BASE + "container-instance/default/" + "f" * 32, "reason": "MISSING"}]))
 equal(started["tasks"][0]["containerInstanceArn"], instance)
 refused("InvalidParameterException", ecs.start_task, taskDefinition="job", containerInstances=[])
 ecs.get_waiter("tasks_stopped").wait(tasks=[started["tasks"][0]["taskArn"]], WaiterConfig=WAIT)

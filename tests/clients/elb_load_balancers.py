@@ -208,8 +208,7 @@ refused_together("Stickiness", slow_start__duration_seconds="0", stickiness__ena
 refused("ValidationError", modify, TargetGroupArn=WEB, Attributes=items(slow_start__duration_seconds="29"))
 refused_together("must not begin with AWSALB", stickiness__enabled="true", stickiness__type="app_cookie",
                  stickiness__app_cookie__cookie_name="AWSALBX")
-refused("OperationNotPermitted", modify, TargetGroupArn=WEB,
-        Attributes=items(load_balancing__algorithm__anomaly_mitigation="on"))
+refused_together("Anomaly mitigation", load_balancing__algorithm__anomaly_mitigation="on")
 modify(TargetGroupArn=WEB, Attributes=[{"Key": key, "Value": value} for key, value in before.items()])
 equal(attributes(elb.describe_target_group_attributes(TargetGroupArn=WEB)), before)
 refused("TargetGroupNotFound", modify, TargetGroupArn=NO_GROUP, Attributes=delay)

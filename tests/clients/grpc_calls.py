@@ -19,6 +19,7 @@ LARGE = 8 << 20
 OPTIONS = [("grpc.max_receive_message_length", 32 << 20), ("grpc.max_send_message_length", 32 << 20)]
 elb, acm = client("elbv2", validate=True), client("acm")
 cancelled = threading.Event()
+reached = threading.Event()
 
 
 def unary(request, context):
@@ -38,6 +39,7 @@ def fail_late(request, context):
 
 def wait(request, context):
     context.add_callback(cancelled.set)
+    reached.set()
     cancelled.wait(60)
     return b""
 
@@ -128,9 +130,10 @@ def battery(stub):
     # Given up by the client, or by its deadline: the target learns of it.
     for give_up in ("cancel", "deadline"):
         cancelled.clear()
+        reached.clear()
         if give_up == "cancel":
             waiting = stub.Wait.future(b"")
-            time.sleep(0.2)
+            assert reached.wait(30), "the call does not reach its target"
             waiting.cancel()
         else:
             fails(grpc.StatusCode.DEADLINE_EXCEEDED, stub.Wait, b"", timeout=0.3)

@@ -1,6 +1,6 @@
 """Keys with policies: what is allowed is done, everything else is refused in each protocol's words.
 
-Usage: keys.py ID SECRET; the policy is that of the test `keys_may_do_what_their_policies_say`.
+Usage: keys.py ID SECRET FOLDER; the policy is that of the test `keys_may_do_what_their_policies_say`.
 """
 import sys
 
@@ -69,5 +69,33 @@ refused("AccessDenied", own("cloudwatch").list_metrics, says="cloudwatch:ListMet
 refused("AccessDeniedException", own("servicediscovery").list_namespaces)
 refused("AccessDenied", own("iam").list_server_certificates)
 refused("AccessDeniedException", own("logs").describe_log_groups)
+
+# EC2, IAM and scaling: resources by what they are, whatever the call says.
+ec2, all_of_ec2 = own("ec2"), client("ec2")
+NET = "arn:aws:ec2:local:000000000000:"
+tags = lambda team: [{"ResourceType": "security-group", "Tags": [{"Key": "team", "Value": team}]}]
+group = ec2.create_security_group(GroupName="ci", Description="d", TagSpecifications=tags("ci"))["GroupId"]
+refused("UnauthorizedOperation", ec2.create_security_group, GroupName="x", Description="d", TagSpecifications=tags("other"),
+        says="ec2:CreateTags on resource: " + NET + "security-group/*")
+theirs = all_of_ec2.create_security_group(GroupName="theirs", Description="d", TagSpecifications=tags("other"))["GroupId"]
+ec2.authorize_security_group_ingress(GroupId=theirs, IpProtocol="tcp", FromPort=1, ToPort=2, CidrIp="10.0.0.0/8")
+refused("UnauthorizedOperation", ec2.delete_security_group, GroupId=theirs, says=NET + "security-group/" + theirs)
+refused("UnauthorizedOperation", ec2.delete_security_group, GroupName="theirs", says=NET + "security-group/" + theirs)
+ec2.delete_security_group(GroupName="ci")
+refused("UnauthorizedOperation", ec2.create_vpc, CidrBlock="10.1.0.0/16", says=NET + "vpc/*")
+refused("UnauthorizedOperation", ec2.create_tags, Resources=[theirs], Tags=[{"Key": "team", "Value": "x"}])
+ec2.create_tags(Resources=[theirs], Tags=[{"Key": "team", "Value": "ci"}])
+ec2.delete_security_group(GroupId=theirs)
+iam, all_of_iam = own("iam"), client("iam")
+pem = {"CertificateBody": open(f"{sys.argv[3]}/one.pem").read(), "PrivateKey": open(f"{sys.argv[3]}/one.key").read()}
+all_of_iam.upload_server_certificate(ServerCertificateName="Front", Path="/ci/", **pem)
+all_of_iam.upload_server_certificate(ServerCertificateName="other", **pem)
+equal(iam.get_server_certificate(ServerCertificateName="front")["ServerCertificate"]["ServerCertificateMetadata"]["Path"], "/ci/")
+refused("AccessDenied", iam.get_server_certificate, ServerCertificateName="other", says="server-certificate/other")
+refused("AccessDenied", iam.delete_server_certificate, ServerCertificateName="Front", says="server-certificate/ci/Front")
+scaling, place = own("application-autoscaling"), {"ResourceId": "service/blue/x", "ScalableDimension": "ecs:service:DesiredCount"}
+refused("AccessDeniedException", scaling.register_scalable_target, ServiceNamespace="dynamodb", **place, says="scalable-target/*")
+refused("ValidationException", scaling.register_scalable_target, ServiceNamespace="ecs", **place, MinCapacity=1, MaxCapacity=2)
+refused("AccessDeniedException", scaling.deregister_scalable_target, ServiceNamespace="ecs", **place)
 stranger = boto3.Session(sys.argv[1], "x" * 40, region_name="local").client("ecs", config=CONFIG)
 refused("InvalidSignatureException", stranger.list_clusters)

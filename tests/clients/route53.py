@@ -20,6 +20,10 @@ equal((made["HostedZone"]["Config"], made["VPC"]), ({"Comment": "c", "PrivateZon
 change = made["ChangeInfo"]["Id"].removeprefix("/change/")
 eventually(lambda: r53.get_change(Id=change)["ChangeInfo"]["Status"] == "INSYNC", "INSYNC")
 refused("NoSuchChange", r53.get_change, Id="C1")
+# Terraform asks before it deletes a zone.
+zone_id = made["HostedZone"]["Id"].split("/")[-1]
+refused("InvalidArgument", r53.get_dnssec, HostedZoneId=zone_id, says="Operation is unsupported for private hosted zones")
+refused("NoSuchHostedZone", r53.get_dnssec, HostedZoneId="Z0")
 refused("InvalidInput", r53.create_hosted_zone, Name="p.test", CallerReference="p", says="VPC")
 refused("InvalidDomainName", r53.create_hosted_zone, Name="a..b", CallerReference="p", VPC=VPC)
 refused("InvalidVPCId", r53.create_hosted_zone, Name="p.test", CallerReference="p", VPC={"VPCRegion": "us-east-1"})

@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use roadstead::clock::Timestamp;
 use roadstead::model::{
-    Deployment, Desired, ObservedState, Registration, Rollout, Service, ServiceKey, ServiceStatus,
-    StopCode, TargetGroupName, Task, TaskId, TaskStatus, VerdictState, WeightedGroup,
+    Contact, Deployment, Desired, ObservedState, Progress, Registration, Rollout, Service,
+    ServiceKey, ServiceStatus, StopCode, TargetGroupName, Task, TaskId, TaskStatus, VerdictState,
+    WeightedGroup,
 };
-use roadstead::runtime::sim::{EffectKind, Sim};
+use roadstead::runtime::sim::EffectKind;
 use roadstead::state::State;
 
-use super::world::{DELAY, House, QUARANTINE};
+use super::furniture;
+use super::world::{DELAY, House, INSTANCES, QUARANTINE, Sims};
 
 /// What was seen so far, over all boots.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ pub(crate) struct Watcher {
     starts: BTreeMap<(TaskId, String), usize>,
     /// When a task's first container was told to stop.
     signalled: BTreeMap<TaskId, Timestamp>,
-    effects: usize,
+    effects: [usize; INSTANCES.len()],
     pub(crate) trace: Vec<String>,
     pub(crate) wrong: Vec<String>,
     /// How often what is rare has happened.
@@ -61,6 +63,11 @@ fn is_scaled_in(task: &Task) -> bool {
         })
 }
 
+/// Whether its instance gives it away.
+fn is_drained(task: &Task) -> bool {
+    task.stop.as_ref().is_some_and(|stop| stop.reason.ends_with("is DRAINING"))
+}
+
 impl Watcher {
     /// Looks at a new State and at what happened to the containers until now.
     pub(crate) fn look(&mut self, state: &Arc<State>, house: &House) {
@@ -68,12 +75,48 @@ impl Watcher {
         self.tasks(state, now);
         self.addresses(state, house, now);
         self.traffic(state);
+        self.instances(state);
         for service in state.services.values() {
             self.percentages(state, service);
             self.decisions(state, service, now);
         }
         self.effects(state, house, now);
         self.before = Arc::clone(state);
+    }
+
+    /// Nothing is placed where nothing may be, and a move takes no place before it is taken.
+    fn instances(&mut self, state: &Arc<State>) {
+        let before = Arc::clone(&self.before);
+        for (name, row) in state.instances.iter() {
+            let was = before.instances.get(name).map(|row| row.contact);
+            if was == Some(Contact::Silent) && row.contact == Contact::Lost {
+                *self.seen.entry("an instance was lost").or_default() += 1;
+            }
+        }
+        let cluster = "c".into();
+        for task in state.tasks.values().filter(|task| !before.tasks.contains_key(&task.id)) {
+            // Several commits may have been seen as one.
+            let takes = [&before, state].into_iter().any(|state| {
+                state.instances.get(&task.instance).is_some_and(|row| {
+                    row.contact == Contact::Connected && !row.is_draining(&cluster)
+                })
+            });
+            if !takes {
+                self.wrong(format!("{} was placed on {}", task.id, task.instance));
+            }
+            if task.rebalances {
+                *self.seen.entry("a task was moved to another zone").or_default() += 1;
+            }
+        }
+        for task in state.tasks.values() {
+            let was = before.tasks.get(&task.id);
+            if was.is_some_and(|was| was.instance != task.instance) {
+                self.wrong(format!("{} went to another instance", task.id));
+            }
+            if was.is_some_and(|was| was.is_live()) && is_drained(task) {
+                *self.seen.entry("a task was drained").or_default() += 1;
+            }
+        }
     }
 
     fn wrong(&mut self, what: String) {
@@ -147,8 +190,9 @@ impl Watcher {
         }
     }
 
-    /// No protected task goes for a scale-in or a deployment, and a failed deployment starts none.
-    fn decisions(&mut self, state: &State, service: &Service, now: Timestamp) {
+    /// No protected task goes for a scale-in or a deployment, and a failed deployment starts none
+    /// but where the next one's traffic comes from it.
+    fn decisions(&mut self, state: &State, service: &Service, at: Timestamp) {
         let before = Arc::clone(&self.before);
         let was = before.services.get(&service.key);
         if service.status != ServiceStatus::Active || was.is_none() {
@@ -169,17 +213,22 @@ impl Watcher {
                 *self.seen.entry(what).or_default() += 1;
             }
         }
+        let now = state.progress.get(&service.key);
+        let source = now_first.and_then(|first| first.shift.as_ref()?.source.as_ref());
         let is_over = |task: &Task| {
-            let mut all = progress.into_iter().flat_map(|progress| &progress.deployments);
-            let own = all.find(|deployment| Some(&deployment.id) == task.deployment.as_ref());
-            own.is_some_and(|own| own.rollout == Rollout::Failed)
+            let id = task.deployment.as_ref();
+            let failed = |progress: Option<&Arc<Progress>>| {
+                let own = id.and_then(|id| progress?.find(id));
+                own.is_some_and(|own| own.rollout == Rollout::Failed)
+            };
+            failed(progress) && failed(now) && source != id
         };
         for task in state.tasks_of(&service.key) {
             match before.tasks.get(&task.id) {
-                Some(old) if old.is_live() && old.is_protected(now) && is_scaled_in(task) => {
+                Some(old) if old.is_live() && old.is_protected(at) && is_scaled_in(task) => {
                     self.wrong(format!("I13 {} was stopped in spite of its protection", task.id));
                 }
-                Some(old) if old.is_live() && !task.is_live() && old.is_protected(now) => {
+                Some(old) if old.is_live() && !task.is_live() && old.is_protected(at) => {
                     *self.seen.entry("protected, and stopped for another reason").or_default() += 1;
                 }
                 None if is_over(task) => {
@@ -196,7 +245,8 @@ impl Watcher {
         for (key, listener) in state.listeners.iter() {
             let old = before.listeners.get(key);
             // A restart reads the same rows anew.
-            if old.is_none_or(|old| old == listener) {
+            // Who makes the service anew sets its rule.
+            if old.is_none_or(|old| old == listener || **listener == furniture::listener()) {
                 continue;
             }
             *self.seen.entry("traffic was shifted").or_default() += 1;
@@ -269,7 +319,7 @@ impl Watcher {
             self.wrong(format!("I13 {} has {is} tasks, at most {upper}", service.key));
         }
         let scheduler = |task: &Task| {
-            is_scaled_in(task)
+            (is_scaled_in(task) || is_drained(task))
                 // Its verdict may have changed just before the decision.
                 && state.targets_of_task(&task.id).all(|target| {
                     state.verdict_state(target.id) != VerdictState::Unhealthy
@@ -284,6 +334,15 @@ impl Watcher {
                 _ => lost += 1,
             }
         }
+        // Several commits may lie between two looks, as when the disk is back: one that ran became
+        // healthy, was counted on, and died.
+        let ran = before.tasks_of(&service.key).filter(|task| {
+            task.is_live() && task.known == TaskStatus::Running && !is_healthy(&before, task)
+        });
+        let died = |task: &&Task| {
+            state.tasks.get(&task.id).is_none_or(|now| !now.is_live() && !scheduler(now))
+        };
+        lost += ran.filter(died).count();
         let left = state.tasks_of(&service.key).filter(|task| is_healthy(state, task)).count();
         let wanted = lower.min(service.desired_count as usize);
         if stopped > 0 && service.status == ServiceStatus::Active && left + lost < wanted {
@@ -295,8 +354,7 @@ impl Watcher {
     }
 
     fn effects(&mut self, state: &State, house: &House, now: Timestamp) {
-        let effects = house.sim.history_since(self.effects);
-        self.effects += effects.len();
+        let effects = house.sims.history_since(&mut self.effects);
         for effect in effects {
             let (task, name) = (effect.task.clone(), effect.container.clone());
             self.trace.push(format!("{:?} {task} {name} {:?}", effect.at, effect.kind));
@@ -342,7 +400,7 @@ impl Watcher {
         let died = task.stop.as_ref().is_some_and(|stop| {
             stop.code != StopCode::ServiceSchedulerInitiated && stop.code != StopCode::UserInitiated
         });
-        let essential_runs = house.sim.observed().iter().any(|observed| {
+        let essential_runs = house.sims.observed().iter().any(|observed| {
             &observed.task == id
                 && observed.container == "app"
                 && !matches!(observed.state, ObservedState::Exited { .. })
@@ -365,7 +423,7 @@ impl Watcher {
 }
 
 /// Why the world is not at rest yet; empty when it is.
-pub(crate) fn unrest(state: &State, sim: &Sim) -> Vec<String> {
+pub(crate) fn unrest(state: &State, sims: &Sims) -> Vec<String> {
     let mut why = Vec::new();
     for service in state.services.values() {
         let key: &ServiceKey = &service.key;
@@ -385,18 +443,18 @@ pub(crate) fn unrest(state: &State, sim: &Sim) -> Vec<String> {
         }
         let progress = state.progress.get(key);
         if !progress.is_some_and(|p| p.steady && p.deployments.len() == 1) {
-            why.push(format!("{key} is not steady"));
+            why.push(format!("{key} is not steady: {progress:?}"));
         }
     }
     let wanted: BTreeSet<_> =
         state.tasks.values().filter(|t| t.known < TaskStatus::Stopped).map(|t| &t.id).collect();
-    let running = sim.running();
+    let running = sims.running();
     let essential = running.iter().filter(|(_, container)| container == "app");
     let there: BTreeSet<_> = essential.map(|(task, _)| task).collect();
     if wanted != there {
         why.push(format!("I4 tasks {wanted:?}, running containers of {there:?}"));
     }
-    let shown = sim.observed();
+    let shown = sims.observed();
     if let Some(orphan) = shown.iter().find(|observed| !wanted.contains(&observed.task)) {
         why.push(format!("I4 {orphan:?} belongs to no task"));
     }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use roadstead::clock::Timestamp;
 use roadstead::model::{
-    Action, BalancerOptions, CLIENT_KEEP_ALIVE, Carrier, Cluster, ContainerDefinition, Dependency,
-    DependencyCondition, DiscoveryKey, DiscoveryService, GroupPair, IDLE_TIMEOUT, Listener,
-    ListenerKey, ListenerOptions, LoadBalancer, LoadBalancerKind, Namespace, Owner, PortMapping,
-    Protocol, ServiceTargetGroup, TargetGroup, TaskDefinition, TrafficRule, WeightedGroup,
+    Action, BalancerOptions, CLIENT_KEEP_ALIVE, Capacity, Carrier, Cluster, ContainerDefinition,
+    ContainerInstance, Dependency, DependencyCondition, DiscoveryKey, DiscoveryService, GroupPair,
+    IDLE_TIMEOUT, InstanceKind, Listener, ListenerKey, ListenerOptions, LoadBalancer,
+    LoadBalancerKind, Namespace, Owner, PortMapping, Protocol, ServiceTargetGroup, TargetGroup,
+    TaskDefinition, TrafficRule, WeightedGroup,
 };
 use roadstead::state::{StoreError, Tx};
 
-use super::world::{DELAY, TTL};
+use super::world::{DELAY, INSTANCES, TTL};
 
 pub(crate) const GROUPS: [&str; 2] = ["g0", "g1"];
 pub(crate) const REVISIONS: u32 = 4;
@@ -44,7 +45,7 @@ fn group(name: &str) -> TargetGroup {
     }
 }
 
-fn listener() -> Listener {
+pub(crate) fn listener() -> Listener {
     let first = WeightedGroup { group: GROUPS[0].into(), weight: 1 };
     Listener {
         key: ListenerKey { load_balancer: "front".into(), port: 80 },
@@ -71,6 +72,11 @@ pub(crate) fn registry(name: &str) -> DiscoveryKey {
 
 pub(crate) fn furnish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     tx.put(Cluster::new("c".into(), Owner::Api));
+    for (name, zone) in INSTANCES {
+        let row = ContainerInstance::new(name.into(), InstanceKind::Process, Timestamp(0));
+        let row = row.connected(Capacity { cpu: 1 << 20, memory_mib: 1 << 20 });
+        tx.put(ContainerInstance { zone: zone.to_owned(), ..row });
+    }
     for revision in 1..=REVISIONS {
         tx.put(definition(revision));
     }

@@ -14,10 +14,11 @@ use fastrand::Rng;
 use roadstead::balance::{InFlight, Turn};
 use roadstead::clock::{Clock, Timestamp};
 use roadstead::metrics::Metrics;
-use roadstead::model::{Account, Target, TargetGroupName, TaskId, Verdict, VerdictState};
+use roadstead::model::{Account, Observed, Target, TargetGroupName, TaskId, Verdict, VerdictState};
 use roadstead::orchestrator::{Curve, Orchestrator, Settings, Stopper};
 use roadstead::routing::{Context, Publisher, Reader, Routing};
-use roadstead::runtime::sim::Sim;
+use roadstead::runtime::sim::{Effect, Faults, Sim};
+use roadstead::runtime::{Fleet, Runtime};
 use roadstead::state::{MemoryJournal, Store};
 use roadstead::zone::{Answer, Data, DnsName, RecordType};
 use tokio::task::JoinHandle;
@@ -31,13 +32,70 @@ pub(crate) const TTL: Duration = Duration::from_secs(2);
 /// Names that services may be found by, one below the other's zone.
 pub(crate) const NAMES: [&str; 2] = ["n0.demo.internal", "n1.demo.internal"];
 pub(crate) const QUARANTINE: Duration = Duration::from_secs(20);
+/// Of every simulated instance.
+pub(crate) const LOST_AFTER: Duration = Duration::from_secs(10);
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(15);
+
+/// The simulated instances and their zones.
+pub(crate) const INSTANCES: [(&str, &str); 3] = [("i0", "z0"), ("i1", "z1"), ("i2", "z1")];
+
+/// The worlds of all instances.
+#[derive(Clone, Debug)]
+pub(crate) struct Sims([Sim; INSTANCES.len()]);
+
+impl Sims {
+    fn new(seed: u64) -> Self {
+        Self(std::array::from_fn(|place| Sim::new(seed.wrapping_add(place as u64))))
+    }
+
+    fn fleet(&self) -> Fleet {
+        let one = |((name, _), sim): (&(&str, &str), &Sim)| {
+            ((*name).into(), Arc::new(sim.clone()) as Arc<dyn Runtime>)
+        };
+        INSTANCES.iter().zip(&self.0).map(one).collect()
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.0.iter().for_each(|sim| sim.set_faults(faults));
+    }
+
+    /// Of one instance, or of all of them.
+    pub(crate) fn outage(&self, which: Option<usize>, length: Duration) {
+        let all = self.0.iter().enumerate();
+        all.filter(|(place, _)| which.is_none_or(|which| which == *place))
+            .for_each(|(_, sim)| sim.outage(length));
+    }
+
+    /// A task is on one instance alone.
+    pub(crate) fn kill(&self, task: &TaskId, container: &str, code: i32) -> bool {
+        self.0.iter().any(|sim| sim.kill(task, container, code))
+    }
+
+    pub(crate) fn running(&self) -> Vec<(TaskId, String)> {
+        self.0.iter().flat_map(Sim::running).collect()
+    }
+
+    pub(crate) fn observed(&self) -> Vec<Observed> {
+        self.0.iter().flat_map(Sim::observed).collect()
+    }
+
+    /// What was done since it was last asked, instance by instance.
+    pub(crate) fn history_since(&self, seen: &mut [usize; INSTANCES.len()]) -> Vec<Effect> {
+        let mut all = Vec::new();
+        for (sim, seen) in self.0.iter().zip(seen) {
+            let effects = sim.history_since(*seen);
+            *seen += effects.len();
+            all.extend(effects);
+        }
+        all
+    }
+}
 
 /// What outlives a crash.
 #[derive(Debug)]
 pub(crate) struct House {
     pub(crate) journal: MemoryJournal,
-    pub(crate) sim: Sim,
+    pub(crate) sims: Sims,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Mutex<Shared>>,
 }
@@ -70,7 +128,6 @@ pub(crate) struct Boot {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        runtime: "sim".to_owned(),
         addresses: Some("127.64.0.0/25".parse().unwrap()),
         quarantine: QUARANTINE,
         backoff: Curve {
@@ -80,6 +137,8 @@ pub(crate) fn settings() -> Settings {
             reset: Duration::from_secs(60),
         },
         healthy_after: Duration::from_secs(2),
+        silent_after: Duration::from_secs(3),
+        lost_after: LOST_AFTER,
         orphan_grace: ORPHAN_GRACE,
         stopped_kept: 40,
         stopped_kept_for: Duration::from_secs(600),
@@ -91,7 +150,7 @@ impl House {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             journal: MemoryJournal::default(),
-            sim: Sim::new(seed),
+            sims: Sims::new(seed),
             clock: Clock::paused(Timestamp::from_millis(1_700_000_000_000)),
             shared: Arc::default(),
         }
@@ -116,7 +175,7 @@ impl House {
             )),
             tokio::spawn(health(
                 store.clone(),
-                self.sim.clone(),
+                self.sims.clone(),
                 self.clock,
                 Arc::clone(&self.shared),
             )),
@@ -124,7 +183,7 @@ impl House {
         let orchestrator = Orchestrator::new(
             store.clone(),
             reader,
-            Arc::new(self.sim.clone()),
+            &self.sims.fleet(),
             settings(),
             self.clock,
             rng.fork(),
@@ -230,11 +289,11 @@ fn arc(reader: &Reader) -> Arc<Routing> {
 }
 
 /// Looks at every target five times a second, as a checker with short intervals would.
-async fn health(store: Store, sim: Sim, clock: Clock, shared: Arc<Mutex<Shared>>) {
+async fn health(store: Store, sims: Sims, clock: Clock, shared: Arc<Mutex<Shared>>) {
     loop {
         sleep(Duration::from_millis(200)).await;
         let state = store.read();
-        let running: BTreeSet<TaskId> = sim.running().into_iter().map(|(task, _)| task).collect();
+        let running: BTreeSet<TaskId> = sims.running().into_iter().map(|(task, _)| task).collect();
         let sick = shared.lock().unwrap().sick.clone();
         let verdict = |target: &Target| {
             let task = target.task.as_ref()?;

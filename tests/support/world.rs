@@ -402,7 +402,8 @@ impl World {
         if uid.is_empty() {
             return found;
         }
-        let mark = format!("ROADSTEAD_CONTAINER={uid}/");
+        // Of every instance: those that have a name add it to the uid.
+        let mark = format!("ROADSTEAD_CONTAINER={uid}");
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
             let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();

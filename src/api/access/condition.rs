@@ -7,6 +7,9 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use super::context::Context;
 use super::pattern::Reading;
 use crate::api::wire::time;
@@ -44,6 +47,7 @@ enum Test {
     /// Seconds since 1970.
     Date(Vec<f64>, Order),
     Bool(Vec<bool>),
+    Binary(Vec<Vec<u8>>),
     Address(Vec<Pool>),
     /// Whether the key is absent.
     Null(Vec<bool>),
@@ -132,6 +136,10 @@ fn test(name: &str, values: &[String]) -> Result<Option<(Test, bool)>, String> {
         "StringLike" | "StringNotLike" => text(true, false),
         "ArnEquals" | "ArnLike" | "ArnNotEquals" | "ArnNotLike" => Test::Arn(values.to_vec()),
         "Bool" => Test::Bool(all(values, "true or false", boolean)?),
+        "BinaryEquals" => {
+            let binary = |text: &str| BASE64_STANDARD.decode(text).ok();
+            Test::Binary(all(values, "base64", binary)?)
+        }
         "Null" => Test::Null(all(values, "true or false", boolean)?),
         "IpAddress" | "NotIpAddress" => {
             Test::Address(all(values, "an address or a network", network)?)
@@ -208,6 +216,7 @@ impl Test {
                 given.is_some_and(|given| values.iter().any(|own| order.holds(given, *own)))
             }
             Self::Bool(values) => boolean(value).is_some_and(|given| values.contains(&given)),
+            Self::Binary(values) => values.iter().any(|own| own == value.as_bytes()),
             Self::Address(values) => {
                 let given: Option<IpAddr> = value.parse().ok();
                 given.is_some_and(|given| values.iter().any(|own| own.contains(given)))
@@ -265,6 +274,15 @@ mod tests {
         check("DateEquals k 0", "k=1970-01-01T00:00:00Z", true);
         check("Bool k true", "k=true", true);
         check("Bool k True", "k=false", false);
+    }
+
+    #[test]
+    fn bytes_are_compared() {
+        check("BinaryEquals k dGVhbQ==", "k=team", true);
+        check("BinaryEquals k dGVhbQ==", "k=teams", false);
+        check("BinaryEquals k dGVhbQ==", "k=dGVhbQ==", false);
+        check("BinaryEquals k eA== dGVhbQ==", "k=team", true);
+        check("BinaryEqualsIfExists k dGVhbQ==", "", true);
     }
 
     #[test]
@@ -326,5 +344,11 @@ mod tests {
         check("IpAddress", "10.0.0.0/33", "\"10.0.0.0/33\" is not an address or a network");
         check("NumericEquals", "x", "\"x\" is not a number");
         check("DateLessThan", "soon", "\"soon\" is not a time");
+        check("BinaryEquals", "dGVhbQ", "\"dGVhbQ\" is not base64");
+        check(
+            "BinaryNotEquals",
+            "eA==",
+            "BinaryNotEquals is no condition operator that is known here",
+        );
     }
 }

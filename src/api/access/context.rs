@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 pub(super) struct Context(BTreeMap<String, Vec<String>>);
 
 /// Keys that some request has, and beginnings of such keys; others are absent from every request.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 20] = [
+    "application-autoscaling:scalable-dimension",
+    "application-autoscaling:service-namespace",
     "aws:currenttime",
     "aws:epochtime",
     "aws:principalaccount",
@@ -28,6 +30,7 @@ const KNOWN: [&str; 17] = [
     "aws:username",
     "aws:viaawsservice",
     "ecs:cluster",
+    "ecs:container-name",
 ];
 
 impl Context {

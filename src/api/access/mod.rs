@@ -21,9 +21,9 @@ use self::touched::Touched;
 use super::call::Call;
 use super::error::Error;
 use super::services::{Name, Wire};
-use super::tags;
 use super::wire::schema::Kind;
-use crate::model::Arn;
+use super::{ecs, tags};
+use crate::model::{Arn, TaskId};
 use crate::state::State;
 
 pub(super) use users::User;
@@ -33,7 +33,6 @@ pub use users::Users;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner<'a> {
     pub(super) wire: Wire,
-    pub(super) is_secure: bool,
     pub(super) agent: Option<&'a str>,
 }
 
@@ -61,12 +60,15 @@ pub(super) fn admit(call: &Call, document: &Value, manner: Manner<'_>) -> Result
     let touched = Touched { service, account: call.account(), state: &state };
     let context = of_call(call, user, document, manner);
     let own = format!("{}:{}", prefix(service), call.name());
-    let actions = [Some(own), tagging(service, call.name(), &requested_tags(document))];
-    for resource in touched.of(call.name(), document) {
-        let mut context = context.clone();
-        add_resource(&mut context, call, &state, &resource);
-        for action in actions.iter().flatten() {
-            let asked = Asked { action, resource: &resource, context: &context };
+    let tagging = tagging(service, call.name(), &requested_tags(document));
+    let named = touched.of(call.name(), document);
+    let made = Some(touched.made(call.name(), document)).filter(|made| !made.is_empty());
+    let tagged = tagging.map(|action| (action, made.unwrap_or_else(|| named.clone())));
+    for (action, resources) in [Some((own, named)), tagged].into_iter().flatten() {
+        for resource in resources {
+            let mut context = context.clone();
+            add_resource(&mut context, call, &state, &resource);
+            let asked = Asked { action: &action, resource: &resource, context: &context };
             let why = match decide(policies, asked) {
                 Decision::Allowed => continue,
                 Decision::Denied => "with an explicit deny in an identity-based policy".to_owned(),
@@ -157,7 +159,7 @@ fn of_call(call: &Call, user: &User, document: &Value, manner: Manner<'_>) -> Co
     add("aws:PrincipalType", "User".to_owned());
     add("aws:RequestedRegion", account.region.clone());
     add("aws:ResourceAccount", account.id.clone());
-    add("aws:SecureTransport", manner.is_secure.to_string());
+    add("aws:SecureTransport", call.is_secure.to_string());
     add("aws:SourceIp", call.client.to_canonical().to_string());
     add("aws:ViaAWSService", false.to_string());
     add("aws:username", user.name.clone());
@@ -178,7 +180,35 @@ fn of_call(call: &Call, user: &User, document: &Value, manner: Manner<'_>) -> Co
         let name = named.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("default");
         add("ecs:cluster", account.cluster(&name.into()).to_string());
     }
+    for (member, key) in [
+        ("ServiceNamespace", "application-autoscaling:service-namespace"),
+        ("ScalableDimension", "application-autoscaling:scalable-dimension"),
+    ] {
+        let value = document.get(member).and_then(Value::as_str);
+        if let (Name::Autoscaling, Some(value)) = (call.service.name, value) {
+            add(key, value.to_owned());
+        }
+    }
+    if (call.service.name, call.name()) == (Name::Ecs, "ExecuteCommand")
+        && let Some(name) = container(&call.state(), document)
+    {
+        add("ecs:container-name", name);
+    }
     context
+}
+
+/// The container that a command is for: a task's only one need not be named.
+fn container(state: &State, document: &Value) -> Option<String> {
+    let named = document.get("container").and_then(Value::as_str);
+    if let Some(name) = named.filter(|name| !name.is_empty()) {
+        return Some(name.to_owned());
+    }
+    let id = document.get("task")?.as_str()?.rsplit('/').next()?;
+    let task = state.tasks.get(&TaskId::from(id))?;
+    match task.containers.as_slice() {
+        [only] => Some(only.name.to_string()),
+        _ => None,
+    }
 }
 
 /// Whether the operation has such a member.
@@ -197,8 +227,19 @@ fn add_resource(context: &mut Context, call: &Call, state: &State, resource: &st
     }
     let definition = arn.resource.strip_prefix("task-definition/").filter(|_| arn.service == "ecs");
     let definition = definition.and_then(|key| state.definitions.get(&key.parse().ok()?));
-    let tags = definition.map_or_else(|| tags::of(state, &arn), |definition| &definition.tags);
-    for (key, value) in tags {
+    if let Some((group, _)) = arn.resource.split_once(":log-stream:") {
+        // Streams have no tags of their own.
+        arn.resource = group.to_owned();
+    }
+    let task = arn.resource.strip_prefix("task/").filter(|_| arn.service == "ecs");
+    let task = task.and_then(|path| path.rsplit('/').next());
+    let task = task.and_then(|id| state.tasks.get(&TaskId::from(id)));
+    let tags = match (definition, task) {
+        (Some(definition), _) => definition.tags.clone(),
+        (None, Some(task)) => ecs::tags_of_task(call.account(), state, task),
+        (None, None) => tags::of(state, &arn).clone(),
+    };
+    for (key, value) in &tags {
         context.add(&format!("aws:ResourceTag/{key}"), value);
         context.add(&format!("{}:ResourceTag/{key}", prefix(call.service.name)), value);
     }

@@ -9,7 +9,10 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
+use crate::api::autoscaling::service_of as scaled;
+use crate::api::ec2;
 use crate::api::ecs::newest_definition;
+use crate::api::iam::kept_certificate;
 use crate::api::logs::group_name;
 use crate::api::services::Name;
 use crate::model::{Account, TaskDefinitionKey};
@@ -27,17 +30,35 @@ enum Part {
     Hole { path: &'static str, form: &'static str, default: Option<&'static str> },
 }
 
+type Templates = HashMap<(&'static str, &'static str), Vec<Template>>;
+
 /// Templates by the service's scope and the operation's name.
-static TEMPLATES: LazyLock<HashMap<(&str, &str), Vec<Template>>> = LazyLock::new(|| {
-    let mut all: HashMap<_, Vec<_>> = HashMap::new();
-    for (scope, template, operation) in lines() {
+static TEMPLATES: LazyLock<Templates> = LazyLock::new(|| by_operation(lines()));
+/// The same of what operations make, where it is nothing of that.
+static MADE: LazyLock<Templates> = LazyLock::new(|| {
+    let made = all_lines().filter_map(|(scope, template, operation)| {
+        Some((scope, template, operation.strip_prefix('+')?))
+    });
+    by_operation(made)
+});
+
+fn by_operation(
+    lines: impl Iterator<Item = (&'static str, &'static str, &'static str)>,
+) -> Templates {
+    let mut all = Templates::new();
+    for (scope, template, operation) in lines {
         all.entry((scope, operation)).or_default().push(Template::read(template));
     }
     all
-});
+}
+
+/// Those that the operations themselves are decided on.
+fn lines() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    all_lines().filter(|(_, _, operation)| !operation.starts_with('+'))
+}
 
 /// Scope, template and operation.
-fn lines() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+fn all_lines() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
     let lines = TABLE.lines().filter(|line| !line.starts_with('#'));
     lines.flat_map(|line| {
         let mut words = line.split_whitespace();
@@ -81,16 +102,27 @@ pub(super) struct Touched<'a> {
 impl Touched<'_> {
     /// ARNs, `*` where there is none.
     pub(super) fn of(&self, operation: &str, document: &Value) -> Vec<String> {
-        let templates = TEMPLATES.get(&(self.service.scope(), operation));
-        let templates = templates.map(Vec::as_slice).unwrap_or_default();
+        let templates = self.templates(operation).iter();
         let mut all: Vec<_> =
-            templates.iter().flat_map(|template| self.fill(template, document)).collect();
+            templates.flat_map(|template| self.fill(template, document)).collect();
         if all.is_empty() {
             all.push("*".to_owned());
         }
         all.sort();
         all.dedup();
         all
+    }
+
+    /// What an operation that makes something makes.
+    pub(super) fn made(&self, operation: &str, document: &Value) -> Vec<String> {
+        let own = MADE.get(&(self.service.scope(), operation)).and_then(|made| made.first());
+        let made = own.or_else(|| self.templates(operation).first());
+        made.map(|template| self.fill(template, document)).unwrap_or_default()
+    }
+
+    fn templates<'a>(&self, operation: &'a str) -> &'a [Template] {
+        let templates = TEMPLATES.get(&(self.service.scope(), operation));
+        templates.map(Vec::as_slice).unwrap_or_default()
     }
 
     fn fill(&self, template: &Template, document: &Value) -> Vec<String> {
@@ -104,7 +136,7 @@ impl Touched<'_> {
                 Part::Text(text) => vec![(*text).to_owned()],
                 Part::Hole { path, form, default } => {
                     let values = values(document, path, *default).into_iter();
-                    values.map(|value| self.formed(form, value)).collect()
+                    values.map(|value| self.formed(form, value, document)).collect()
                 }
             };
             let longer =
@@ -118,6 +150,7 @@ impl Touched<'_> {
     fn prefix(&self) -> String {
         match self.service {
             Name::Route53 => "arn:aws:route53:::".to_owned(),
+            Name::Iam => format!("arn:aws:iam::{}:", self.account.id),
             service => {
                 let Account { region, id } = self.account;
                 format!("arn:aws:{}:{region}:{id}:", super::prefix(service))
@@ -134,10 +167,11 @@ impl Touched<'_> {
         }
     }
 
-    fn formed(&self, form: &str, value: &str) -> String {
+    fn formed(&self, form: &str, value: &str, document: &Value) -> String {
         let last = || value.rsplit('/').next().unwrap_or(value).to_owned();
         match form {
             "last" => last(),
+            "below" => value.split_once('/').map_or(value, |(_, below)| below).to_owned(),
             "definition" => self.definition(value),
             "group" => group_name(value).to_owned(),
             "kind" => match value {
@@ -145,9 +179,28 @@ impl Touched<'_> {
                 "network" => "net".to_owned(),
                 other => other.to_owned(),
             },
+            "network" => ec2::arn(self.account, value).resource,
+            "security" => ec2::group_named(self.state, self.account, value)
+                .map_or_else(|| "*".to_owned(), |id| id.to_string()),
+            "scalable" => {
+                let target =
+                    scaled(value).ok().and_then(|key| self.state.scalable_targets.get(&key));
+                target.map_or_else(|| "*".to_owned(), |target| target.id.clone())
+            }
+            "path" => self.certificate(value, (None, None)),
+            "renamed" => {
+                let new = |name: &str| document.get(name).and_then(Value::as_str);
+                self.certificate(value, (new("NewPath"), new("NewServerCertificateName")))
+            }
             _ if value.starts_with("arn:") => last(),
             _ => value.to_owned(),
         }
+    }
+
+    /// Path and name of a server certificate, as far as they are not `new`.
+    fn certificate(&self, name: &str, new: (Option<&str>, Option<&str>)) -> String {
+        let (path, name) = kept_certificate(self.state, name).unwrap_or(("/", name));
+        format!("{}{}", new.0.unwrap_or(path), new.1.unwrap_or(name))
     }
 
     /// `FAMILY:REVISION`; a family stands for its newest revision.
@@ -180,7 +233,9 @@ fn values<'a>(document: &'a Value, path: &str, default: Option<&'a str>) -> Vec<
             })
             .collect();
     }
-    let texts = found.into_iter().filter_map(Value::as_str).filter(|text| !text.is_empty());
+    // An empty one means what a missing one does.
+    let texts = found.into_iter().filter_map(Value::as_str);
+    let texts = texts.filter_map(|text| if text.is_empty() { default } else { Some(text) });
     let texts: Vec<_> = texts.collect();
     if texts.is_empty() { default.into_iter().collect() } else { texts }
 }
@@ -231,8 +286,18 @@ mod tests {
     }
 
     fn check(service: Name, operation: &str, document: Value, expected: &[&str]) {
+        check_with(&State::default(), service, operation, document, expected);
+    }
+
+    fn check_with(
+        state: &State,
+        service: Name,
+        operation: &str,
+        document: Value,
+        expected: &[&str],
+    ) {
         let account = Account { region: "local".into(), id: "0".into() };
-        let touched = Touched { service, account: &account, state: &State::default() };
+        let touched = Touched { service, account: &account, state };
         assert_eq!(touched.of(operation, &document), expected, "{operation} {document}");
     }
 
@@ -320,5 +385,114 @@ mod tests {
             events,
             &["arn:aws:logs:local:0:log-group:g:log-stream:s"],
         );
+    }
+
+    #[test]
+    fn calls_of_ec2_name_their_resources() {
+        let own = |text: &str| format!("arn:aws:ec2:local:0:{text}");
+        let check = |operation: &str, document: Value, expected: &[&str]| {
+            let expected: Vec<_> = expected.iter().map(|text| own(text)).collect();
+            let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+            check(Name::Ec2, operation, document, &expected);
+        };
+        check("CreateVpc", json!({}), &["vpc/*"]);
+        check("CreateSubnet", json!({"VpcId": "vpc-1"}), &["subnet/*", "vpc/vpc-1"]);
+        check(
+            "CreateSecurityGroup",
+            json!({"GroupName": "a"}),
+            &["security-group/*", "vpc/vpc-00000000000000001"],
+        );
+        check(
+            "CreateTags",
+            json!({"Resources": ["vpc-1", "sg-2", "sgr-3", "subnet-4"]}),
+            &["security-group-rule/sgr-3", "security-group/sg-2", "subnet/subnet-4", "vpc/vpc-1"],
+        );
+        // The same group, however it is called.
+        let default = "security-group/sg-00000000000000001";
+        check("DeleteSecurityGroup", json!({"GroupId": "sg-00000000000000001"}), &[default]);
+        check("DeleteSecurityGroup", json!({"GroupName": "default"}), &[default]);
+        check("DeleteSecurityGroup", json!({"GroupName": "x"}), &["security-group/*"]);
+    }
+
+    #[test]
+    fn tags_at_birth_are_decided_on_what_is_made() {
+        let check = |service, operation: &str, document: Value, expected: &[&str]| {
+            let account = Account { region: "local".into(), id: "0".into() };
+            let state = State::default();
+            let touched = Touched { service, account: &account, state: &state };
+            assert_eq!(touched.made(operation, &document), expected, "{operation}");
+        };
+        let subnet = "arn:aws:ec2:local:0:subnet/*";
+        check(Name::Ec2, "CreateSubnet", json!({"VpcId": "vpc-1"}), &[subnet]);
+        check(Name::Ec2, "DescribeVpcs", json!({}), &[]);
+        let run = json!({"taskDefinition": "web", "cluster": "c"});
+        check(Name::Ecs, "RunTask", run, &["arn:aws:ecs:local:0:task/c/*"]);
+        check(Name::Ecs, "StartTask", json!({}), &["arn:aws:ecs:local:0:task/default/*"]);
+        let elb = "arn:aws:elasticloadbalancing:local:0:";
+        for (operation, member, given, made) in [
+            ("CreateListener", "LoadBalancerArn", "loadbalancer/app/a/1", "listener/app/a/1/*"),
+            ("CreateRule", "ListenerArn", "listener/app/a/1/2", "listener-rule/app/a/1/2/*"),
+        ] {
+            let document = json!({ member: format!("{elb}{given}") });
+            check(Name::Elb, operation, document, &[&format!("{elb}{made}")]);
+        }
+    }
+
+    #[test]
+    fn server_certificates_and_scalable_targets_are_known_by_what_is_kept_of_them() {
+        use crate::clock::Timestamp;
+        use crate::model::{
+            Certificate, CertificateStore, Owner, PrivateKey, ScalableTarget, ServiceKey,
+        };
+        let (path, id) = ("/team/".to_owned(), String::new());
+        let kept = Certificate {
+            arn: "arn:aws:iam::0:server-certificate/team/Front".into(),
+            store: CertificateStore::Iam { name: "Front".to_owned(), path, id },
+            body: String::new(),
+            chain: String::new(),
+            private_key: PrivateKey::new(String::new()),
+            owner: Owner::Api,
+            created_at: Timestamp(1),
+            imported_at: Timestamp(1),
+        };
+        let service = ServiceKey { cluster: "a".into(), name: "web".into() };
+        let target = ScalableTarget {
+            service: service.clone(),
+            id: "0ec5".to_owned(),
+            min: 1,
+            max: 2,
+            suspended: Default::default(),
+            role_arn: None,
+            created_at: Timestamp(1),
+        };
+        let state = State {
+            certificates: std::sync::Arc::new([(kept.arn.clone(), kept.into())].into()),
+            scalable_targets: std::sync::Arc::new([(service, target.into())].into()),
+            ..State::default()
+        };
+        let iam = |operation: &str, document: Value, expected: &[&str]| {
+            check_with(&state, Name::Iam, operation, document, expected);
+        };
+        let front = "arn:aws:iam::0:server-certificate/team/Front";
+        let named = |name: &str| json!({"ServerCertificateName": name});
+        iam("GetServerCertificate", named("Front"), &[front]);
+        iam("GetServerCertificate", named("front"), &[front]);
+        iam("GetServerCertificate", named("b"), &["arn:aws:iam::0:server-certificate/b"]);
+        iam("UploadServerCertificate", named("b"), &["arn:aws:iam::0:server-certificate/b"]);
+        let asked = json!({"ServerCertificateName": "Front", "NewPath": "/x/"});
+        let moved = "arn:aws:iam::0:server-certificate/x/Front";
+        iam("UpdateServerCertificate", asked, &[front, moved]);
+        let asked = json!({"Path": "/x/", "ServerCertificateName": "Front"});
+        iam("UploadServerCertificate", asked, &[moved]);
+        iam("ListServerCertificates", json!({}), &["*"]);
+        let scaling = |resource: &str, expected: &str| {
+            let expected =
+                format!("arn:aws:application-autoscaling:local:0:scalable-target/{expected}");
+            let asked = json!({"ResourceId": resource});
+            check_with(&state, Name::Autoscaling, "PutScalingPolicy", asked, &[&expected]);
+        };
+        scaling("service/a/web", "0ec5");
+        scaling("service/a/api", "*");
+        scaling("table/a", "*");
     }
 }

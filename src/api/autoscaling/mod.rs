@@ -14,6 +14,8 @@ mod target;
 
 use super::call::{Accepted, Call, Input, Outcome};
 
+pub(super) use names::key as service_of;
+
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {

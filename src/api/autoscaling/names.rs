@@ -58,7 +58,7 @@ macro_rules! named {
 }
 pub(super) use named;
 
-pub(super) fn key(resource: &str) -> Result<ServiceKey, Error> {
+pub(in crate::api) fn key(resource: &str) -> Result<ServiceKey, Error> {
     let parts: Vec<&str> = resource.split('/').collect();
     match parts[..] {
         ["service", cluster, service] if !cluster.is_empty() && !service.is_empty() => {

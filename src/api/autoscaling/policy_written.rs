@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::api::cloudwatch::queries::{self, Query};
 use crate::api::error::Error;
 use crate::model::{
-    Adjustment, LoadBalancerKind, MetricId, PolicyRule, Statistic, StepAdjustment, StepScaling,
-    TargetTracking, TrackedMetric,
+    Adjustment, LoadBalancerKind, MetricId, MetricQuery, PolicyRule, Statistic, StepAdjustment,
+    StepScaling, TargetTracking, TrackedMetric,
 };
 use crate::state::State;
 
@@ -42,6 +43,8 @@ struct Customized {
     dimensions: Vec<Dimension>,
     statistic: Option<String>,
     unit: Option<String>,
+    #[serde(default)]
+    metrics: Vec<Query>,
 }
 
 #[derive(Deserialize)]
@@ -153,6 +156,16 @@ impl Customized {
         let required = |name: &str| {
             Error::invalid(format!("CustomizedMetricSpecification.{name} is required"))
         };
+        if !self.metrics.is_empty() {
+            let has_metric = self.metric_name.is_some() || self.namespace.is_some();
+            if has_metric || self.statistic.is_some() || !self.dimensions.is_empty() {
+                return Err(Error::invalid(
+                    "CustomizedMetricSpecification has either Metrics or a MetricName with \
+                     Namespace, Dimensions and Statistic",
+                ));
+            }
+            return queries::looked_at(self.metrics).map(TrackedMetric::Math);
+        }
         let statistic = self.statistic.as_deref().and_then(Statistic::parse);
         let dimensions: BTreeMap<_, _> =
             self.dimensions.into_iter().map(|one| (one.name, one.value)).collect();
@@ -278,6 +291,21 @@ fn tracking(rule: &TargetTracking) -> Value {
                 "Unit": unit,
             });
             ("CustomizedMetricSpecification", written)
+        }
+        TrackedMetric::Math(metrics) => {
+            let one = |query: &MetricQuery| {
+                let mut shown = queries::shown(query);
+                // They have no member for what is always a minute.
+                if let Some(stat) = shown["MetricStat"].as_object_mut() {
+                    stat.remove("Period");
+                }
+                if let Some(all) = shown.as_object_mut() {
+                    all.remove("Period");
+                }
+                shown
+            };
+            let metrics: Vec<_> = metrics.iter().map(one).collect();
+            ("CustomizedMetricSpecification", json!({ "Metrics": metrics }))
         }
     };
     json!({

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::metric::{self, Dimension};
+use super::queries::{self, Query};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::page::{BadToken, page};
@@ -14,10 +15,12 @@ use crate::api::tags::{self, Tag};
 use crate::api::wire::time;
 use crate::clock::Timestamp;
 use crate::model::{
-    Account, Alarm, AlarmName, AlarmRule, AlarmState, Comparison, Missing, PolicyRule,
-    ScalingPolicy, Statistic,
+    Account, Alarm, AlarmGiven, AlarmName, AlarmRule, AlarmState, Comparison, MetricId,
+    MetricQuery, Missing, PolicyRule, ScalingPolicy, Statistic,
 };
 use crate::orchestrator::alarm::{self, Side};
+use crate::series::math::Bad;
+use crate::series::math::queries::Queries;
 use crate::state::{Key, State, Tx};
 
 /// Alarms of one page, and names of one request (CloudWatch's).
@@ -49,6 +52,8 @@ struct Put {
     treat_missing_data: Option<String>,
     #[serde(default)]
     tags: Vec<Tag>,
+    #[serde(default)]
+    metrics: Vec<Query>,
 }
 
 fn required(name: &str) -> Error {
@@ -56,11 +61,43 @@ fn required(name: &str) -> Error {
 }
 
 impl Put {
-    fn rule(&self) -> Result<AlarmRule, Error> {
-        let name = self.metric_name.clone().ok_or_else(|| required("MetricName"))?;
-        let namespace = self.namespace.clone().ok_or_else(|| required("Namespace"))?;
-        let statistic = self.statistic.as_deref().and_then(Statistic::parse);
-        let period = self.period.ok_or_else(|| required("Period"))?;
+    /// The queries that stand in place of a metric.
+    fn queries(&mut self) -> Result<Vec<MetricQuery>, Error> {
+        if self.metrics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let has_metric = self.metric_name.is_some() || self.namespace.is_some();
+        let has_more = self.statistic.is_some() || self.period.is_some() || self.unit.is_some();
+        if has_metric || has_more || !self.dimensions.is_empty() {
+            return Err(Error::invalid(
+                "An alarm has either Metrics or a MetricName with Namespace, Dimensions, Period, \
+                 Statistic and Unit",
+            ));
+        }
+        queries::looked_at(std::mem::take(&mut self.metrics))
+    }
+
+    fn rule(&self, queries: &[MetricQuery]) -> Result<AlarmRule, Error> {
+        let unclear = |why: Bad| Error::invalid(why.to_string());
+        let (metric, statistic, period) = match queries {
+            [] => {
+                let name = self.metric_name.clone().ok_or_else(|| required("MetricName"))?;
+                let namespace = self.namespace.clone().ok_or_else(|| required("Namespace"))?;
+                let statistic = self.statistic.as_deref().and_then(Statistic::parse);
+                let period = self.period.ok_or_else(|| required("Period"))?;
+                if self.unit.as_deref().is_some_and(|unit| unit != metric::unit(&name)) {
+                    let unit = metric::unit(&name);
+                    let text = format!("Unit: {name} is measured in {unit} here");
+                    return Err(Error::invalid(text));
+                }
+                (metric::id(namespace, name, self.dimensions.clone()), statistic, period)
+            }
+            queries => {
+                let period = Queries::read(queries).map_err(unclear)?.period();
+                let period = i64::from(period.unwrap_or_default());
+                (MetricId::new("", "", &[]), Some(Statistic::Average), period)
+            }
+        };
         metric::period(period)?;
         let periods = self.evaluation_periods.ok_or_else(|| required("EvaluationPeriods"))?;
         let breaching = self.datapoints_to_alarm.unwrap_or(periods);
@@ -76,10 +113,6 @@ impl Put {
                  not exceed that"
             )));
         }
-        if self.unit.as_deref().is_some_and(|unit| unit != metric::unit(&name)) {
-            let unit = metric::unit(&name);
-            return Err(Error::invalid(format!("Unit: {name} is measured in {unit} here")));
-        }
         let comparison =
             self.comparison_operator.as_deref().ok_or_else(|| required("ComparisonOperator"))?;
         let comparison = Comparison::parse(comparison).ok_or_else(|| {
@@ -91,7 +124,7 @@ impl Put {
         });
         let small = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
         Ok(AlarmRule {
-            metric: metric::id(namespace, name, self.dimensions.clone()),
+            metric,
             statistic: statistic.ok_or_else(|| required("Statistic"))?,
             period: small(period),
             periods: small(periods),
@@ -104,8 +137,9 @@ impl Put {
 }
 
 pub(super) async fn put(call: &Call, input: Input) -> Outcome {
-    let asked: Put = input.read()?;
-    let rule = asked.rule()?;
+    let mut asked: Put = input.read()?;
+    let queries = asked.queries()?;
+    let rule = asked.rule(&queries)?;
     let (account, now) = (call.account().clone(), call.now);
     let change = move |tx: &mut Tx<'_>| {
         let state = tx.state();
@@ -130,6 +164,8 @@ pub(super) async fn put(call: &Call, input: Input) -> Outcome {
         tx.put(Alarm {
             description: asked.alarm_description,
             rule,
+            given: AlarmGiven { datapoints: asked.datapoints_to_alarm.is_some(), unit: asked.unit },
+            queries,
             actions_enabled: asked.actions_enabled.unwrap_or(true),
             actions: asked.alarm_actions,
             configured_at: now,
@@ -223,7 +259,8 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
 fn tracked(call: &Call, policy: &ScalingPolicy, side: Side) -> Option<Alarm> {
     let PolicyRule::Track(tracking) = &policy.rule else { return None };
     let rule = alarm::rule(&policy.key.service, tracking, side);
-    let values = alarm::values(&call.api.series, &rule, call.now, call.api.profile);
+    let queries = alarm::queries(tracking);
+    let values = alarm::read(&call.api.series, (&rule, queries), call.now, call.api.profile);
     let state = alarm::evaluate(&rule, &values, AlarmState::InsufficientData);
     let name = alarm::name(policy, side);
     let arn = call.account().scaling_policy(policy).to_string();
@@ -234,6 +271,8 @@ fn tracked(call: &Call, policy: &ScalingPolicy, side: Side) -> Option<Alarm> {
         )),
         name: name.as_str().into(),
         rule,
+        given: AlarmGiven::default(),
+        queries: queries.to_vec(),
         actions_enabled: true,
         actions: vec![arn],
         configured_at: policy.created_at,
@@ -245,7 +284,11 @@ fn tracked(call: &Call, policy: &ScalingPolicy, side: Side) -> Option<Alarm> {
 
 fn shown(account: &Account, alarm: &Alarm) -> Value {
     let rule = &alarm.rule;
-    let mut shown = metric::shown(&rule.metric);
+    let mut shown = match alarm.queries.as_slice() {
+        [] => metric::shown(&rule.metric),
+        queries => json!({ "Metrics": queries.iter().map(queries::shown).collect::<Vec<_>>() }),
+    };
+    let of_metric = |value: Value| if alarm.queries.is_empty() { value } else { Value::Null };
     let more = json!({
         "AlarmName": alarm.name.as_str(),
         "AlarmArn": account.alarm(alarm.name.as_str()).to_string(),
@@ -259,10 +302,11 @@ fn shown(account: &Account, alarm: &Alarm) -> Value {
         "StateReason": alarm.reason,
         "StateUpdatedTimestamp": time::seconds(alarm.changed_at),
         "StateTransitionedTimestamp": time::seconds(alarm.changed_at),
-        "Statistic": rule.statistic.as_str(),
-        "Period": rule.period,
+        "Statistic": of_metric(rule.statistic.as_str().into()),
+        "Period": of_metric(rule.period.into()),
         "EvaluationPeriods": rule.periods,
-        "DatapointsToAlarm": rule.breaching,
+        "DatapointsToAlarm": alarm.given.datapoints.then_some(rule.breaching),
+        "Unit": alarm.given.unit,
         "Threshold": rule.threshold,
         "ComparisonOperator": rule.comparison.as_str(),
         "TreatMissingData": rule.missing.as_str(),

@@ -1,12 +1,14 @@
 //! CloudWatch: our own metrics under AWS's names, and alarms over them.
 //!
 //! One file per resource; operations in the order Put, Describe, Delete, List. Not here: what is
-//! measured (`orchestrator::sampler`), what an alarm comes to (`orchestrator::alarm`), metric math.
+//! measured (`orchestrator::sampler`), what an alarm comes to (`orchestrator::alarm`), what an
+//! expression does (`series::math`).
 //! **Invariant:** [`call`] is the list of what is served; every metric is one of ours.
 
 mod alarm;
 mod data;
 mod metric;
+pub(super) mod queries;
 mod tagging;
 
 use super::call::{Accepted, Call, Input, Outcome};
@@ -15,6 +17,11 @@ pub(super) use alarm::sides;
 
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
+    Accepted {
+        member: "GetMetricData.LabelOptions",
+        why: "labels are told as they are written: none has a time in it",
+    },
+    Accepted { member: "ListMetrics.IncludeLinkedAccounts", why: "there is one account" },
     Accepted {
         member: "ListMetrics.RecentlyActive",
         why: "only metrics of the last three hours are there",

@@ -13,6 +13,7 @@ use crate::model::{
     Compatibility, MAX_CONTAINERS, NetworkMode, RuntimePlatform, Sharing, TaskDefinition,
     VolumeKind, VolumeScope,
 };
+use crate::orchestrator::placement::Query;
 
 /// ECS: placement constraints of one task definition.
 const MAX_CONSTRAINTS: usize = 10;
@@ -112,7 +113,12 @@ impl Definition {
                 return Err(Bad::new(&at.key("type"), "must be memberOf"));
             }
             let expression = constraint.expression.clone().filter(|text| !text.is_empty());
-            expression.ok_or_else(|| Bad::new(&at.key("expression"), "must not be empty"))
+            let at = at.key("expression");
+            let expression = expression.ok_or_else(|| Bad::new(&at, "must not be empty"))?;
+            match expression.parse::<Query>() {
+                Ok(_) => Ok(expression),
+                Err(error) => Err(Bad::new(&at, format!("is no cluster query: {error}"))),
+            }
         };
         written.iter().enumerate().map(constraint).collect()
     }

@@ -35,7 +35,6 @@ pub const NOT_ACTED_UPON: &[(&str, &str)] = &[
     ("taskRoleArn", "there are no roles; a task is given no credentials"),
     ("executionRoleArn", "there are no roles; images and secrets are read by roadstead itself"),
     ("requiresCompatibilities", "checked against the definition as ECS does; everything runs here"),
-    ("placementConstraints", "there is one container instance"),
     ("runtimePlatform", "an image runs if this machine can run it"),
     ("ephemeralStorage", "no quota is put on what a task writes"),
     ("tags", "they are kept and shown"),

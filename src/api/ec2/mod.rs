@@ -6,6 +6,7 @@
 
 mod filter;
 mod permission;
+mod route;
 mod rows;
 mod security_group;
 mod subnet;
@@ -23,6 +24,7 @@ use crate::state::{State, Tx};
 
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
+    Accepted { member: "DescribeRegions.AllRegions", why: "there is one region" },
     Accepted { member: "*.AllAvailabilityZones", why: "there are three zones, all of them shown" },
     Accepted { member: "CreateVpc.InstanceTenancy", why: "always default" },
 ];
@@ -49,6 +51,7 @@ pub(crate) async fn call(call: &Call, mut input: Input) -> Outcome {
         "ModifySubnetAttribute" => subnet::modify_attribute(call, input).await,
         "DeleteSubnet" => subnet::delete(call, input).await,
         "DescribeAvailabilityZones" => subnet::zones(call, input),
+        "DescribeRegions" => subnet::regions(call, input),
         "CreateSecurityGroup" => security_group::create(call, input).await,
         "DescribeSecurityGroups" => security_group::describe(call, input),
         "DescribeSecurityGroupRules" => security_group::describe_rules(call, input),
@@ -57,6 +60,8 @@ pub(crate) async fn call(call: &Call, mut input: Input) -> Outcome {
         "RevokeSecurityGroupIngress" => security_group::revoke(call, input, false).await,
         "RevokeSecurityGroupEgress" => security_group::revoke(call, input, true).await,
         "DeleteSecurityGroup" => security_group::delete(call, input).await,
+        "DescribeRouteTables" => route::describe_tables(call, input),
+        "DescribeNetworkAcls" => route::describe_acls(call, input),
         "DescribeNetworkInterfaces" => Ok(json!({"NetworkInterfaces": []})),
         "CreateTags" => tag::create(call, input).await,
         "DeleteTags" => tag::delete(call, input).await,
@@ -70,6 +75,8 @@ pub(super) fn subnet(state: &State, account: &Account, id: &str) -> Option<crate
     rows::get(state, account, id).as_deref().and_then(subnet::of).cloned()
 }
 
+pub(super) use security_group::named as group_named;
+
 const DEFAULT_VPC: &str = "vpc-00000000000000001";
 const DEFAULT_GROUP: &str = "sg-00000000000000001";
 
@@ -80,7 +87,7 @@ fn fresh(tx: &mut Tx<'_>, kind: &str) -> Ec2Id {
     Ec2Id::new(format!("{kind}-0{scattered:016x}"))
 }
 
-fn arn(account: &Account, id: &str) -> Arn {
+pub(super) fn arn(account: &Account, id: &str) -> Arn {
     let kind = match id.split('-').next() {
         Some("sg") => "security-group",
         Some("sgr") => "security-group-rule",

@@ -129,6 +129,14 @@ fn groups(state: &State, account: &Account) -> Vec<Arc<Ec2Resource>> {
     rows::all(state, account).filter(|row| of(row).is_some()).collect()
 }
 
+/// The group of that name in the default VPC.
+pub(in crate::api) fn named(state: &State, account: &Account, name: &str) -> Option<Ec2Id> {
+    let all = groups(state, account);
+    let mut groups = all.iter().filter_map(|row| of(row));
+    let found = groups.find(|group| group.vpc.as_str() == DEFAULT_VPC && group.name == name);
+    found.map(|group| group.id.clone())
+}
+
 fn find(state: &State, account: &Account, id: &str) -> Result<SecurityGroup, Error> {
     rows::find(state, account, id, of, missing)
 }
@@ -308,14 +316,12 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
         let all = groups(tx.state(), &account);
-        let by_name = |name: &String| {
-            let mut groups = all.iter().filter_map(|row| of(row));
-            let found = groups.find(|g| g.vpc.as_str() == DEFAULT_VPC && g.name == *name);
-            found.map(|group| group.id.to_string()).ok_or_else(|| missing(name))
-        };
         let id = match (asked.group_id, &asked.group_name) {
             (Some(id), _) => id,
-            (None, Some(name)) => by_name(name)?,
+            (None, Some(name)) => {
+                let found = named(tx.state(), &account, name);
+                found.ok_or_else(|| missing(name))?.to_string()
+            }
             (None, None) => {
                 let text = "The request must contain the parameter groupName or groupId";
                 return Err(Error::new("MissingParameter", text));

@@ -261,6 +261,34 @@ pub(super) fn zones(call: &Call, input: Input) -> Outcome {
     Ok(json!({"AvailabilityZones": shown}))
 }
 
+/// The one region.
+pub(super) fn regions(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Asked {
+        #[serde(default)]
+        region_names: Vec<String>,
+        #[serde(default)]
+        filters: Vec<Filter>,
+    }
+    let asked: Asked = input.read()?;
+    let own = &call.account().region;
+    if let Some(other) = asked.region_names.iter().find(|name| *name != own) {
+        let text = format!("Invalid region: [{other}]");
+        return Err(Error::invalid(text));
+    }
+    let (endpoint, opted) = (call.host.clone(), "opt-in-not-required".to_owned());
+    let attributes = vec![
+        ("region-name", own.clone()),
+        ("endpoint", endpoint.clone()),
+        ("opt-in-status", opted.clone()),
+    ];
+    let subject = Subject { attributes, tags: &std::collections::BTreeMap::new() };
+    let shown = json!({ "RegionName": own, "Endpoint": endpoint, "OptInStatus": opted });
+    let found = matches(&asked.filters, &subject)?.then_some(shown);
+    Ok(json!({ "Regions": found.into_iter().collect::<Vec<_>>() }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

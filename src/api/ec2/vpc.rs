@@ -26,6 +26,8 @@ pub(super) fn default() -> Vpc {
 #[serde(rename_all = "PascalCase")]
 struct Create {
     cidr_block: Option<String>,
+    /// Terraform always says that it wants none.
+    amazon_provided_ipv6_cidr_block: Option<bool>,
     #[serde(default)]
     tag_specifications: Vec<TagSpecification>,
 }
@@ -35,6 +37,9 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let missing =
         || Error::new("MissingParameter", "The request must contain the parameter cidrBlock");
     let cidr = asked.cidr_block.ok_or_else(missing)?;
+    if asked.amazon_provided_ipv6_cidr_block == Some(true) {
+        return Err(Error::unsupported("AmazonProvidedIpv6CidrBlock is not supported here"));
+    }
     let prefix = block(&cidr).map(|(_, prefix)| prefix);
     if !prefix.is_some_and(|prefix| (16..=28).contains(&prefix)) {
         return Err(Error::new("InvalidVpc.Range", format!("The CIDR '{cidr}' is invalid.")));

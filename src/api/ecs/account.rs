@@ -1,11 +1,11 @@
-//! Account settings and capacity providers: what is fixed here, shown as it is.
+//! Account settings: what is fixed here, shown as it is.
 //!
 //! **Invariant:** what cannot be had is refused; asking for what already is succeeds.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{launch, names};
+use super::names;
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 
@@ -40,15 +40,6 @@ struct PutSetting {
     value: String,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DescribeProviders {
-    capacity_providers: Option<Vec<String>>,
-    include: Option<Vec<String>>,
-    next_token: Option<String>,
-    max_results: Option<i64>,
-}
-
 fn setting(call: &Call, name: &str, value: &str) -> Value {
     let root = format!("arn:aws:iam::{}:root", call.account().id);
     json!({ "name": name, "value": value, "principalArn": root })
@@ -71,6 +62,19 @@ pub(super) fn put_setting(call: &Call, input: Input) -> Outcome {
     }
 }
 
+/// What nobody has set stays as it is.
+pub(super) fn delete_setting(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    struct Asked {
+        name: String,
+    }
+    let asked: Asked = input.read()?;
+    match SETTINGS.iter().find(|(name, _)| *name == asked.name) {
+        Some((name, value)) => Ok(json!({ "setting": setting(call, name, value) })),
+        None => Err(Error::unsupported(format!("{} is no setting here", asked.name))),
+    }
+}
+
 /// Set by nobody, so without `effectiveSettings` there are none.
 pub(super) fn list_settings(call: &Call, input: Input) -> Outcome {
     let asked: ListSettings = input.read()?;
@@ -86,34 +90,4 @@ pub(super) fn list_settings(call: &Call, input: Input) -> Outcome {
     let settings: Vec<_> =
         page.into_iter().map(|(name, value)| setting(call, name, value)).collect();
     Ok(json!({ "settings": settings, "nextToken": next }))
-}
-
-pub(super) fn describe_providers(call: &Call, input: Input) -> Outcome {
-    let asked: DescribeProviders = input.read()?;
-    let with_tags = asked.include.is_some_and(|list| list.iter().any(|what| what == "TAGS"));
-    let arn =
-        |name: &str| call.account().arn("ecs", format!("capacity-provider/{name}")).to_string();
-    let is = |text: &str, name: &str| text == name || text == arn(name);
-    let wanted = asked.capacity_providers.filter(|list| !list.is_empty());
-    let shown =
-        |name: &str| wanted.as_ref().is_none_or(|list| list.iter().any(|text| is(text, name)));
-    let all = launch::PROVIDERS.into_iter().filter(|name| shown(name));
-    let token = asked.next_token.as_deref();
-    let (page, next) = names::page(all, |name| (*name).to_owned(), token, asked.max_results, 10)?;
-    let provider = |name: &str| {
-        json!({
-            "capacityProviderArn": arn(name),
-            "name": name,
-            "status": "ACTIVE",
-            "type": name,
-            "tags": with_tags.then(Vec::<Value>::new),
-        })
-    };
-    let known = |text: &&String| launch::PROVIDERS.iter().any(|name| is(text, name));
-    let unknown = wanted.iter().flatten().filter(|text| !known(text));
-    Ok(json!({
-        "capacityProviders": page.into_iter().map(provider).collect::<Vec<_>>(),
-        "failures": unknown.map(|text| names::failure(text, "MISSING")).collect::<Vec<_>>(),
-        "nextToken": next,
-    }))
 }

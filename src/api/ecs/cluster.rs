@@ -1,19 +1,19 @@
 //! Clusters: names for services and tasks, their settings and their counts.
 //!
-//! One machine serves them all. A deleted cluster is gone at once: ECS may keep showing it as
-//! INACTIVE, and says that nobody should rely on that. **Invariant:** counts are read from one
-//! State.
+//! Every container instance serves them all. A deleted cluster is gone at once: ECS may keep
+//! showing it as INACTIVE, and says that nobody should rely on that. **Invariant:** counts are read
+//! from one State.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::launch::{self, Item};
-use super::{names, tag};
+use super::{capacity_provider, names, tag};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::tags::{self, Tag};
 use crate::model::{
-    Account, Cluster, ClusterName, LaunchType, Owner, ServiceStatus, Task, TaskStatus,
+    Account, Cluster, ClusterName, Contact, LaunchType, Owner, ServiceStatus, Task, TaskStatus,
 };
 use crate::state::{Key, State, Tx};
 
@@ -25,11 +25,23 @@ struct Setting {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct Configuration {
+    execute_command_configuration: Option<ExecuteCommand>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExecuteCommand {
+    logging: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct CreateCluster {
     cluster_name: Option<String>,
     #[serde(default)]
     tags: Vec<Tag>,
     settings: Option<Vec<Setting>>,
+    configuration: Option<Configuration>,
     #[serde(default)]
     capacity_providers: Vec<String>,
     #[serde(default)]
@@ -46,6 +58,7 @@ struct DescribeClusters {
 struct UpdateCluster {
     cluster: String,
     settings: Option<Vec<Setting>>,
+    configuration: Option<Configuration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,14 +94,15 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         .map_err(|why| Error::invalid(format!("Cluster name {why}")))?;
     let strategy =
         launch::strategy(asked.default_capacity_provider_strategy, &asked.capacity_providers)?;
-    known_providers(&asked.capacity_providers)?;
     let mut cluster = Cluster::new(name.clone(), Owner::Api);
     cluster.insights = insights(asked.settings)?;
+    cluster.exec_logging = asked.configuration.map(exec_logging).transpose()?.flatten();
     cluster.providers = asked.capacity_providers;
     cluster.default_strategy = strategy;
     let (account, tags) = (call.account().clone(), asked.tags);
     tags::map(tags.clone()).map_err(tag::bad)?;
     let written = call.api.store.update(move |tx| {
+        capacity_provider::known(tx.state(), &cluster.providers)?;
         match tx.state().clusters.get(&cluster.name) {
             Some(there) if is_same(there, &cluster) => return Ok(()),
             Some(_) => {
@@ -103,7 +117,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         Ok(())
     });
     written.await?;
-    shown_alone(call, &name, &["SETTINGS", "TAGS"])
+    shown_alone(call, &name, &["CONFIGURATIONS", "SETTINGS", "TAGS"])
 }
 
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
@@ -130,22 +144,28 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
 pub(super) async fn update(call: &Call, input: Input) -> Outcome {
     let asked: UpdateCluster = input.read()?;
     let settings = asked.settings.map(Some).map(insights).transpose()?;
-    change(call, &asked.cluster, move |cluster| {
+    let logging = asked.configuration.map(exec_logging).transpose()?;
+    change(call, &asked.cluster, move |_, cluster| {
+        if let Some(logging) = logging {
+            cluster.exec_logging = logging;
+        }
         if let Some(insights) = settings {
             cluster.insights = insights;
         }
+        Ok(())
     })
     .await
 }
 
 pub(super) async fn put_providers(call: &Call, input: Input) -> Outcome {
     let asked: PutProviders = input.read()?;
-    known_providers(&asked.capacity_providers)?;
     let strategy =
         launch::strategy(asked.default_capacity_provider_strategy, &asked.capacity_providers)?;
-    change(call, &asked.cluster, move |cluster| {
+    change(call, &asked.cluster, move |state, cluster| {
+        capacity_provider::known(state, &asked.capacity_providers)?;
         cluster.providers = asked.capacity_providers;
         cluster.default_strategy = strategy;
+        Ok(())
     })
     .await
 }
@@ -206,7 +226,7 @@ pub(super) fn for_use(tx: &mut Tx<'_>, name: &ClusterName) -> Result<Cluster, Er
 async fn change(
     call: &Call,
     text: &str,
-    change: impl FnOnce(&mut Cluster) + Send + 'static,
+    change: impl FnOnce(&State, &mut Cluster) -> Result<(), Error> + Send + 'static,
 ) -> Outcome {
     let name = names::known_cluster(call, Some(text))?;
     let wanted = name.clone();
@@ -216,12 +236,12 @@ async fn change(
         if !is_everybodys(&cluster) {
             names::changeable(cluster.owner, format!("cluster {wanted}"))?;
         }
-        change(&mut cluster);
+        change(tx.state(), &mut cluster)?;
         tx.put(cluster);
         Ok::<_, Error>(())
     });
     written.await?;
-    shown_alone(call, &name, &["SETTINGS", "TAGS"])
+    shown_alone(call, &name, &["CONFIGURATIONS", "SETTINGS", "TAGS"])
 }
 
 fn is_same(there: &Cluster, asked: &Cluster) -> bool {
@@ -229,14 +249,14 @@ fn is_same(there: &Cluster, asked: &Cluster) -> bool {
     bare || *there == Cluster { owner: there.owner, ..asked.clone() }
 }
 
-fn known_providers(providers: &[String]) -> Result<(), Error> {
-    let known = |name: &&String| launch::PROVIDERS.contains(&name.as_str());
-    match providers.iter().find(|name| !known(name)) {
-        Some(name) => {
-            let message = format!("The specified capacity provider {name} was not found.");
-            Err(Error::invalid(message))
-        }
-        None => Ok(()),
+/// What is said in sessions is logged nowhere: what asks for that is refused.
+fn exec_logging(configuration: Configuration) -> Result<Option<String>, Error> {
+    let logging = configuration.execute_command_configuration.and_then(|exec| exec.logging);
+    match logging.as_deref() {
+        Some("OVERRIDE") => Err(Error::unsupported(
+            "configuration.executeCommandConfiguration.logging OVERRIDE is not supported here",
+        )),
+        _ => Ok(logging),
     }
 }
 
@@ -289,22 +309,27 @@ fn shown(account: &Account, state: &State, cluster: &Cluster, include: &[&str]) 
     let (running, pending) = counts(tasks(state, name));
     let services = state.services.values().filter(|service| service.key.cluster == *name);
     let active = services.filter(|service| service.status == ServiceStatus::Active).count();
+    let instances = state.instances.values().filter(|i| i.contact != Contact::Removed);
     let included = |what: &str| include.contains(&what);
     let settings = included("SETTINGS").then(|| {
         let value = cluster.insights.as_deref().unwrap_or("disabled");
         vec![json!({ "name": "containerInsights", "value": value })]
     });
+    let logging = cluster.exec_logging.as_ref().filter(|_| included("CONFIGURATIONS"));
+    let configuration =
+        logging.map(|logging| json!({ "executeCommandConfiguration": { "logging": logging } }));
     let tags = included("TAGS").then(|| tag::shown(tags::of(state, &arn)));
     let numbers = included("STATISTICS").then(|| statistics(state, name));
     json!({
         "clusterArn": arn.to_string(),
         "clusterName": name.as_str(),
         "status": "ACTIVE",
-        "registeredContainerInstancesCount": 1,
+        "registeredContainerInstancesCount": instances.count(),
         "runningTasksCount": running,
         "pendingTasksCount": pending,
         "activeServicesCount": active,
         "statistics": numbers.unwrap_or_default(),
+        "configuration": configuration,
         "tags": tags.unwrap_or_default(),
         "settings": settings.unwrap_or_default(),
         "capacityProviders": cluster.providers,

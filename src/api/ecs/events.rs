@@ -1,21 +1,22 @@
 //! What happened between two States, in the words of ECS's events. Pure.
 //!
-//! Amazon ECS Developer Guide, "Amazon ECS events": task state change, service action, deployment
-//! state change. A task's event is told whenever what `DescribeTasks` shows of it changed. Not
-//! here: the envelope, and who is told (`api::events`). **Invariant:** two equal States tell
-//! nothing; what a State between the two showed and both do not is not told.
+//! Amazon ECS Developer Guide, "Amazon ECS events": task state change, container instance state
+//! change, service action, deployment state change. A task's event is told whenever what
+//! `DescribeTasks` shows of it changed. Not here: the envelope, and who is told (`api::events`).
+//! **Invariant:** two equal States tell nothing; what a State between the two showed and both do
+//! not is not told.
 
 use serde_json::{Map, Value, json};
 
-use super::{service, task_shown};
+use super::{instance, service, task_shown};
 use crate::api::wire::time;
 use crate::clock::Timestamp;
 use crate::model::{Account, Deployment, Progress, ServiceKey, Task};
-use crate::orchestrator;
+use crate::orchestrator::{self, placement::Board};
 use crate::state::{State, changed};
 
-/// Members of a task that are times, which events write as text.
-const TIMES: [&str; 4] = ["createdAt", "startedAt", "stoppingAt", "stoppedAt"];
+/// Members of a task or an instance that are times, which events write as text.
+const TIMES: [&str; 5] = ["createdAt", "startedAt", "stoppingAt", "stoppedAt", "registeredAt"];
 /// Members of `DescribeTasks` that no event has.
 const NOT_TOLD: [&str; 1] = ["tags"];
 
@@ -34,10 +35,11 @@ pub(crate) enum Kind {
     Task,
     Action,
     Deployment,
+    Instance,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Task, Self::Action, Self::Deployment];
+    pub(crate) const ALL: [Self; 4] = [Self::Task, Self::Action, Self::Deployment, Self::Instance];
 
     /// EventBridge's `detail-type`.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Task => "ECS Task State Change",
             Self::Action => "ECS Service Action",
             Self::Deployment => "ECS Deployment State Change",
+            Self::Instance => "ECS Container Instance State Change",
         }
     }
 }
@@ -66,6 +69,7 @@ pub(crate) fn between(
             events.push(task_event(account, task, shown, after.generation.0, now));
         }
     }
+    events.extend(instances(account, before, after, now));
     for key in changed(&before.services, &after.services) {
         let (old, new) = (before.services.get(&key), after.services.get(&key));
         let Some((old, new)) = old.zip(new) else { continue };
@@ -86,9 +90,12 @@ pub(crate) fn between(
 }
 
 fn of_task(account: &Account, state: &State, task: &Task) -> Map<String, Value> {
-    let Value::Object(mut shown) = task_shown::task(account, state, task, false) else {
-        return Map::new();
-    };
+    told(task_shown::task(account, state, task, false))
+}
+
+/// A description as events have it.
+fn told(shown: Value) -> Map<String, Value> {
+    let Value::Object(mut shown) = shown else { return Map::new() };
     for name in NOT_TOLD {
         shown.remove(name);
     }
@@ -98,6 +105,26 @@ fn of_task(account: &Account, state: &State, task: &Task) -> Map<String, Value> 
         }
     }
     shown
+}
+
+/// Of what changed of an instance itself, in each cluster; ECS tells what its tasks take as well,
+/// here their own events do.
+fn instances(account: &Account, before: &State, after: &State, now: Timestamp) -> Vec<Event> {
+    let names = changed(&before.instances, &after.instances);
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let (board, mut events) = (Board::of(after), Vec::new());
+    for seat in names.iter().filter_map(|name| board.seat(name)) {
+        for cluster in after.clusters.keys() {
+            let mut detail = told(instance::one(account, after, cluster, seat, false));
+            detail.insert("clusterArn".to_owned(), account.cluster(cluster).to_string().into());
+            detail.insert("updatedAt".to_owned(), iso(now).into());
+            let resource = account.container_instance(cluster, &seat.instance.name).to_string();
+            events.push(Event { kind: Kind::Instance, resource, detail: Value::Object(detail) });
+        }
+    }
+    events
 }
 
 fn task_event(

@@ -11,6 +11,7 @@ use crate::model::{
     CapacityItem, Cluster, Launch, LaunchType, Network, NetworkMode, PlacementConstraint,
     PlacementStrategy, TagSource, TaskDefinition,
 };
+use crate::orchestrator::placement;
 
 /// The capacity providers that every cluster may name.
 pub(super) const PROVIDERS: [&str; 2] = ["FARGATE", "FARGATE_SPOT"];
@@ -84,7 +85,14 @@ pub(super) fn strategy(items: Vec<Item>, known: &[String]) -> Result<Vec<Capacit
         weight: item.weight,
         base: item.base,
     };
-    Ok(items.into_iter().map(item).collect())
+    let items: Vec<_> = items.into_iter().map(item).collect();
+    let fargate = items.iter().filter(|item| item.is_fargate()).count();
+    if fargate != 0 && fargate != items.len() {
+        let message = "A capacity provider strategy cannot contain a mix of capacity providers \
+                       using Auto Scaling groups and Fargate providers.";
+        return Err(Error::invalid(message));
+    }
+    Ok(items)
 }
 
 /// How a new service's or task's tasks are launched, when it says so and when it does not.
@@ -180,11 +188,9 @@ pub(super) fn constraints(written: Vec<Constraint>) -> Result<Vec<PlacementConst
     let constraint = |written: Constraint| {
         let kind = written.kind.unwrap_or_default();
         let expression = written.expression.filter(|text| !text.is_empty());
-        if expression.is_some() == (kind == "distinctInstance") {
-            let message = "an expression belongs to placement constraints of type memberOf alone";
-            return Err(Error::invalid(message));
-        }
-        Ok(PlacementConstraint { kind, expression })
+        let constraint = PlacementConstraint { kind, expression };
+        placement::check_constraint(&constraint).map_err(Error::invalid)?;
+        Ok(constraint)
     };
     written.into_iter().map(constraint).collect()
 }
@@ -193,11 +199,13 @@ pub(super) fn strategies(written: Vec<Strategy>) -> Result<Vec<PlacementStrategy
     if written.len() > 5 {
         return Err(Error::invalid("at most 5 placement strategies can be given"));
     }
-    let strategy = |written: Strategy| PlacementStrategy {
-        kind: written.kind.unwrap_or_default(),
-        field: written.field.filter(|field| !field.is_empty()),
+    let strategy = |written: Strategy| {
+        let kind = written.kind.unwrap_or_default();
+        let strategy = PlacementStrategy { kind, field: written.field.filter(|f| !f.is_empty()) };
+        placement::check_strategy(&strategy).map_err(Error::invalid)?;
+        Ok(strategy)
     };
-    Ok(written.into_iter().map(strategy).collect())
+    written.into_iter().map(strategy).collect()
 }
 
 /// `NONE` and nothing are the same.

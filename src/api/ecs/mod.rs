@@ -5,9 +5,12 @@
 //! input. **Invariant:** [`call`] is the list of what is served.
 
 mod account;
+mod attribute;
+mod capacity_provider;
 mod cluster;
 mod deployment;
 pub(crate) mod events;
+mod execute;
 mod instance;
 mod launch;
 pub(crate) mod metadata;
@@ -28,23 +31,29 @@ use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
 
 pub(super) use names::newest as newest_definition;
+pub(super) use tag::of_task as tags_of_task;
 
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
     kept("CreateCluster.settings"),
     kept("UpdateCluster.settings"),
     kept("UpdateClusterSettings.settings"),
+    Accepted {
+        member: "*.configuration.executeCommandConfiguration.logging",
+        why: "kept and shown; what is said in sessions is not logged",
+    },
     placed("CreateCluster.capacityProviders"),
     placed("CreateCluster.defaultCapacityProviderStrategy"),
     placed("PutClusterCapacityProviders.capacityProviders"),
     placed("PutClusterCapacityProviders.defaultCapacityProviderStrategy"),
+    Accepted {
+        member: "*.autoScalingGroupProvider",
+        why: "kept and shown; nothing scales the group or stops its instances",
+    },
     placed("*.capacityProviderStrategy"),
     placed("*.launchType"),
     placed("*.platformVersion"),
     placed("*.networkConfiguration"),
-    placed("*.placementConstraints"),
-    placed("*.placementStrategy"),
-    placed("*.availabilityZoneRebalancing"),
     kept("CreateService.role"),
     Accepted { member: "*.overrides.taskRoleArn", why: "kept and shown; there are no roles" },
     Accepted { member: "*.overrides.executionRoleArn", why: "kept and shown; there are no roles" },
@@ -62,24 +71,19 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 ];
 
 /// Operations that are told why they are not served.
-const REFUSED: &[(&str, &str)] = &[
-    ("RegisterContainerInstance", ONLY),
-    ("DeregisterContainerInstance", ONLY),
-    ("PutAttributes", ONLY),
-    ("DeleteAttributes", ONLY),
-    ("CreateCapacityProvider", PROVIDERS),
-    ("UpdateCapacityProvider", PROVIDERS),
-    ("DeleteCapacityProvider", PROVIDERS),
-];
-const ONLY: &str = "this machine is every cluster's only container instance";
-const PROVIDERS: &str = "every task runs on this machine; FARGATE and FARGATE_SPOT are there";
+const REFUSED: &[(&str, &str)] =
+    &[("RegisterContainerInstance", ONLY), ("DeregisterContainerInstance", ONLY)];
+const ONLY: &str = "container instances stand in the configuration file";
 
 const fn kept(member: &'static str) -> Accepted {
     Accepted { member, why: "kept and shown" }
 }
 
 const fn placed(member: &'static str) -> Accepted {
-    Accepted { member, why: "checked, kept and shown; every task runs on this machine" }
+    Accepted {
+        member,
+        why: "checked, kept and shown; tasks run on the container instances of the file",
+    }
 }
 
 /// From operation to function: what is served.
@@ -108,6 +112,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DescribeTasks" => task::describe(call, input),
         "StopTask" => task::stop(call, input).await,
         "ListTasks" => task::list(call, input),
+        "ExecuteCommand" => execute::command(call, input),
         "CreateTaskSet" | "UpdateTaskSet" | "UpdateServicePrimaryTaskSet" | "DeleteTaskSet" => {
             task_set::refuse(call, &input)
         }
@@ -118,15 +123,21 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DescribeServiceRevisions" => deployment::describe_revisions(call, input),
         "ListServiceDeployments" => deployment::list(call, input),
         "DescribeContainerInstances" => instance::describe(call, input),
-        "UpdateContainerInstancesState" => instance::update_state(call, input),
+        "UpdateContainerInstancesState" => instance::update_state(call, input).await,
         "ListContainerInstances" => instance::list(call, input),
-        "ListAttributes" => instance::list_attributes(call, input),
+        "PutAttributes" => attribute::put(call, input).await,
+        "DeleteAttributes" => attribute::delete(call, input).await,
+        "ListAttributes" => attribute::list(call, input),
         "TagResource" => tag::tag(call, input).await,
         "UntagResource" => tag::untag(call, input).await,
         "ListTagsForResource" => tag::list(call, input),
         "PutAccountSetting" | "PutAccountSettingDefault" => account::put_setting(call, input),
+        "DeleteAccountSetting" => account::delete_setting(call, input),
         "ListAccountSettings" => account::list_settings(call, input),
-        "DescribeCapacityProviders" => account::describe_providers(call, input),
+        "CreateCapacityProvider" => capacity_provider::create(call, input).await,
+        "DescribeCapacityProviders" => capacity_provider::describe(call, input),
+        "UpdateCapacityProvider" => capacity_provider::update(call, input).await,
+        "DeleteCapacityProvider" => capacity_provider::delete(call, input).await,
         "GetTaskProtection" => protection::get(call, input),
         "UpdateTaskProtection" => protection::update(call, input).await,
         name => match REFUSED.iter().find(|(operation, _)| *operation == name) {

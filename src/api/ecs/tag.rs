@@ -42,7 +42,7 @@ struct ListTags {
 enum Tagged {
     Definition(TaskDefinitionKey),
     Task(String),
-    /// A cluster or a service.
+    /// A cluster, a service or a capacity provider.
     Other(Owner),
 }
 
@@ -116,7 +116,11 @@ pub(super) fn shown<'a>(all: impl IntoIterator<Item = (&'a String, &'a String)>)
 }
 
 /// A task's own tags, those that its service or definition passes on to it, and ECS's own.
-pub(super) fn of_task(account: &Account, state: &State, task: &Task) -> BTreeMap<String, String> {
+pub(in crate::api) fn of_task(
+    account: &Account,
+    state: &State,
+    task: &Task,
+) -> BTreeMap<String, String> {
     let service = task.service.as_ref().and_then(|key| state.services.get(key));
     let run = task.run.as_ref().map(|run| &run.launch);
     let launch = run.or_else(|| service.map(|service| &service.options.launch));
@@ -192,6 +196,10 @@ fn find(account: &Account, state: &State, text: &str) -> Result<(Arn, Tagged), E
                 false => Err(gone()),
             }
         }
+        "capacity-provider" => match state.capacity_providers.contains_key(&path.into()) {
+            true => Ok((arn, Tagged::Other(Owner::Api))),
+            false => Err(gone()),
+        },
         _ => Err(bad()),
     }
 }

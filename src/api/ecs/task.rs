@@ -15,9 +15,10 @@ use crate::api::error::Error;
 use crate::api::tags::{self, Tag};
 use crate::clock::Timestamp;
 use crate::model::{
-    Account, Cluster, ClusterName, Container, ContainerOverride, Desired, Launch, Overrides, Run,
-    Stop, StopCode, Task, TaskDefinition, TaskId,
+    Account, Cluster, ClusterName, Container, ContainerOverride, Desired, Group, InstanceName,
+    Launch, Overrides, Run, Stop, StopCode, Task, TaskDefinition, TaskId,
 };
+use crate::orchestrator::placement::{Board, Refusal, Unplaced, Wanted};
 use crate::state::{State, Tx};
 
 /// ECS: tasks of one call.
@@ -120,10 +121,12 @@ pub(super) async fn run(call: &Call, input: Input) -> Outcome {
     if !(1..=MOST).contains(&count) {
         return Err(Error::invalid("Count should be between 1 and 10."));
     }
-    start(call, asked, usize::try_from(count).unwrap_or(1), Vec::new()).await
+    let count = usize::try_from(count).unwrap_or(1);
+    start(call, asked, Where::Anywhere(count), Vec::new()).await
 }
 
-/// On named instances: there is one, so once for each time that it is named.
+/// On named instances, once for each time that one is named; the scheduler is not asked, but what
+/// an instance has not got it cannot give (ECS).
 pub(super) async fn start_on(call: &Call, input: Input) -> Outcome {
     let mut asked = read(input)?;
     let cluster = names::cluster(call, asked.cluster.as_deref())?;
@@ -131,16 +134,9 @@ pub(super) async fn start_on(call: &Call, input: Input) -> Outcome {
     if named.is_empty() || named.len() > 10 {
         return Err(Error::invalid("Container instances must be 1 to 10."));
     }
-    let mut failures = Vec::new();
-    let own = instance::id(call.account(), &cluster);
-    for text in &named {
-        if names::instance(call, &cluster, text)? != own {
-            failures.push(names::failure(text, "MISSING"));
-        }
-    }
+    let (found, failures) = instance::find(call, &call.state(), &cluster, &named)?;
     asked.launch_type = Some("EC2".to_owned());
-    let count = named.len() - failures.len();
-    start(call, asked, count, failures).await
+    start(call, asked, Where::On(found), failures).await
 }
 
 pub(super) async fn stop(call: &Call, input: Input) -> Outcome {
@@ -190,11 +186,11 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let asked: ListTasks = input.read()?;
     let cluster = names::known_cluster(call, asked.cluster.as_deref())?;
     let state = call.state();
-    if let Some(text) = asked.container_instance.as_deref().filter(|text| !text.is_empty())
-        && names::instance(call, &cluster, text)? != instance::id(call.account(), &cluster)
-    {
-        return Err(Error::invalid("The container instance was not found."));
-    }
+    let instance = asked.container_instance.as_deref().filter(|text| !text.is_empty());
+    let instance = instance.map(|text| names::instance(call, &cluster, text)).transpose()?;
+    let missing = || Error::invalid("The container instance was not found.");
+    let named = |id| instance::named(&state, &cluster, id).ok_or_else(missing);
+    let instance = instance.map(named).transpose()?;
     let service = asked.service_name.as_deref().filter(|text| !text.is_empty());
     let service = service.map(|text| names::service(call, &cluster, text)).transpose()?;
     if service.as_ref().is_some_and(|key| !state.services.contains_key(key)) {
@@ -210,6 +206,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
                 .family
                 .as_deref()
                 .is_none_or(|family| task.definition.family.as_str() == family)
+            && instance.is_none_or(|instance| task.instance == instance.name)
             && service.as_ref().is_none_or(|key| task.service.as_ref() == Some(key))
             && started_by.is_none_or(|by| task_shown::started_by(task) == Some(by))
             && launch_type.is_none_or(|kind| launch(&state, task).launch_type().as_str() == kind)
@@ -251,24 +248,84 @@ fn read(input: Input) -> Result<Asked, Error> {
     Ok(Asked { digest, ..asked })
 }
 
-async fn start(call: &Call, asked: Asked, count: usize, failures: Vec<Value>) -> Outcome {
+/// The instances of a call's tasks.
+enum Where {
+    /// Of so many tasks.
+    Anywhere(usize),
+    /// One task on each.
+    On(Vec<InstanceName>),
+}
+
+async fn start(call: &Call, asked: Asked, whereabouts: Where, failures: Vec<Value>) -> Outcome {
     let cluster = names::cluster(call, asked.cluster.as_deref())?;
     let (account, now) = (call.account().clone(), call.now);
     let written = call.api.store.update(move |tx| {
         if let Some(same) = again(tx.state(), &account, &cluster, &asked)? {
-            return Ok(same);
+            return Ok((same, Vec::new()));
         }
         let cluster = cluster::for_use(tx, &cluster)?;
         let definition = names::runnable(&account, tx.state(), &asked.task_definition)?.clone();
         let tags = asked.tags.clone();
         let run = plan(asked, &cluster, &definition)?;
+        let state = tx.state().clone();
+        let (instances, unplaced) = settle(&state, &cluster.name, &definition, &run, &whereabouts)?;
         let mut shown = Vec::new();
-        for _ in 0..count {
-            shown.push(put(tx, &account, (&cluster.name, &definition), &run, &tags, now)?);
+        for instance in instances {
+            let of = (&cluster.name, &definition, instance);
+            shown.push(put(tx, &account, of, &run, &tags, now)?);
         }
-        Ok::<_, Error>(shown)
+        let failure = |(name, refusal): &(InstanceName, Refusal)| {
+            names::failure(account.container_instance(&cluster.name, name), refusal.reason())
+        };
+        Ok::<_, Error>((shown, unplaced.iter().map(failure).collect()))
     });
-    Ok(json!({ "tasks": written.await?.value, "failures": failures }))
+    let (tasks, unplaced) = written.await?.value;
+    let failures: Vec<Value> = failures.into_iter().chain(unplaced).collect();
+    Ok(json!({ "tasks": tasks, "failures": failures }))
+}
+
+/// The instances that take a task each, and why others take none.
+type Settled = (Vec<InstanceName>, Vec<(InstanceName, Refusal)>);
+
+/// Finds room for the tasks of a call; where there is none for one, there is none for the rest.
+fn settle(
+    state: &State,
+    cluster: &ClusterName,
+    definition: &TaskDefinition,
+    run: &Run,
+    whereabouts: &Where,
+) -> Result<Settled, Error> {
+    let definition = run.overrides.applied(definition);
+    let (mut board, mut rng) = (Board::of(state), fastrand::Rng::new());
+    let (group, launch) = (Group::Named(&run.group), &run.launch);
+    let wanted = Wanted { cluster, group, definition: &definition, launch };
+    let (mut settled, mut unplaced) = (Vec::new(), Vec::new());
+    match whereabouts {
+        Where::Anywhere(count) => {
+            for _ in 0..*count {
+                match board.place(&wanted, None, &mut rng) {
+                    Ok(instance) => settled.push(instance),
+                    Err(Unplaced { refusals }) if refusals.is_empty() => {
+                        let message = "No Container Instances were found in your cluster.";
+                        return Err(Error::invalid(message));
+                    }
+                    Err(why) => {
+                        unplaced = why.refusals;
+                        break;
+                    }
+                }
+            }
+        }
+        Where::On(named) => {
+            for name in named {
+                match board.put(&wanted, name) {
+                    Ok(()) => settled.push(name.clone()),
+                    Err(refusal) => unplaced.push((name.clone(), refusal)),
+                }
+            }
+        }
+    }
+    Ok((settled, unplaced))
 }
 
 /// The tasks of a call that was made before with the same token.
@@ -334,7 +391,7 @@ fn plan(asked: Asked, cluster: &Cluster, definition: &TaskDefinition) -> Result<
 fn put(
     tx: &mut Tx<'_>,
     account: &Account,
-    (cluster, definition): (&ClusterName, &TaskDefinition),
+    (cluster, definition, instance): (&ClusterName, &TaskDefinition, InstanceName),
     run: &Run,
     tags: &[Tag],
     now: Timestamp,
@@ -342,6 +399,7 @@ fn put(
     let containers = definition.containers.iter().map(|c| Container::new(&c.name));
     let id = TaskId::new(format!("{:032x}", fastrand::u128(..)));
     let task = Task {
+        instance,
         containers: containers.collect(),
         run: Some(run.clone()),
         exec: run.launch.exec,

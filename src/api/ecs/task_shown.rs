@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{instance, tag, task_definition};
 use crate::api::wire::time::seconds;
 use crate::model::{
-    Account, Container, ContainerStatus, Desired, LaunchType, NetworkMode, Overrides, Task,
-    TaskDefinition,
+    Account, Contact, Container, ContainerStatus, Desired, LaunchType, NetworkMode, Overrides,
+    Task, TaskDefinition,
 };
 use crate::state::State;
 
@@ -38,8 +38,11 @@ pub(super) fn task(account: &Account, state: &State, task: &Task, with_tags: boo
     put("lastStatus", task.known.as_str().into());
     put("desiredStatus", desired(task).into());
     put("attachments", attachments(task, definition, &launch).into());
-    put("attributes", json!([instance::architecture()]));
-    put("connectivity", "CONNECTED".into());
+    put("attributes", json!([instance::architecture(state, task)]));
+    let row = state.instances.get(&task.instance);
+    let connected = row.is_some_and(|row| row.contact == Contact::Connected);
+    put("connectivity", if connected { "CONNECTED" } else { "DISCONNECTED" }.into());
+    put("availabilityZone", row.map(|row| row.zone.as_str()).into());
     put("createdAt", seconds(task.created_at));
     put("startedAt", task.started_at.map(seconds).into());
     put("stoppingAt", task.stopping_at.map(seconds).into());
@@ -59,7 +62,10 @@ pub(super) fn task(account: &Account, state: &State, task: &Task, with_tags: boo
         put("platformVersion", launch.platform_version.clone().into());
         put("platformFamily", "Linux".into());
     } else {
-        put("containerInstanceArn", instance::arn(account, &task.cluster).into());
+        put(
+            "containerInstanceArn",
+            account.container_instance(&task.cluster, &task.instance).to_string().into(),
+        );
     }
     if let Some(stop) = &task.stop {
         put("stopCode", stop.code.as_str().into());
@@ -151,6 +157,12 @@ fn container(
         "reason": row.reason,
         "healthStatus": row.health.as_str(),
         "networkBindings": row.bindings.iter().map(binding).collect::<Vec<_>>(),
+        "managedAgents": task.exec.then(|| {
+            let started = task.started_at.map(seconds);
+            [json!({
+                "name": "ExecuteCommandAgent", "lastStatus": status, "lastStartedAt": started,
+            })]
+        }),
         "networkInterfaces": interface.into_iter().collect::<Vec<_>>(),
         "cpu": written.map(|written| written.cpu.unwrap_or(0).to_string()),
         "memory": written.and_then(|written| Some(written.memory_mib?.to_string())),

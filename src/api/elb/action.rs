@@ -1,6 +1,6 @@
 //! Actions of listeners and rules: forward, redirect and fixed-response.
 //!
-//! Not here: the actions that authenticate: they are refused. **Invariant:** an
+//! Not here: what the actions that come before them ask for (`authentication`). **Invariant:** an
 //! action that is shown reads back as the same action.
 
 use std::time::Duration;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::find;
 use super::limits::{CONTENT_TYPES, LARGEST_BODY, MOST_GROUPS, MOST_WEIGHT, STICKY_SECONDS};
+use super::{authentication, find};
 use crate::api::error::Error;
 use crate::model::{
-    Account, Action, FixedResponse, GroupStickiness, Protocol, Redirect, TargetGroupName,
-    WeightedGroup,
+    Account, Action, Authentication, FixedResponse, GroupStickiness, Listener, Protocol, Redirect,
+    Rule, TargetGroupName, WeightedGroup,
 };
 use crate::state::State;
 
@@ -27,6 +27,8 @@ pub(super) struct Asked {
     forward_config: Option<Forward>,
     redirect_config: Option<RedirectTo>,
     fixed_response_config: Option<Fixed>,
+    jwt_validation_config: Option<authentication::Jwt>,
+    authenticate_oidc_config: Option<authentication::Oidc>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -62,7 +64,34 @@ struct RedirectTo {
 }
 
 /// An action, with what stands beside it in a row.
-pub(super) type Meant = (Action, Option<u32>, GroupStickiness);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meant {
+    pub(super) action: Action,
+    pub(super) order: Option<u32>,
+    pub(super) stickiness: GroupStickiness,
+    pub(super) authentication: Option<Authentication>,
+}
+
+impl Meant {
+    pub(super) fn of_rule(rule: &Rule) -> Self {
+        Self {
+            action: rule.action.clone(),
+            order: rule.order,
+            stickiness: rule.stickiness,
+            authentication: rule.authentication.clone(),
+        }
+    }
+
+    pub(super) fn of_default(listener: &Listener) -> Self {
+        let options = &listener.options;
+        Self {
+            action: listener.default_action.clone(),
+            order: options.order,
+            stickiness: options.stickiness,
+            authentication: options.authentication.clone(),
+        }
+    }
+}
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -77,17 +106,20 @@ pub(super) fn groups(action: &Action) -> impl Iterator<Item = &TargetGroupName> 
     action.groups().iter().map(|weighted| &weighted.group)
 }
 
-/// The one action of a rule of a listener that speaks `protocol`, and its order as given.
+/// The actions of a rule of a listener that speaks `protocol`; `old` is what came first before.
 pub(super) fn meaning(
     state: &State,
     account: &Account,
     protocol: Protocol,
     asked: &[Asked],
+    old: Option<&Authentication>,
 ) -> Result<Meant, Error> {
     let wrong = |message: String| Error::new("InvalidLoadBalancerActionException", message);
     for action in asked {
         let kind = &action.kind;
-        if !matches!(kind.as_str(), "forward" | "fixed-response" | "redirect") {
+        let known =
+            ["forward", "fixed-response", "redirect", "jwt-validation", "authenticate-oidc"];
+        if !known.contains(&kind.as_str()) {
             return Err(Error::unsupported(format!("Action type '{kind}' is not supported here")));
         }
         if kind != "forward" && !protocol.is_http() {
@@ -96,11 +128,11 @@ pub(super) fn meaning(
             return Err(wrong(message));
         }
     }
-    let [action] = asked else {
-        let message = "Exactly one action of type 'forward', 'redirect' or 'fixed-response' must \
-                       be specified";
-        return Err(wrong(message.to_owned()));
-    };
+    let (first, action) = split(asked).map_err(|message| wrong(message.to_owned()))?;
+    let authentication = first.map(|own| own.authentication(protocol, old)).transpose()?;
+    if action.jwt_validation_config.is_some() || action.authenticate_oidc_config.is_some() {
+        return Err(alone(&action.kind));
+    }
     let forwards = action.target_group_arn.is_some() || action.forward_config.is_some();
     let configs = (&action.fixed_response_config, &action.redirect_config);
     let made = match (action.kind.as_str(), configs) {
@@ -109,12 +141,67 @@ pub(super) fn meaning(
         }
         ("redirect", (None, Some(to))) if !forwards => Action::Redirect(redirect(protocol, to)?),
         ("forward", (None, None)) => Action::Forward(forward(state, account, protocol, action)?),
-        (kind, _) => {
-            let message = format!("An action of type '{kind}' needs its own configuration alone");
-            return Err(wrong(message));
-        }
+        (kind, _) => return Err(alone(kind)),
     };
-    Ok((made, action.order, stickiness(protocol, action)?))
+    let stickiness = stickiness(protocol, action)?;
+    Ok(Meant { action: made, order: action.order, stickiness, authentication })
+}
+
+fn alone(kind: &str) -> Error {
+    let message = format!("An action of type '{kind}' needs its own configuration alone");
+    Error::new("InvalidLoadBalancerActionException", message)
+}
+
+impl Asked {
+    fn authentication(
+        &self,
+        protocol: Protocol,
+        old: Option<&Authentication>,
+    ) -> Result<Authentication, Error> {
+        let configs = (&self.jwt_validation_config, &self.authenticate_oidc_config);
+        match (self.kind.as_str(), configs) {
+            _ if self.has_more() => Err(alone(&self.kind)),
+            ("jwt-validation", (Some(jwt), None)) => {
+                authentication::meaning(protocol, self.order, jwt)
+            }
+            ("authenticate-oidc", (None, Some(oidc))) => {
+                authentication::login(protocol, self.order, oidc, old)
+            }
+            (kind, _) => Err(alone(kind)),
+        }
+    }
+
+    /// What belongs to actions that end a rule.
+    const fn has_more(&self) -> bool {
+        self.target_group_arn.is_some()
+            || self.forward_config.is_some()
+            || self.redirect_config.is_some()
+            || self.fixed_response_config.is_some()
+    }
+}
+
+/// The action that comes first, if any, and the one that ends the rule.
+fn split(asked: &[Asked]) -> Result<(Option<&Asked>, &Asked), &'static str> {
+    let (first, last): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|action| authentication::comes_first(&action.kind));
+    let [last] = last.as_slice() else {
+        return Err(
+            "Exactly one action of type 'forward', 'redirect' or 'fixed-response' must be \
+                    specified",
+        );
+    };
+    let first = match first.as_slice() {
+        [] => return Ok((None, last)),
+        [first] => *first,
+        _ => return Err("At most one action that authenticates may be specified"),
+    };
+    let in_order = match (first.order, last.order) {
+        (Some(first), Some(last)) => first < last,
+        (None, None) => authentication::comes_first(&asked[0].kind),
+        _ => return Err("An order must be specified for every action, or for none"),
+    };
+    let message = "An action that authenticates must come before the others";
+    in_order.then_some((Some(first), *last)).ok_or(message)
 }
 
 /// Whether a client stays with its group. A duration is kept even where it is of no use.
@@ -282,14 +369,15 @@ fn group(
     Ok(WeightedGroup { group: group.name.clone(), weight })
 }
 
-/// As the API shows it.
-pub(super) fn shown(
-    state: &State,
-    account: &Account,
-    action: &Action,
-    (order, sticky): (Option<u32>, GroupStickiness),
-) -> Value {
-    match action {
+/// As the API shows them.
+pub(super) fn shown(state: &State, account: &Account, own: &Meant) -> Vec<Value> {
+    let first = own.authentication.as_ref().map(authentication::shown);
+    first.into_iter().chain([last_shown(state, account, own)]).collect()
+}
+
+fn last_shown(state: &State, account: &Account, own: &Meant) -> Value {
+    let (order, sticky) = (own.order, own.stickiness);
+    match &own.action {
         Action::Redirect(to) => json!({
             "Type": "redirect",
             "Order": order,
@@ -351,144 +439,4 @@ pub(super) fn differs_in_weights_only(old: &Action, new: &Action) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::group_attributes::tests::group;
-    use super::*;
-    use crate::model::TargetGroup;
-
-    fn account() -> Account {
-        Account { region: "local".into(), id: "000000000000".into() }
-    }
-
-    /// Groups `a`, `b` speak HTTP, `t` TCP; `$a` stands for the ARN of `a`.
-    fn state() -> State {
-        let mut state = State::default();
-        let mut groups = std::collections::BTreeMap::new();
-        for name in ["a", "b", "t"] {
-            let protocol = if name == "t" { Protocol::Tcp } else { Protocol::Http };
-            let row = TargetGroup { name: name.into(), ..group(protocol) };
-            groups.insert(row.name.clone(), std::sync::Arc::new(row));
-        }
-        state.target_groups = std::sync::Arc::new(groups);
-        state
-    }
-
-    fn check(protocol: Protocol, asked: &Value, expected: Result<&str, &str>) {
-        let mut text = asked.to_string();
-        let state = state();
-        for group in state.target_groups.values() {
-            let arn = account().target_group(group).to_string();
-            text = text.replace(&format!("${}", group.name), &arn);
-        }
-        let read: Vec<Asked> = serde_json::from_str(&text).unwrap();
-        let made = meaning(&state, &account(), protocol, &read);
-        match (made, expected) {
-            (Ok((action, order, sticky)), Ok(expected)) => {
-                let words = match &action {
-                    Action::Forward(groups) => {
-                        let word = |g: &WeightedGroup| format!("{}={}", g.group, g.weight);
-                        let mut words: Vec<_> = groups.iter().map(word).collect();
-                        if let Some(time) = sticky.duration {
-                            words.push(format!("{} {}s", sticky.enabled, time.as_secs()));
-                        }
-                        words.join(" ")
-                    }
-                    Action::Redirect(to) => format!(
-                        "{} {} {} {} {} {}",
-                        to.status, to.protocol, to.host, to.port, to.path, to.query
-                    ),
-                    Action::FixedResponse(fixed) => {
-                        format!("{} {} {:?}", fixed.status, fixed.content_type, fixed.body)
-                    }
-                };
-                assert_eq!(words, expected);
-                let shown = shown(&state, &account(), &action, (order, sticky));
-                let again: Vec<Asked> = serde_json::from_value(json!([shown])).unwrap();
-                let again = meaning(&state, &account(), protocol, &again).unwrap();
-                assert_eq!(again, (action, order, sticky));
-            }
-            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
-            (made, _) => panic!("{text}: {made:?}"),
-        }
-    }
-
-    #[test]
-    fn actions_forward_or_answer() {
-        let http = |asked: Value, expected| check(Protocol::Http, &asked, expected);
-        http(json!([{"Type": "forward", "TargetGroupArn": "$a"}]), Ok("a=1"));
-        let config = json!({"TargetGroups": [
-            {"TargetGroupArn": "$a", "Weight": 9}, {"TargetGroupArn": "$b", "Weight": 0}]});
-        http(json!([{"Type": "forward", "Order": 1, "ForwardConfig": config}]), Ok("a=9 b=0"));
-        let answer = json!({"StatusCode": "404", "MessageBody": "no"});
-        http(
-            json!([{"Type": "fixed-response", "FixedResponseConfig": answer}]),
-            Ok("404 text/plain \"no\""),
-        );
-        check(Protocol::Tcp, &json!([{"Type": "forward", "TargetGroupArn": "$t"}]), Ok("t=1"));
-    }
-
-    #[test]
-    fn a_duration_is_kept_whether_it_is_used_or_not() {
-        for (enabled, seconds, expected) in
-            [(true, 60, "a=1 true 60s"), (false, 60, "a=1 false 60s"), (false, 0, "a=1")]
-        {
-            let sticky = json!({"TargetGroups": [{"TargetGroupArn": "$a"}],
-                "TargetGroupStickinessConfig": {"Enabled": enabled, "DurationSeconds": seconds}});
-            let asked = json!([{"Type": "forward", "ForwardConfig": sticky}]);
-            check(Protocol::Http, &asked, Ok(expected));
-        }
-    }
-
-    #[test]
-    fn redirects_change_what_they_name() {
-        let check = |config: Value, expected| {
-            let asked = json!([{"Type": "redirect", "RedirectConfig": config}]);
-            check(Protocol::Http, &asked, expected);
-        };
-        check(
-            json!({"StatusCode": "HTTP_301", "Protocol": "HTTPS", "Port": "443"}),
-            Ok("301 HTTPS #{host} 443 /#{path} #{query}"),
-        );
-        check(
-            json!({"StatusCode": "HTTP_302", "Host": "a.b", "Path": "/x", "Query": ""}),
-            Ok("302 #{protocol} a.b #{port} /x "),
-        );
-        let bad = |part: &str, value: &str, reason| {
-            check(json!({"StatusCode": "HTTP_301", part: value}), Err(reason));
-        };
-        bad("Port", "0", "port must be 1 to 65535");
-        bad("Path", "x", "path must begin with /");
-        bad("Host", "a/b", "host must be");
-        bad("Query", "?a", "query must");
-        bad("Query", "a=b", "leads to itself");
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_refused() {
-        let http = |asked: Value, part| check(Protocol::Http, &asked, Err(part));
-        http(json!([]), "Exactly one action");
-        let one = json!({"Type": "forward", "TargetGroupArn": "$a"});
-        http(json!([one, one]), "Exactly one action");
-        http(json!([{"Type": "redirect"}]), "needs its own configuration");
-        http(json!([{"Type": "jwt-validation"}]), "'jwt-validation' is not supported here");
-        http(json!([{"Type": "forward"}]), "A target group must be specified");
-        http(json!([{"Type": "forward", "TargetGroupArn": "$t"}]), "not compatible");
-        http(json!([{"Type": "forward", "TargetGroupArn": "$a0"}]), "not found");
-        http(json!([{"Type": "fixed-response"}]), "needs its own configuration");
-        let two = json!({"TargetGroups": [{"TargetGroupArn": "$b"}]});
-        let both = json!([{"Type": "forward", "TargetGroupArn": "$a", "ForwardConfig": two}]);
-        http(both, "must name the same");
-        let heavy = json!({"TargetGroups": [{"TargetGroupArn": "$a", "Weight": 1000}]});
-        http(json!([{"Type": "forward", "ForwardConfig": heavy}]), "must be 0 to 999");
-        let nobody = json!({"TargetGroups": [{"TargetGroupArn": "$a", "Weight": 0}]});
-        http(json!([{"Type": "forward", "ForwardConfig": nobody}]), "weight above 0");
-        let sticky = json!({"TargetGroups": [{"TargetGroupArn": "$a"}],
-            "TargetGroupStickinessConfig": {"Enabled": true, "DurationSeconds": 604_801}});
-        http(json!([{"Type": "forward", "ForwardConfig": sticky}]), "1 to 604800 seconds");
-        let redirecting = json!({"StatusCode": "301"});
-        http(json!([{"Type": "fixed-response", "FixedResponseConfig": redirecting}]), "2XX");
-        let fixed =
-            json!([{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "200"}}]);
-        check(Protocol::Tcp, &fixed, Err("not supported for listeners of protocol 'TCP'"));
-    }
-}
+mod tests;

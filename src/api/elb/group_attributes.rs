@@ -55,8 +55,14 @@ pub(in crate::api) fn together(routing: &GroupRouting) -> Result<(), &'static st
         Algorithm::WeightedRandom if slow => {
             Err("Slow start cannot be used with the algorithm 'weighted_random'")
         }
+        Algorithm::PeakEwma if slow => {
+            Err("Slow start cannot be used with the algorithm 'peak_ewma'")
+        }
         Algorithm::WeightedRandom if sticky.enabled => {
             Err("Stickiness cannot be used with the algorithm 'weighted_random'")
+        }
+        algorithm if routing.anomaly_mitigation && algorithm != Algorithm::WeightedRandom => {
+            Err("Anomaly mitigation needs the algorithm 'weighted_random'")
         }
         _ if sticky.enabled && sticky.kind == StickinessKind::AppCookie => {
             cookie_name(&sticky.cookie_name)
@@ -182,7 +188,13 @@ const ROWS: &[Attribute<TargetGroup>] = &[
         "load_balancing.algorithm.anomaly_mitigation",
         |group| http(group, "off"),
         Values::OneOf(&["on", "off"]),
-        Kept::Fixed("anomalies are not looked for"),
+        Kept::Honoured(
+            |group| {
+                let on = group.options.routing.anomaly_mitigation;
+                if on { "on" } else { "off" }.to_owned()
+            },
+            |group, value| group.options.routing.anomaly_mitigation = value == "on",
+        ),
     ),
     row(
         "slow_start.duration_seconds",

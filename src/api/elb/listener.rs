@@ -96,8 +96,8 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
     let Some(port) = asked.port else {
         return Err(Error::invalid("A listener port must be specified"));
     };
-    let (default_action, order, stickiness) =
-        action::meaning(state, account, protocol, &asked.default_actions)?;
+    let meant = action::meaning(state, account, protocol, &asked.default_actions, None)?;
+    let action::Meant { action: default_action, order, stickiness, authentication } = meant;
     let secure = certificate::Asked {
         certificates: asked.certificates.as_deref(),
         ssl_policy: asked.ssl_policy.as_deref(),
@@ -110,7 +110,9 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
         // The same call again succeeds.
         let arn = account.listener(&lb, &known.key, &known.id);
         let same_tags = *tags::of(state, &arn) == find::tag_map(asked.tags.as_ref())?;
-        let same = known.default_action == default_action && known.options.tls == tls;
+        let same = known.default_action == default_action
+            && known.options.authentication == authentication
+            && known.options.tls == tls;
         if same && same_tags && known.owner == Owner::Api {
             return Ok(Listener::clone(known));
         }
@@ -129,7 +131,13 @@ fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Err
         rules: Vec::new(),
         default_action,
         owner: Owner::Api,
-        options: ListenerOptions { order, stickiness, tls, ..ListenerOptions::default() },
+        options: ListenerOptions {
+            order,
+            authentication,
+            stickiness,
+            tls,
+            ..ListenerOptions::default()
+        },
     };
     bind(binder, &lb, &made)?;
     find::put_tags(tx, &account.listener(&lb, &made.key, &made.id), asked.tags)?;
@@ -228,14 +236,13 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
 fn shown(state: &State, account: &Account, listener: &Listener) -> Value {
     let lb = state.load_balancers.get(&listener.key.load_balancer);
     let own = lb.map(|lb| account.listener(lb, &listener.key, &listener.id).to_string());
-    let beside = (listener.options.order, listener.options.stickiness);
-    let default = action::shown(state, account, &listener.default_action, beside);
+    let default = action::shown(state, account, &action::Meant::of_default(listener));
     let mut shown = json!({
         "ListenerArn": own,
         "LoadBalancerArn": lb.map(|lb| account.load_balancer(lb).to_string()),
         "Port": listener.key.port,
         "Protocol": listener.protocol.as_str(),
-        "DefaultActions": [default],
+        "DefaultActions": default,
     });
     certificate::show(state, account, listener, &mut shown);
     shown
@@ -270,15 +277,18 @@ fn change(tx: &mut Tx<'_>, binder: &Binder, asked: &Modify) -> Result<Listener, 
     let current = listener.options.tls.as_ref();
     new.options.tls = certificate::meaning((state, account), new.protocol, current, &secure)?;
     if let Some(actions) = &asked.default_actions {
-        let (action, order, stickiness) = action::meaning(state, account, new.protocol, actions)?;
-        associate(state, account, &lb, &action)?;
-        (new.default_action, new.options.order) = (action, order);
-        new.options.stickiness = stickiness;
+        let old = listener.options.authentication.as_ref();
+        let meant = action::meaning(state, account, new.protocol, actions, old)?;
+        associate(state, account, &lb, &meant.action)?;
+        (new.default_action, new.options.order) = (meant.action, meant.order);
+        new.options.stickiness = meant.stickiness;
+        new.options.authentication = meant.authentication;
     }
     let weights = new.key == listener.key
         && new.protocol == listener.protocol
         && new.options.tls == listener.options.tls
         && new.options.stickiness == listener.options.stickiness
+        && new.options.authentication == listener.options.authentication
         && action::differs_in_weights_only(&listener.default_action, &new.default_action);
     if !weights {
         own(listener.owner, "listener", &listener.key)?;

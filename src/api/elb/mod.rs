@@ -8,6 +8,7 @@ pub(in crate::api) use find::{traffic_rule, traffic_rule_arn};
 
 pub(in crate::api) mod action;
 mod attributes;
+pub(in crate::api) mod authentication;
 mod balancer_attributes;
 mod certificate;
 mod condition;
@@ -52,10 +53,6 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     Accepted {
         member: "DescribeTargetHealth.Targets.AvailabilityZone",
         why: "a target is known by its address and port",
-    },
-    Accepted {
-        member: "DescribeTargetHealth.Include",
-        why: "anomalies are not looked for, so none are told",
     },
 ];
 

@@ -74,12 +74,12 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
             let message = format!("The maximum number of rules is '{MOST_RULES}'");
             return Err(Error::new("TooManyRulesException", message));
         }
-        let meant = action::meaning(state, &account, row.protocol, &asked.actions)?;
-        let (action, order, stickiness) = meant;
+        let meant = action::meaning(state, &account, row.protocol, &asked.actions, None)?;
+        let action::Meant { action, order, stickiness, authentication } = meant;
         listener::associate(state, &account, &lb, &action)?;
         transform::fits(&transforms, &action)?;
         let rule = Rule::new(new_id(), asked.priority, conditions, action);
-        let rule = Rule { transforms, order, stickiness, ..rule };
+        let rule = Rule { transforms, order, stickiness, authentication, ..rule };
         let mut row = Listener::clone(&row);
         row.rules.push(rule.clone());
         row.rules.sort_by_key(|rule| rule.priority);
@@ -153,16 +153,13 @@ fn shown(
 ) -> Value {
     let default = default_rule_id(&row.id);
     let id = rule.map_or(&default, |rule| &rule.id);
-    let (action, beside) = match rule {
-        Some(rule) => (&rule.action, (rule.order, rule.stickiness)),
-        None => (&row.default_action, (row.options.order, row.options.stickiness)),
-    };
+    let own = rule.map_or_else(|| action::Meant::of_default(row), action::Meant::of_rule);
     let conditions = rule.map(|rule| rule.conditions.as_slice()).unwrap_or_default();
     json!({
         "RuleArn": account.rule(lb, &row.id, id).to_string(),
         "Priority": rule.map_or_else(|| "default".to_owned(), |rule| rule.priority.to_string()),
         "Conditions": conditions.iter().map(condition::shown).collect::<Vec<_>>(),
-        "Actions": [action::shown(state, account, action, beside)],
+        "Actions": action::shown(state, account, &own),
         "IsDefault": rule.is_none(),
         "Transforms": rule.and_then(|rule| transform::shown(&rule.transforms)),
     })
@@ -189,8 +186,16 @@ pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
         };
         let mut rule = old.clone();
         if let Some(actions) = &asked.actions {
-            let meant = action::meaning(state, &account, row.protocol, actions)?;
-            (rule.action, rule.order, rule.stickiness) = meant;
+            let meant = action::meaning(
+                state,
+                &account,
+                row.protocol,
+                actions,
+                old.authentication.as_ref(),
+            )?;
+            (rule.action, rule.order, rule.stickiness) =
+                (meant.action, meant.order, meant.stickiness);
+            rule.authentication = meant.authentication;
             listener::associate(state, &account, &lb, &rule.action)?;
         }
         rule.conditions = conditions.unwrap_or(rule.conditions);
@@ -199,6 +204,7 @@ pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
         let weights = rule.conditions == old.conditions
             && rule.transforms == old.transforms
             && rule.stickiness == old.stickiness
+            && rule.authentication == old.authentication
             && action::differs_in_weights_only(&old.action, &rule.action);
         if !weights {
             own(row.owner, "listener", &row.key)?;

@@ -13,6 +13,7 @@ use super::limits::MOST_TARGETS;
 use super::target_group::balancers;
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
+use crate::balance::anomaly::Share;
 use crate::clock::Timestamp;
 use crate::model::{Owner, Registration, Target, TargetGroup, TargetReason, Verdict, VerdictState};
 use crate::state::{State, Tx};
@@ -143,15 +144,23 @@ pub(super) fn describe_health(call: &Call, input: Input) -> Outcome {
     struct Asked {
         target_group_arn: String,
         targets: Option<Vec<Described>>,
+        include: Option<Vec<String>>,
     }
     let asked: Asked = input.read()?;
     let state = call.state();
     let group = find::target_group(&state, call.account(), &asked.target_group_arn)?;
     let used = !balancers(&state, &group).is_empty();
+    let told = asked.include.is_some_and(|all| !all.is_empty()) && group.protocol.is_http();
+    let routing = call.api.reader.load();
     let of = |address: SocketAddr| {
         let target = registered(&state, &group, address);
         let verdict = target.and_then(|target| state.verdict(target.id));
-        shown(&group, address, &health(target, verdict, used))
+        let mut shown = shown(&group, address, &health(target, verdict, used));
+        let endpoint = target.and_then(|target| routing.endpoints.get(&target.id));
+        if let Some(endpoint) = endpoint.filter(|_| told) {
+            shown["AnomalyDetection"] = anomaly(&endpoint.share);
+        }
+        shown
     };
     let mut all: Vec<SocketAddr> = match &asked.targets {
         Some(targets) => addresses(&group, targets)?,
@@ -161,6 +170,13 @@ pub(super) fn describe_health(call: &Call, input: Input) -> Outcome {
     all.dedup();
     let shown: Vec<Value> = all.into_iter().map(of).collect();
     Ok(json!({"TargetHealthDescriptions": shown}))
+}
+
+fn anomaly(share: &Share) -> Value {
+    json!({
+        "Result": if share.is_anomalous() { "anomalous" } else { "normal" },
+        "MitigationInEffect": if share.weight() < 1.0 { "yes" } else { "no" },
+    })
 }
 
 fn shown(group: &TargetGroup, address: SocketAddr, health: &Value) -> Value {
@@ -206,6 +222,7 @@ fn health(target: Option<&Target>, verdict: Option<&Verdict>, used: bool) -> Val
 mod tests {
     use super::super::group_attributes::tests::group;
     use super::*;
+    use crate::balance::anomaly::Standing;
     use crate::model::{Protocol, RegistrationId};
 
     fn check(registration: Option<Registration>, verdict: Option<VerdictState>, expected: &str) {
@@ -247,6 +264,20 @@ mod tests {
         let in_progress = "draining Target.DeregistrationInProgress";
         let both = format!("{in_progress}; {in_progress}");
         check(draining, Some(VerdictState::Healthy), &both);
+    }
+
+    #[test]
+    fn anomalies_are_told() {
+        let share = Share::default();
+        let both = |share: &Share| {
+            let told = anomaly(share);
+            let word = |name: &str| told[name].as_str().unwrap().to_owned();
+            [word("Result"), word("MitigationInEffect")]
+        };
+        assert_eq!(both(&share), ["normal", "no"]);
+        let standing = Standing { is_anomalous: true, weight: 0.25, ..Standing::default() };
+        assert!(share.set(&standing) && !share.set(&standing));
+        assert_eq!(both(&share), ["anomalous", "yes"]);
     }
 
     #[test]

@@ -207,11 +207,10 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     Ok(json!({"TargetGroups": shown, "NextMarker": next}))
 }
 
-/// The load balancers whose listeners forward to it.
+/// The load balancers whose listeners forward or mirror to it.
 pub(super) fn balancers(state: &State, group: &TargetGroup) -> BTreeSet<LoadBalancerName> {
-    let forwards = |listener: &&Arc<crate::model::Listener>| {
-        listener.actions().flat_map(super::action::groups).any(|name| *name == group.name)
-    };
+    let forwards =
+        |listener: &&Arc<crate::model::Listener>| listener.groups().any(|name| *name == group.name);
     let listeners = state.listeners.values().filter(forwards);
     listeners.map(|listener| listener.key.load_balancer.clone()).collect()
 }

@@ -7,8 +7,8 @@ use std::fmt::{Display, Write as _};
 use super::{Balancer, File};
 use crate::config::Time;
 use crate::model::{
-    Action, Condition, Listener, LoadBalancerKind, Protocol, QueryValue, Rule, Service,
-    TargetGroup, TaskDefinition,
+    Action, Authentication, Condition, Listener, LoadBalancerKind, Protocol, QueryValue, Rule,
+    Service, TargetGroup, TaskDefinition,
 };
 
 /// Lines for people: load balancers with their listeners and rules, target groups, task
@@ -26,7 +26,9 @@ pub fn check(file: &File) -> String {
             for rule in &listener.rules {
                 line(&mut text, 2, rule_line(rule));
             }
-            line(&mut text, 2, format_args!("default: {}", action(&listener.default_action)));
+            let first = first(listener.options.authentication.as_ref());
+            let default = action(&listener.default_action);
+            line(&mut text, 2, format_args!("default: {first}{default}"));
         }
     }
     for group in &resources.target_groups {
@@ -80,7 +82,13 @@ fn balancer_line(file: &File, balancer: &Balancer) -> String {
 
 fn rule_line(rule: &Rule) -> String {
     let conditions: Vec<_> = rule.conditions.iter().map(condition_words).collect();
-    format!("rule {}: {}: {}", rule.priority, conditions.join(" and "), action(&rule.action))
+    let (first, action) = (first(rule.authentication.as_ref()), action(&rule.action));
+    format!("rule {}: {}: {first}{action}", rule.priority, conditions.join(" and "))
+}
+
+/// What comes before an action.
+fn first(authentication: Option<&Authentication>) -> String {
+    authentication.map_or_else(String::new, |own| format!("{}, then ", own.check.as_str()))
 }
 
 /// A condition in words; regular expressions begin with `~`.
@@ -177,6 +185,26 @@ fn service_lines(text: &mut String, service: &Service) {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    #[test]
+    fn what_comes_before_an_action_is_told() {
+        let text = r#"
+[[load_balancer]]
+name = "a"
+type = "application"
+[[load_balancer.listener]]
+port = 443
+protocol = "HTTPS"
+certificates = ["arn:x"]
+jwt_validation = { jwks_endpoint = "https://id.test/keys", issuer = "i", claims = [
+  { name = "azp", format = "single-string", values = ["x"] },
+] }
+fixed_response = { status = 404 }
+"#;
+        let file = super::super::parse(Path::new("j.toml"), text).unwrap();
+        let told = super::check(&file);
+        assert!(told.contains("default: jwt-validation, then answer 404\n"), "{told}");
+    }
 
     #[test]
     fn quickstart_is_told_in_words() {

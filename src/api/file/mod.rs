@@ -68,6 +68,10 @@ pub fn parse(path: &Path, text: &str) -> Result<File, Problem> {
     };
     settings.check().map_err(|bad| problem(bad.key, bad.reason))?;
     super::secure::server(&settings.api).map_err(|(key, reason)| problem(key, reason))?;
+    if let Some(path) = &settings.elb.identity_ca_file {
+        crate::auth::Fetcher::trusting(Some(path))
+            .map_err(|reason| problem("elb.identity_ca_file", reason))?;
+    }
     super::Users::read(&settings.api).map_err(|(key, reason)| problem(key, reason))?;
     let resources = meaning::resources(&source, &written)?;
     Ok(File { settings, resources, source })

@@ -5,7 +5,7 @@
 //! the State lets go.
 
 use super::kind::Kind;
-use crate::model::{Action, DiscoveryInstance, Listener, Owner, Rollout, Service};
+use crate::model::{DiscoveryInstance, Listener, Owner, Rollout, Service};
 use crate::state::State;
 
 /// Something of the API that refers to the resource, in words.
@@ -56,7 +56,7 @@ fn referring(state: &State, kind: Kind, name: &str) -> Vec<(Option<Owner>, Strin
         Kind::Revision => revision(state, name),
         Kind::TargetGroup => {
             let forwards =
-                |listener: &Listener| listener.actions().any(|action| forwards_to(action, name));
+                |listener: &Listener| listener.groups().any(|group| group.as_str() == name);
             let named = |row: &Service| {
                 let mut groups = row.load_balancers.iter().flat_map(|lb| lb.groups());
                 groups.any(|group| group.as_str() == name)
@@ -100,8 +100,4 @@ fn revision(state: &State, name: &str) -> Vec<(Option<Owner>, String)> {
         .chain(tasks.map(|task| (None, format!("task {}", task.id))))
         .chain(deployed.map(|progress| (None, Kind::Service.label(&progress.service))))
         .collect()
-}
-
-fn forwards_to(action: &Action, group: &str) -> bool {
-    action.groups().iter().any(|weighted| weighted.group.as_str() == group)
 }

@@ -3,21 +3,28 @@
 //! Every struct refuses keys it does not know. Not here: defaults that depend on another value,
 //! references, ranges (`meaning`), ECS task definitions (`definition`).
 
+mod traffic;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+pub(super) use traffic::{
+    WrittenBudget, WrittenCompression, WrittenEjection, WrittenKey, WrittenLimit, WrittenMirror,
+    WrittenProxyProtocol, WrittenWaiting,
+};
+
 use super::definition::WrittenDefinition;
 use crate::config::{
     AccessLogSettings, ApiSettings, AutoscalingSettings, DnsSettings, ElbSettings, EventSettings,
-    HealthLogSettings, Limits, LogSettings, MetadataSettings, MetricsSettings, OnExit,
-    RuntimeSettings, Settings, Time,
+    HealthLogSettings, InstanceSettings, Limits, LogSettings, MetadataSettings, MetricsSettings,
+    OnExit, RuntimeSettings, Settings, Time,
 };
 use crate::model::{
-    Account, Algorithm, Carrier, DesyncMode, ForwardedFor, HookAction, LoadBalancerKind, Protocol,
-    ProtocolVersion, StickinessKind,
+    Account, Algorithm, Carrier, ClaimFormat, DesyncMode, ForwardedFor, HookAction,
+    LoadBalancerKind, Protocol, ProtocolVersion, StickinessKind, Unauthenticated,
 };
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +57,8 @@ pub(super) struct Written {
     elb: ElbSettings,
     #[serde(default)]
     runtime: RuntimeSettings,
+    #[serde(default)]
+    instance: Vec<InstanceSettings>,
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
@@ -96,6 +105,7 @@ impl Written {
             dns: self.dns.clone(),
             elb: self.elb.clone(),
             runtime: self.runtime.clone(),
+            instance: self.instance.clone(),
             limits: self.limits,
             autoscaling: self.autoscaling,
         }
@@ -145,10 +155,16 @@ pub(super) struct WrittenGroup {
     pub(super) targets: Vec<WrittenTarget>,
     pub(super) deregistration_delay: Option<Time>,
     pub(super) algorithm: Option<Algorithm>,
+    pub(super) anomaly_mitigation: Option<bool>,
     pub(super) slow_start: Option<Time>,
     pub(super) stickiness: Option<WrittenStickiness>,
     pub(super) minimum_healthy: Option<u32>,
     pub(super) minimum_healthy_percent: Option<u32>,
+    pub(super) retry_budget: Option<WrittenBudget>,
+    pub(super) target_concurrency: Option<u32>,
+    pub(super) queue: Option<WrittenWaiting>,
+    pub(super) hold: Option<WrittenWaiting>,
+    pub(super) outlier_ejection: Option<WrittenEjection>,
     #[serde(default)]
     pub(super) health_check: WrittenHealthCheck,
 }
@@ -246,6 +262,11 @@ pub(super) struct WrittenListener {
     pub(super) server_header: Option<bool>,
     #[serde(default)]
     pub(super) response_headers: BTreeMap<String, String>,
+    pub(super) jwt_validation: Option<WrittenJwt>,
+    pub(super) authenticate_oidc: Option<WrittenOidc>,
+    pub(super) rate_limit: Option<WrittenLimit>,
+    pub(super) proxy_protocol: Option<WrittenProxyProtocol>,
+    pub(super) compression: Option<WrittenCompression>,
     // The default action: one of four.
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,
@@ -281,11 +302,51 @@ pub(super) struct WrittenRule {
     pub(super) source_ip: Option<Vec<String>>,
     pub(super) host_header_rewrite: Option<WrittenRewrite>,
     pub(super) url_rewrite: Option<WrittenRewrite>,
+    pub(super) jwt_validation: Option<WrittenJwt>,
+    pub(super) authenticate_oidc: Option<WrittenOidc>,
+    pub(super) timeout: Option<Time>,
+    pub(super) rate_limit: Option<WrittenLimit>,
+    pub(super) mirror: Option<WrittenMirror>,
     pub(super) target_group: Option<String>,
     pub(super) forward: Option<Vec<WrittenWeight>>,
     pub(super) group_stickiness: Option<Time>,
     pub(super) redirect: Option<WrittenRedirect>,
     pub(super) fixed_response: Option<WrittenFixedResponse>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenJwt {
+    pub(super) jwks_endpoint: String,
+    pub(super) issuer: String,
+    #[serde(default)]
+    pub(super) claims: Vec<WrittenClaim>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenOidc {
+    pub(super) issuer: String,
+    pub(super) authorization_endpoint: String,
+    pub(super) token_endpoint: String,
+    pub(super) user_info_endpoint: String,
+    pub(super) client_id: String,
+    /// One line; readable by its owner alone.
+    pub(super) client_secret_file: PathBuf,
+    pub(super) session_cookie_name: Option<String>,
+    pub(super) scope: Option<String>,
+    pub(super) session_timeout: Option<Time>,
+    #[serde(default)]
+    pub(super) extra_params: BTreeMap<String, String>,
+    pub(super) on_unauthenticated_request: Option<Unauthenticated>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenClaim {
+    pub(super) name: String,
+    pub(super) format: ClaimFormat,
+    pub(super) values: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -8,6 +8,8 @@ mod tag;
 
 use super::call::{Call, Input, Outcome};
 
+pub(super) use server_certificate::kept as kept_certificate;
+
 /// From operation to function: what is served.
 pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
     match call.name() {

@@ -91,6 +91,13 @@ fn all(state: &State) -> impl Iterator<Item = (&Arc<Certificate>, &str, &str)> {
     })
 }
 
+/// Its path and name as they are kept.
+pub(in crate::api) fn kept<'a>(state: &'a State, name: &str) -> Option<(&'a str, &'a str)> {
+    let mut all = all(state);
+    let found = all.find(|(_, own, _)| own.eq_ignore_ascii_case(name));
+    found.map(|(_, name, path)| (path, name))
+}
+
 /// Names are compared without case.
 fn named<'a>(state: &'a State, name: &str) -> Option<&'a Arc<Certificate>> {
     all(state).find(|(_, own, _)| own.eq_ignore_ascii_case(name)).map(|(row, _, _)| row)

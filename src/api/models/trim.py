@@ -26,7 +26,7 @@ EXCEPT = {
 }
 ONLY = {
     "route53": """AssociateVPCWithHostedZone ChangeResourceRecordSets ChangeTagsForResource CreateHealthCheck
-        CreateHostedZone DeleteHealthCheck DeleteHostedZone DisassociateVPCFromHostedZone GetChange GetHealthCheck
+        CreateHostedZone DeleteHealthCheck DeleteHostedZone DisassociateVPCFromHostedZone GetChange GetDNSSEC GetHealthCheck
         GetHealthCheckCount GetHealthCheckLastFailureReason GetHealthCheckStatus GetHostedZone GetHostedZoneCount
         ListHealthChecks ListHostedZones ListHostedZonesByName ListHostedZonesByVPC ListResourceRecordSets
         ListTagsForResource ListTagsForResources TestDNSAnswer UpdateHealthCheck UpdateHostedZoneComment""",
@@ -42,7 +42,7 @@ ONLY = {
         TagServerCertificate UntagServerCertificate UpdateServerCertificate UploadServerCertificate""",
     "ec2": """AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress CreateSecurityGroup CreateSubnet CreateTags
         CreateVpc DeleteSecurityGroup DeleteSubnet DeleteTags DeleteVpc DescribeAvailabilityZones
-        DescribeNetworkInterfaces DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeTags
+        DescribeNetworkAcls DescribeNetworkInterfaces DescribeRegions DescribeRouteTables DescribeSecurityGroupRules DescribeSecurityGroups DescribeSubnets DescribeTags
         DescribeVpcAttribute DescribeVpcs ModifySubnetAttribute ModifyVpcAttribute RevokeSecurityGroupEgress
         RevokeSecurityGroupIngress""",
 }

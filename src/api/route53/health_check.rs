@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
@@ -41,7 +41,7 @@ struct Create {
     health_check_config: Config,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Config {
     r#type: String,
@@ -65,7 +65,7 @@ struct Config {
     insufficient_data_health_status: Option<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct AlarmGiven {
     region: String,
@@ -235,30 +235,6 @@ impl Config {
         }
         config
     }
-
-    fn shown(&self) -> Value {
-        json!({
-            "Type": self.r#type,
-            "IPAddress": self.address,
-            "Port": self.port,
-            "ResourcePath": self.resource_path,
-            "FullyQualifiedDomainName": self.fully_qualified_domain_name,
-            "SearchString": self.search_string,
-            "RequestInterval": self.request_interval,
-            "FailureThreshold": self.failure_threshold,
-            "MeasureLatency": self.measure_latency,
-            "Inverted": self.inverted,
-            "Disabled": self.disabled,
-            "HealthThreshold": self.health_threshold,
-            "ChildHealthChecks": self.child_health_checks,
-            "EnableSNI": self.server_name,
-            "Regions": self.regions,
-            "AlarmIdentifier": self.alarm_identifier.as_ref().map(|alarm| {
-                json!({ "Region": alarm.region, "Name": alarm.name })
-            }),
-            "InsufficientDataHealthStatus": self.insufficient_data_health_status,
-        })
-    }
 }
 
 const fn kind(subject: &NameSubject) -> &'static str {
@@ -299,7 +275,7 @@ fn shown(state: &State, row: &NameCheck) -> Value {
     json!({
         "Id": row.id.as_str(),
         "CallerReference": row.caller_reference,
-        "HealthCheckConfig": Config::of(row).shown(),
+        "HealthCheckConfig": json!(Config::of(row)),
         "HealthCheckVersion": row.version,
         "CloudWatchAlarmConfiguration": alarm,
     })
@@ -322,16 +298,8 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let id = NameCheckId::new(uuid(&mut fastrand::Rng::new()));
     let change = move |tx: &mut Tx<'_>| {
         let reference = asked.caller_reference;
-        let fresh = NameCheck {
-            id,
-            caller_reference: reference.clone(),
-            version: 1,
-            subject: NameSubject::Calculated { children: Vec::new(), threshold: 0 },
-            inverted: false,
-            disabled: false,
-            regions: Vec::new(),
-            measure_latency: false,
-        };
+        let subject = asked.health_check_config.subject(tx.state())?;
+        let fresh = NameCheck::new(id, &reference, subject);
         let made = row(tx.state(), fresh, &asked.health_check_config)?;
         let mut known = tx.state().name_checks.values();
         if let Some(old) = known.find(|old| old.caller_reference == reference) {
@@ -403,65 +371,32 @@ pub(super) fn last_failure(call: &Call, input: Input) -> Outcome {
 struct Update {
     health_check_id: String,
     health_check_version: Option<u64>,
-    #[serde(rename = "IPAddress")]
-    address: Option<String>,
-    port: Option<u16>,
-    resource_path: Option<String>,
-    fully_qualified_domain_name: Option<String>,
-    search_string: Option<String>,
-    failure_threshold: Option<u32>,
-    inverted: Option<bool>,
-    disabled: Option<bool>,
-    health_threshold: Option<u32>,
-    child_health_checks: Option<Vec<String>>,
-    #[serde(rename = "EnableSNI")]
-    server_name: Option<bool>,
-    regions: Option<Vec<String>>,
-    alarm_identifier: Option<AlarmGiven>,
-    insufficient_data_health_status: Option<String>,
     #[serde(default)]
     reset_elements: Vec<String>,
+    /// Members of the configuration, to be read as such.
+    #[serde(flatten)]
+    given: Map<String, Value>,
 }
 
 impl Update {
-    /// What is left out stays as it is.
-    fn config(&self, old: Config) -> Config {
-        let mut config = Config {
-            address: self.address.clone().or(old.address),
-            port: self.port.or(old.port),
-            resource_path: self.resource_path.clone().or(old.resource_path),
-            fully_qualified_domain_name: self
-                .fully_qualified_domain_name
-                .clone()
-                .or(old.fully_qualified_domain_name),
-            search_string: self.search_string.clone().or(old.search_string),
-            failure_threshold: self.failure_threshold.or(old.failure_threshold),
-            inverted: self.inverted.or(old.inverted),
-            disabled: self.disabled.or(old.disabled),
-            health_threshold: self.health_threshold.or(old.health_threshold),
-            child_health_checks: self.child_health_checks.clone().or(old.child_health_checks),
-            server_name: self.server_name.or(old.server_name),
-            regions: self.regions.clone().or(old.regions),
-            alarm_identifier: self.alarm_identifier.clone().or(old.alarm_identifier),
-            insufficient_data_health_status: self
-                .insufficient_data_health_status
-                .clone()
-                .or(old.insufficient_data_health_status),
-            ..old
-        };
+    /// The members of the new configuration: what is left out stays as it is.
+    fn over(&self, old: &Config) -> Value {
+        let mut members = json!(old);
+        for (name, value) in &self.given {
+            members[name] = value.clone();
+        }
         for name in &self.reset_elements {
             match name.as_str() {
-                "FullyQualifiedDomainName" => config.fully_qualified_domain_name = None,
-                "Regions" => config.regions = None,
-                "ResourcePath" => config.resource_path = None,
-                _ => config.child_health_checks = config.child_health_checks.map(|_| Vec::new()),
+                "ChildHealthChecks" if !members[name].is_null() => members[name] = json!([]),
+                name => members[name] = Value::Null,
             }
         }
-        config
+        members
     }
 }
 
 pub(super) async fn update(call: &Call, input: Input) -> Outcome {
+    let Input { operation, accepted, .. } = input;
     let asked: Update = input.read()?;
     let change = move |tx: &mut Tx<'_>| {
         let old = find(tx.state(), &asked.health_check_id)?.clone();
@@ -469,7 +404,8 @@ pub(super) async fn update(call: &Call, input: Input) -> Outcome {
             let text = format!("the health check's version is {}", old.version);
             return Err(Error::new("HealthCheckVersionMismatch", text));
         }
-        let config = asked.config(Config::of(&old));
+        let value = asked.over(&Config::of(&old));
+        let config: Config = Input { operation, value, accepted }.read()?;
         let changed = row(tx.state(), NameCheck { version: old.version + 1, ..old }, &config)?;
         tx.put(changed.clone());
         Ok(changed)

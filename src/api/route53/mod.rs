@@ -48,6 +48,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
     match call.name() {
         "CreateHostedZone" => zone::create(call, input).await,
         "GetHostedZone" => zone::get(call, input),
+        "GetDNSSEC" => zone::signing(call, input),
         "GetHostedZoneCount" => zone::count(call, input),
         "UpdateHostedZoneComment" => zone::comment(call, input).await,
         "AssociateVPCWithHostedZone" => zone::associate(call, input).await,

@@ -140,6 +140,19 @@ pub(super) fn get(call: &Call, input: Input) -> Outcome {
     Ok(json!({ "HostedZone": shown_zone(&state, row), "VPCs": vpcs }))
 }
 
+/// A private zone is not signed, and Route 53 does not even say so.
+pub(super) fn signing(call: &Call, input: Input) -> Outcome {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Asked {
+        hosted_zone_id: String,
+    }
+    let asked: Asked = input.read()?;
+    find(&call.state(), &asked.hosted_zone_id)?;
+    let text = "Operation is unsupported for private hosted zones.";
+    Err(Error::new("InvalidArgument", text))
+}
+
 pub(super) fn count(call: &Call, input: Input) -> Outcome {
     #[derive(Deserialize)]
     struct Nothing {}

@@ -13,6 +13,14 @@ use crate::state::{MemoryJournal, StoreError};
 /// Generous: nothing here is expected to take a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// A target that answers its probes with a code, and counts them.
+struct Answering {
+    code: watch::Sender<u16>,
+    counted: watch::Receiver<usize>,
+    target: RegistrationId,
+    port: u16,
+}
+
 struct Bench {
     store: Store,
     metrics: Metrics,
@@ -34,6 +42,17 @@ impl Bench {
         let stop = CancellationToken::new();
         let running = tokio::spawn(checker.run(stop.clone()));
         Self { store, metrics, stop, running }
+    }
+
+    /// A healthy target.
+    async fn answering(&self) -> Answering {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (code, codes) = watch::channel(200);
+        let counted = serve(listener, codes);
+        let target = register(&self.store, group(SHORT, Protocol::Http), port).await;
+        self.verdict(target, VerdictState::Healthy).await;
+        Answering { code, counted, target, port }
     }
 
     async fn end(self) {
@@ -144,12 +163,7 @@ async fn every_probe_has_its_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("health.log");
     let bench = Bench::start_with(store(), Some(&path));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (code, codes) = watch::channel(200);
-    let counted = serve(listener, codes);
-    let target = register(&bench.store, group(SHORT, Protocol::Http), port).await;
-    bench.verdict(target, VerdictState::Healthy).await;
+    let Answering { code, counted, target, port } = bench.answering().await;
     code.send_replace(503);
     bench.verdict(target, VerdictState::Unhealthy).await;
     let least = *counted.borrow() - 1;
@@ -173,12 +187,7 @@ async fn every_probe_has_its_line() {
 #[tokio::test]
 async fn verdict_follows_the_thresholds_both_ways() {
     let bench = Bench::start(store());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (code, codes) = watch::channel(200);
-    let counted = serve(listener, codes);
-    let target = register(&bench.store, group(SHORT, Protocol::Http), port).await;
-    bench.verdict(target, VerdictState::Healthy).await;
+    let Answering { code, counted, target, .. } = bench.answering().await;
     code.send_replace(503);
     let before = *counted.borrow();
     let verdict = bench.verdict(target, VerdictState::Unhealthy).await;
@@ -195,12 +204,7 @@ async fn verdict_follows_the_thresholds_both_ways() {
 #[tokio::test]
 async fn draining_registration_is_not_probed_and_has_no_verdict() {
     let bench = Bench::start(store());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (_code, codes) = watch::channel(200);
-    let counted = serve(listener, codes);
-    let target = register(&bench.store, group(SHORT, Protocol::Http), port).await;
-    bench.verdict(target, VerdictState::Healthy).await;
+    let Answering { code: _code, counted, target, .. } = bench.answering().await;
     let draining = bench.store.update(move |tx| {
         let mut row = (*tx.state().targets[&target]).clone();
         row.registration = Registration::Draining { since: Timestamp(0) };

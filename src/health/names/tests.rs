@@ -10,18 +10,10 @@ use crate::model::{
     Alarm, AlarmName, AlarmRule, Comparison, MetricId, Missing, NameProtocol, Statistic,
 };
 use crate::state::MemoryJournal;
+use crate::state::Tx;
 
 fn named(id: &str, subject: NameSubject) -> NameCheck {
-    NameCheck {
-        id: id.into(),
-        caller_reference: id.to_owned(),
-        version: 1,
-        subject,
-        inverted: false,
-        disabled: false,
-        regions: Vec::new(),
-        measure_latency: false,
-    }
+    NameCheck::new(id.into(), id, subject)
 }
 
 fn alarm(name: &str, state: AlarmState) -> Alarm {
@@ -38,6 +30,8 @@ fn alarm(name: &str, state: AlarmState) -> Alarm {
             threshold: 1.0,
             missing: Missing::Missing,
         },
+        given: Default::default(),
+        queries: Vec::new(),
         actions_enabled: true,
         actions: Vec::new(),
         configured_at: Timestamp(0),

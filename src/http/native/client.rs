@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -237,6 +237,15 @@ impl Client {
         polled
     }
 
+    /// Whether a part of what was staged for the client is on its way, and the rest is not.
+    pub(super) fn is_torn(&self) -> bool {
+        let is_taken = match &self.front {
+            Front::Connection(stream) => stream.has_taken(),
+            Front::Stream(_) => false,
+        };
+        is_taken || self.down.is_torn()
+    }
+
     /// Writes what is staged of `down`. Ready when all of it is written.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.front {
@@ -259,6 +268,18 @@ impl Client {
         match &mut self.front {
             Front::Connection(_) => Poll::Pending,
             Front::Stream(stream) => stream.poll_gone(cx),
+        }
+    }
+
+    /// The same for one that waits for its turn. A connection that has nothing more to say but its
+    /// end tells so, too.
+    pub(super) fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Front::Connection(stream) = &self.front else { return self.poll_gone(cx) };
+        let mut byte = [0];
+        match stream.tcp().poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            // What it says belongs to the request, or is its next one.
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
         }
     }
 
@@ -353,7 +374,8 @@ impl Client {
         if let Front::Connection(stream) = &mut self.front
             && stream.session().is_some()
         {
-            let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+            // Boxed: it comes once, and a connection at rest shall be small.
+            let _ = Box::pin(tokio::time::timeout(LINGER, stream.shutdown())).await;
         }
     }
 

@@ -3,19 +3,16 @@
 //! Every question is asked of the pure decisions. **Invariant:** a decision is made on a fresh
 //! snapshot with nothing awaited between it and its guard, which lives until the last byte moved.
 
-use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-use tokio::net::TcpStream;
 
 use super::super::account;
 use super::super::additions::Additions;
+use super::super::choice::Instead;
+use super::super::coding::negotiate;
 use super::super::desync::Verdict;
 use super::super::errors::Cause;
 use super::super::head::{self, Head};
 use super::super::headers;
-use super::super::limits::{CONNECT_TIMEOUT, TARGET_HANDSHAKE};
 use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure};
 use super::Carrier;
@@ -23,17 +20,15 @@ use super::back::Back;
 use super::body::Body;
 use super::client::{Client, Front};
 use super::h2;
-use super::links::Seat;
+use super::mirror::Copied;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
 use super::request::{self, Request, Way};
 use super::response::Asked;
-use crate::balance::{Endpoint, Group, InFlight};
+use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant};
-use crate::model::{Generation, Protocol};
-use crate::routing::{Outcome, Trial, decide};
+use crate::model::{Coding, Generation};
 use crate::rules::{Spoken, Transformed};
-use crate::tls::{self, Alpn, Stream};
 
 /// What a client's connection is good for behind an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +40,6 @@ pub(super) enum After {
     Leave,
     /// It ends at once: the client shall see that something is missing.
     Abort,
-}
-
-/// What a decision asks for.
-enum Choice {
-    Forward(Arc<Group>, InFlight),
-    Answer(Own),
-    Refuse(Cause),
 }
 
 /// How one attempt ended.
@@ -110,6 +98,9 @@ impl Carrier {
             Ok(_) => self.serve_exchange(client, &mut exchange).await,
             Err(_) => self.refuse(client, &mut exchange, Cause::Malformed).await,
         };
+        if let Some(copied) = exchange.copied.take() {
+            self.mirrors.send(client, &copied);
+        }
         exchange.report(client, self.thread.index, self.access_log.as_ref());
         // A listener that is gone still has to answer what has arrived.
         client.listener = exchange.listener;
@@ -123,9 +114,9 @@ impl Carrier {
         if let Some(cause) = exchange.request.refused {
             return self.refuse(client, exchange, cause).await;
         }
-        let mut choice = self.choose(client, exchange);
+        let mut choice = self.settle(client, exchange).await;
         client.timer.set(clock::instant() + exchange.listener.idle_timeout);
-        if exchange.request.expects && matches!(choice, Choice::Forward(..)) {
+        if exchange.request.expects && choice.is_ok() {
             // Waiting for the client's socket: what was decided before is void.
             drop(choice);
             client.down.begin();
@@ -134,16 +125,16 @@ impl Carrier {
                 exchange.cause = Some(Cause::ShortBody);
                 return After::Abort;
             }
-            choice = self.choose(client, exchange);
+            choice = self.settle(client, exchange).await;
         }
         loop {
             let (group, guard) = match choice {
-                Choice::Forward(group, guard) => (group, guard),
-                Choice::Answer(own) => {
+                Ok(chosen) => chosen,
+                Err(Instead::Answer(own)) => {
                     exchange.cause = None;
                     return self.answer(client, exchange, &own, true).await;
                 }
-                Choice::Refuse(cause) => {
+                Err(Instead::Refuse(cause)) => {
                     // Nobody else to try: what went wrong first is the answer.
                     let cause = exchange.cause.unwrap_or(cause);
                     return self.refuse(client, exchange, cause).await;
@@ -155,6 +146,9 @@ impl Carrier {
             {
                 return self.refuse(client, exchange, Cause::Internal).await;
             }
+            if exchange.mirror.is_some() {
+                exchange.copied = Copied::begin(client, exchange);
+            }
             let (failure, cause, kept) = match self.attempt(client, exchange, &group, &guard).await
             {
                 Attempted::Done(after) => return after,
@@ -164,100 +158,25 @@ impl Carrier {
             exchange.attempts += 1;
             let id = guard.endpoint().id;
             drop(guard);
-            if exchange.status.is_none() && client.down.is_torn() {
+            if exchange.status.is_none() && client.is_torn() {
                 // Half of an interim response is on the wire.
                 return After::Abort;
             }
-            let verdict = retry::after(&Attempt {
-                failure,
-                method: exchange.request.method(client.head()),
-                body_kept: kept,
-                response_begun: exchange.status.is_some(),
-                made: exchange.attempts,
-            });
+            let verdict = verdict(client, exchange, failure, kept);
             let bare = exchange.bare;
-            if verdict == retry::Verdict::GiveUp || !self.again(client, exchange, bare) {
+            if verdict == retry::Verdict::GiveUp
+                || !group.may_retry(self.thread.index, clock::now())
+                || !self.again(client, exchange, bare)
+            {
                 return self.give_up(client, exchange, cause).await;
             }
             if verdict == retry::Verdict::Elsewhere {
                 exchange.tried.push(id);
             }
-            choice = self.choose(client, exchange);
-            if let Choice::Forward(group, _) = &choice {
+            choice = self.settle(client, exchange).await;
+            if let Ok((group, _)) = &choice {
                 group.metrics.retries.add(self.thread.index, 1);
             }
-        }
-    }
-
-    /// Rule, group, target and guard, on the newest snapshot.
-    fn choose(&self, client: &Client, exchange: &mut Exchange) -> Choice {
-        let routing = self.thread.reader.load();
-        let found = routing.listeners.get(&client.socket);
-        let Some(listener) = found.filter(|found| found.protocol.is_http()) else {
-            return Choice::Refuse(Cause::NoListener);
-        };
-        let facts = exchange.request.facts(client.head(), client.peer.ip());
-        let mut rng = fastrand::Rng::new();
-        let thread = self.thread.index;
-        let (now, exclude) = (clock::now(), exchange.tried.as_slice());
-        let mut trial = Trial { thread, rng: &mut rng, now, exclude };
-        let decision = decide(listener, &facts, &mut trial);
-        let own = match &decision.outcome {
-            Outcome::Fixed(fixed) => Some(Ok(Own::Fixed(Arc::clone(fixed)))),
-            Outcome::Redirect(redirect) => {
-                let port = client.socket.address.port();
-                let scheme = if client.session.is_some() { "https" } else { "http" };
-                Some(Own::redirect(redirect, &facts, (scheme, port)))
-            }
-            _ => None,
-        };
-        exchange.transformed = decision.transformed.unwrap_or_default();
-        exchange.bonds = decision.bonds;
-        exchange.priority = Some(decision.priority);
-        exchange.listener = Arc::clone(listener);
-        exchange.generation = routing.generation;
-        match decision.outcome {
-            Outcome::Forward { group, guard } => {
-                exchange.action = Some("forward");
-                exchange.target = Some(guard.endpoint().address);
-                exchange.group = Some(Arc::clone(&group));
-                Choice::Forward(group, guard)
-            }
-            Outcome::Fixed(_) | Outcome::Redirect(_) => self.own(exchange, own),
-            Outcome::NoTarget { group } => {
-                exchange.action = Some("forward");
-                exchange.group = Some(group);
-                Choice::Refuse(Cause::NoTarget)
-            }
-            Outcome::Misfit { group } => {
-                exchange.action = Some("forward");
-                exchange.group = Some(group);
-                Choice::Refuse(Cause::Misfit)
-            }
-            Outcome::Unfit { group } => {
-                exchange.action = Some("forward");
-                exchange.group = Some(group);
-                Choice::Refuse(Cause::Transform)
-            }
-        }
-    }
-
-    /// A response of our own that the rule asks for.
-    fn own(&self, exchange: &mut Exchange, own: Option<Result<Own, Cause>>) -> Choice {
-        exchange.action = Some("fixed-response");
-        match own {
-            Some(Ok(own)) => {
-                if let Some(location) = own.location() {
-                    exchange.action = Some("redirect");
-                    exchange.redirect_url = Some(location.to_owned());
-                }
-                Choice::Answer(own)
-            }
-            Some(Err(cause)) => {
-                exchange.action = Some("redirect");
-                Choice::Refuse(cause)
-            }
-            None => Choice::Refuse(Cause::Internal),
         }
     }
 
@@ -270,9 +189,12 @@ impl Carrier {
         guard: &InFlight,
     ) -> Attempted {
         let (thread, endpoint) = (self.thread.index, guard.endpoint());
+        let begun = group.is_watched().then(clock::instant);
+        let note = |came| account::note_target(group, endpoint, (came, begun), thread);
         let mut back = match self.reach(client, exchange, group, endpoint).await {
             Ok(back) => back,
             Err((failure, cause)) => {
+                note(Err((failure, cause)));
                 let count = !matches!(cause, Cause::ClientGone | Cause::Internal);
                 group.metrics.connection_errors.add(thread, u64::from(count));
                 return Attempted::Failed(failure, cause, true);
@@ -283,24 +205,29 @@ impl Carrier {
         let (now, idle_timeout) = (clock::instant(), exchange.listener.idle_timeout);
         exchange.sent_at = Some(now);
         (exchange.answered_at, exchange.reset) = (None, None);
-        client.timer.set(now + idle_timeout);
         let asked = Asked {
             is_http_1_0: exchange.request.is_http_1_0,
             is_head: exchange.request.is_head,
             upgrades: exchange.request.upgrades,
             keep_alive: exchange.request.keep_alive && !is_last(client, exchange, now),
+            coding: coding(client, exchange),
         };
         client.down.begin();
         client.down.window.clear(&self.buffers);
         let around = (&self.buffers, &self.closing);
         let listener = Arc::clone(&exchange.listener);
-        let added = Additions::new(&listener, group, &exchange.bonds);
-        let how = (asked, &added, idle_timeout);
+        let added =
+            Additions::new(&listener, group, &exchange.bonds).keeping(exchange.refreshed.as_ref());
+        let how = (asked, &added, (idle_timeout, exchange.deadline));
         let mut relay = Relay::new(client, &mut back, around, how, now);
         let ended = relay.run().await;
         let (answered, kept) = (relay.answered.take(), relay.body_kept);
         if let Some(answered) = &answered {
             note_answer(exchange, answered, (group, thread));
+            note(Ok(answered.response.status));
+            if let Some(coding) = answered.response.coding {
+                listener.metrics.compressed[coding as usize].add(thread, 1);
+            }
         }
         match (ended, answered) {
             (Ok(()), Some(answered)) => {
@@ -310,63 +237,12 @@ impl Carrier {
                 let cause = ended.err().unwrap_or(Cause::Internal);
                 let (failure, cause) = back.failure(cause);
                 exchange.reset = back.reset();
+                if exchange.status.is_none() && !back.is_cut() {
+                    note(Err((failure, cause)));
+                }
                 Attempted::Failed(failure, cause, kept)
             }
         }
-    }
-
-    /// What carries the exchange to its target: a connection, or a stream of one that has begun
-    /// with the request's head.
-    async fn reach(
-        &self,
-        client: &mut Client,
-        exchange: &Exchange,
-        group: &Group,
-        endpoint: &Endpoint,
-    ) -> Result<Back, (Failure, Cause)> {
-        let is_secure = group.protocol == Protocol::Https;
-        // A retry never takes a pooled connection: it may be as dead as the first was.
-        let pooled = (exchange.attempts == 0 && !group.version.is_http_2())
-            .then(|| self.pool.take(endpoint.id));
-        if let Some(held) = pooled.flatten() {
-            return Ok(Back::Connection(held));
-        }
-        let reaching = async {
-            if group.version.is_http_2() {
-                // Boxed: its state is large, and most connections never have it.
-                return Box::pin(self.links.seat(endpoint, is_secure)).await.map(Reached::Seat);
-            }
-            connect(endpoint.address, is_secure).await.map(Reached::Connection)
-        };
-        let reached = tokio::select! {
-            biased;
-            reached = reaching => reached?,
-            () = poll_fn(|cx| client.poll_gone(cx)) => {
-                return Err((Failure::Other, Cause::ClientGone));
-            }
-        };
-        // It left the State meanwhile: nobody would cut what is sent to it now.
-        if !self.thread.reader.load().endpoints.contains_key(&endpoint.id) {
-            return Err((Failure::Connect, Cause::Connect));
-        }
-        let seat = match reached {
-            Reached::Connection(stream) => {
-                return Ok(Back::Connection(self.pool.hold(stream, endpoint.id)));
-            }
-            Reached::Seat(seat) => seat,
-        };
-        let request = &exchange.request;
-        let is_call = request.spoken == Spoken::Grpc;
-        let mut head = Vec::with_capacity(client.head().len());
-        let way = Way {
-            origin: &client.origin,
-            rules: exchange.listener.load_balancer.options.requests,
-            transformed: &exchange.written,
-        };
-        h2::rewrite(client.head(), way, &mut head);
-        let how = (is_secure, request.trailers || is_call, is_call);
-        let begun = seat.begin(head, &client.up, how);
-        begun.map(|own| Back::Stream(Box::new(own))).map_err(|cause| (Failure::Other, cause))
     }
 
     /// The whole response is with the client.
@@ -483,7 +359,7 @@ impl Carrier {
         exchange.status = Some(own.status());
         client.down.begin();
         client.down.window.clear(&self.buffers);
-        let added = Additions::own(&exchange.listener);
+        let added = Additions::own(&exchange.listener).keeping(exchange.refreshed.as_ref());
         client.stage_own(own, &added, (exchange.request.is_head, keep_alive));
         client.timer.set(now + exchange.listener.idle_timeout);
         match client.flush().await {
@@ -497,46 +373,27 @@ impl Carrier {
     }
 }
 
-/// What was found of a target.
-enum Reached {
-    Connection(Stream),
-    Seat(Seat),
+/// What the client likes best of the codings that its listener has.
+fn coding(client: &Client, exchange: &Exchange) -> Option<Coding> {
+    let rules = exchange.listener.listener.options.responses.compression.as_ref()?;
+    let facts = exchange.request.facts(client.head(), client.peer.ip());
+    let mut sent = Vec::new();
+    facts.headers.any("accept-encoding", |value| {
+        sent.push(value);
+        false
+    });
+    negotiate(sent.into_iter(), &rules.algorithms)
 }
 
-async fn connect(target: SocketAddr, is_secure: bool) -> Result<Stream, (Failure, Cause)> {
-    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
-        Ok(Ok(stream)) => {
-            // Only latency is lost when it cannot be set.
-            let _ = stream.set_nodelay(true);
-            match is_secure {
-                true => shake(stream, target, Alpn::Http1).await,
-                false => Ok(Stream::Plain(stream)),
-            }
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(%target, %error, "target not reached");
-            Err((Failure::Connect, Cause::Connect))
-        }
-        Err(_) => Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
-    }
-}
-
-/// Nothing was sent yet: another target may be tried.
-pub(super) async fn shake(
-    stream: TcpStream,
-    target: SocketAddr,
-    alpn: Alpn,
-) -> Result<Stream, (Failure, Cause)> {
-    // Boxed: most connections to targets never have it.
-    let shaking = Box::pin(tls::connect(stream, target.ip(), alpn));
-    match tokio::time::timeout(TARGET_HANDSHAKE, shaking).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => {
-            tracing::debug!(%target, %error, "no handshake with a target");
-            Err((Failure::Connect, Cause::TargetTls))
-        }
-        Err(_) => Err((Failure::ConnectTimeout, Cause::TargetTls)),
-    }
+/// What follows a failed attempt.
+fn verdict(client: &Client, exchange: &Exchange, failure: Failure, kept: bool) -> retry::Verdict {
+    retry::after(&Attempt {
+        failure,
+        method: exchange.request.method(client.head()),
+        body_kept: kept,
+        response_begun: exchange.status.is_some(),
+        made: exchange.attempts,
+    })
 }
 
 /// Whether the client's connection ends with this exchange, for a reason that is known beforehand.

@@ -179,7 +179,8 @@ pub(super) fn each_trailer(section: &[u8], each: impl FnMut(&Header<'_>)) -> Res
     Ok(())
 }
 
-/// Framing, routing, authentication and what says who asked are decided before a body.
+/// Framing, routing, authentication and what says who asked are decided before a body; what a load
+/// balancer alone may say of a client, nobody says behind one.
 fn may_trail(name: &str) -> bool {
     const NEVER: [&str; 8] = [
         "authorization",
@@ -191,7 +192,10 @@ fn may_trail(name: &str) -> bool {
         "set-cookie",
         "trailer",
     ];
-    Field::of(name) == Field::Other && !NEVER.iter().any(|own| name.eq_ignore_ascii_case(own))
+    Field::of(name) == Field::Other
+        && !NEVER.iter().any(|own| name.eq_ignore_ascii_case(own))
+        && !headers::is_of_certificate(name)
+        && !headers::is_of_login(name)
 }
 
 #[cfg(test)]

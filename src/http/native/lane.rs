@@ -6,11 +6,13 @@
 //! and the end is staged once.
 
 use std::io::{self, IoSlice, Write as _};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use super::super::coding::Coder;
 use super::body::{Body, Malformed};
 use super::fields;
 use super::window::Window;
@@ -39,6 +41,10 @@ pub(super) struct Lane {
     end_staged: bool,
     /// Bytes written since they were taken last.
     written: u64,
+    /// Codes the content on its way.
+    coder: Option<Box<Coder>>,
+    /// What was staged of the content, and how much of it may be copied.
+    copy: Option<(Vec<u8>, usize)>,
 }
 
 impl Default for Lane {
@@ -54,6 +60,8 @@ impl Default for Lane {
             staged: 0,
             end_staged: false,
             written: 0,
+            coder: None,
+            copy: None,
         }
     }
 }
@@ -63,6 +71,8 @@ impl Lane {
     pub(super) fn begin(&mut self) {
         self.lead.clear();
         self.tail.clear();
+        self.coder = None;
+        self.copy = None;
         if self.lead.capacity() > LEAD {
             self.lead = Vec::new();
         }
@@ -76,6 +86,30 @@ impl Lane {
     pub(super) fn frame(&mut self, body: Body, chunked: bool) {
         self.body = body;
         self.chunked = chunked;
+    }
+
+    /// Its content is coded on its way.
+    pub(super) fn code(&mut self, coder: Option<Coder>) {
+        self.coder = coder.map(Box::new);
+    }
+
+    /// Keeps a copy of the content, of which nothing is written yet, unless it is more than `most`.
+    pub(super) fn copy(&mut self, most: usize) {
+        self.copy = Some((Vec::new(), most));
+        self.keep(self.window.unsent().start..self.staged);
+    }
+
+    fn keep(&mut self, content: Range<usize>) {
+        let Some((copy, most)) = &mut self.copy else { return };
+        match copy.len() + content.len() <= *most {
+            true => copy.extend_from_slice(self.window.slice(content)),
+            false => self.copy = None,
+        }
+    }
+
+    /// The content, as far as it was staged; none where it was too much.
+    pub(super) fn take_copy(&mut self) -> Option<Vec<u8>> {
+        self.copy.take().map(|(copy, _)| copy)
     }
 
     /// From now on it goes on in chunks, or without.
@@ -143,7 +177,10 @@ impl Lane {
         if content.is_empty() && !ends {
             return Ok(false);
         }
-        if self.chunked && !content.is_empty() {
+        self.keep(content.clone());
+        if self.coder.is_some() {
+            self.stage_coded(content, ends).map_err(|_| Malformed)?;
+        } else if self.chunked && !content.is_empty() {
             // A vector takes all that is written to it.
             let _ = write!(self.lead, "{:x}\r\n", content.len());
             self.tail.extend_from_slice(b"\r\n");
@@ -163,6 +200,24 @@ impl Lane {
         }
         self.end_staged |= ends;
         Ok(true)
+    }
+
+    /// Puts what becomes of the content behind the lead: of the content itself nothing is written.
+    fn stage_coded(&mut self, content: Range<usize>, ends: bool) -> io::Result<()> {
+        let mut coded = Vec::new();
+        if let Some(coder) = self.coder.as_mut().filter(|_| !content.is_empty()) {
+            coded = coder.code(self.window.slice(content.clone()))?;
+        }
+        if let Some(coder) = self.coder.take_if(|_| ends) {
+            coded.append(&mut coder.finish()?);
+        }
+        self.window.count_sent(content.len());
+        if self.chunked && !coded.is_empty() {
+            write!(self.lead, "{:x}\r\n", coded.len())?;
+            coded.extend_from_slice(b"\r\n");
+        }
+        self.lead.append(&mut coded);
+        Ok(())
     }
 
     /// Writes what is staged. Ready when all of it is written.
@@ -227,7 +282,9 @@ impl Lane {
     /// Begins the same message again, for another target: the head is to be written to `lead`, the
     /// content is still there.
     pub(super) fn rewind(&mut self) {
+        let most = self.copy.take().map(|(_, most)| most);
         self.begin();
+        self.copy = most.map(|most| (Vec::new(), most));
         self.window.rewind();
     }
 

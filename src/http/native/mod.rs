@@ -8,6 +8,7 @@
 
 mod back;
 mod body;
+mod choose;
 mod client;
 mod exchange;
 mod fields;
@@ -15,7 +16,9 @@ mod frames;
 mod h2;
 mod lane;
 mod links;
+mod mirror;
 mod pool;
+mod reach;
 mod relay;
 mod report;
 mod request;
@@ -32,7 +35,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::account::{self, NoExchange};
-use super::errors::{self, Cause};
+use super::additions::Additions;
+use super::errors::Cause;
+use super::own::Own;
+use crate::auth::Fetcher;
 use crate::clock;
 use crate::logs::{AccessLog, Kind};
 use crate::metrics::Metrics;
@@ -41,8 +47,11 @@ use crate::tls::{Alpn, Stream};
 use client::{Client, Front, Next};
 use exchange::After;
 use links::Links;
+use mirror::Mirrors;
 use pool::Pool;
 use window::Buffers;
+
+pub(super) use response::write_own;
 
 /// How often idle connections to targets are looked at (ours).
 const SWEEP: Duration = Duration::from_secs(1);
@@ -59,24 +68,29 @@ pub(super) struct Carrier {
     access_log: Option<AccessLog>,
     pool: Arc<Pool>,
     links: Arc<Links>,
+    mirrors: Mirrors,
     buffers: Buffers,
+    fetcher: Fetcher,
 }
 
 impl Carrier {
     pub(super) fn new(
         thread: DataThread,
-        settings: Settings,
+        settings: &Settings,
         metrics: &Metrics,
         access_log: Option<AccessLog>,
     ) -> Self {
+        let pool = Pool::new(settings.idle_connections / metrics.threads());
         Self {
             closing: thread.closing.child_token(),
             doors: Mutex::default(),
+            mirrors: Mirrors::new(thread.clone(), Arc::clone(&pool)),
             thread,
             access_log,
-            pool: Pool::new(settings.idle_connections / metrics.threads()),
+            pool,
             links: Links::new(settings.idle_connections / metrics.threads()),
             buffers: Buffers::default(),
+            fetcher: settings.fetcher.clone(),
         }
     }
 
@@ -89,10 +103,6 @@ impl Carrier {
         at: (SocketAddr, SocketKey),
         listener: Arc<RoutedListener>,
     ) {
-        if let Err(error) = stream.tcp().set_nodelay(true) {
-            let peer = at.0;
-            return tracing::debug!(%peer, %error, "a client's connection ended before it began");
-        }
         let agreed = stream.session().and_then(|session| session.alpn);
         let h2 = match agreed {
             Some(Alpn::H2) => Some((stream, BytesMut::new())),
@@ -131,7 +141,10 @@ impl Carrier {
                     let Front::Connection(stream) = client.front else { return None };
                     return Some((stream, read));
                 }
-                Next::End => return None,
+                Next::End => {
+                    client.goodbye().await;
+                    return None;
+                }
             };
             match after {
                 Ok(After::Another) => {
@@ -161,7 +174,8 @@ impl Carrier {
     /// Answers what never became a request; the connection ends with it.
     async fn refuse_connection(&self, client: &mut Client, cause: Cause) {
         client.down.begin();
-        client.down.lead.extend_from_slice(errors::last_response(cause).as_bytes());
+        let (own, listener) = (Own::Page(cause), Arc::clone(&client.listener));
+        client.stage_own(&own, &Additions::own(&listener), (false, false));
         client.timer.set(clock::instant() + client.listener.idle_timeout);
         match client.flush().await {
             Ok(()) => client.linger(&self.buffers).await,
@@ -221,6 +235,8 @@ impl Carrier {
             tokio::time::sleep(SWEEP).await;
             self.pool.sweep(clock::instant());
             self.links.sweep(clock::instant());
+            let (routing, now) = (self.thread.reader.load(), clock::now());
+            routing.groups.values().for_each(|group| group.show_ejected(now));
         }
     }
 

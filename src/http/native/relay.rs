@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::super::additions::Additions;
+use super::super::coding::Coder;
 use super::super::errors::Cause;
 use super::super::limits::{BODY_RATE, LINGER};
 use super::back::Back;
@@ -31,6 +32,8 @@ pub(super) struct Relay<'a> {
     asked: Asked,
     added: &'a Additions<'a>,
     idle_timeout: Duration,
+    /// For the response's head.
+    deadline: Option<Instant>,
     stage: Stage,
     /// Bytes of the response's head in which its end was not found.
     searched: usize,
@@ -71,10 +74,14 @@ impl<'a> Relay<'a> {
         client: &'a mut Client,
         target: &'a mut Back,
         (buffers, closing): (&'a Buffers, &'a CancellationToken),
-        (asked, added, idle_timeout): (Asked, &'a Additions<'a>, Duration),
+        (asked, added, (idle_timeout, deadline)): (
+            Asked,
+            &'a Additions<'a>,
+            (Duration, Option<Instant>),
+        ),
         begun: Instant,
     ) -> Self {
-        Self {
+        let mut relay = Self {
             received: client.received(),
             begun,
             client,
@@ -84,6 +91,7 @@ impl<'a> Relay<'a> {
             asked,
             added,
             idle_timeout,
+            deadline,
             stage: Stage::Head,
             searched: 0,
             is_deaf: false,
@@ -93,11 +101,19 @@ impl<'a> Relay<'a> {
             is_leaving: false,
             answered: None,
             body_kept: true,
-        }
+        };
+        relay.moved(begun);
+        relay
     }
 
-    /// Runs until the response is with the client. The caller has written the request's head and
-    /// set the timer.
+    /// Something moved: the idle timeout begins anew. The rule's deadline does not.
+    fn moved(&mut self, now: Instant) {
+        let idle = now + self.idle_timeout;
+        let deadline = self.deadline.filter(|_| self.stage == Stage::Head);
+        self.client.timer.set(deadline.map_or(idle, |deadline| deadline.min(idle)));
+    }
+
+    /// Runs until the response is with the client. The caller has written the request's head.
     ///
     /// # Errors
     /// What went wrong; `answered` tells whether the client has seen a part of a response.
@@ -121,7 +137,7 @@ impl<'a> Relay<'a> {
         if moved {
             let now = clock::instant();
             if !self.is_cut {
-                self.client.timer.set(now + self.idle_timeout);
+                self.moved(now);
             }
             if self.trickles(now) {
                 return Poll::Ready(Err(Cause::Slow));
@@ -161,6 +177,10 @@ impl<'a> Relay<'a> {
 
     /// Who did not go on.
     fn stalled(&self) -> Cause {
+        let is_late = |deadline: Instant| deadline <= clock::instant();
+        if self.stage == Stage::Head && self.deadline.is_some_and(is_late) {
+            return Cause::RuleTimeout;
+        }
         let (up, down) = (&self.client.up, &self.client.down);
         if !down.is_flushed() {
             Cause::ClientGone
@@ -366,6 +386,8 @@ impl<'a> Relay<'a> {
             let is_bodyless = self.asked.is_head || matches!(response.status, 204 | 304);
             let body = self.target.frame(body, is_bodyless);
             down.frame(body, response.chunked);
+            let coder = response.coding.map(Coder::new).transpose();
+            down.code(coder.map_err(|_| Cause::Internal)?);
             self.stage = Stage::Body;
             if response.status == 101 {
                 self.stage = Stage::Tunnel;

@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use h2::Reason;
 
-use super::super::account::{count_response, secured, transforms};
+use super::super::account::{count_check, count_response, secured, transforms};
 use super::super::errors::Cause;
 use super::client::Client;
+use super::mirror::Copied;
 use super::request::Request;
+use crate::auth::Refreshed;
 use crate::balance::Group;
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{AccessLog, Kind, Record, RequestLine};
-use crate::model::{Generation, RegistrationId};
+use crate::model::{Generation, Mirror, RegistrationId};
 use crate::routing::{Bonds, RoutedListener};
 use crate::rules::{Spoken, Transformed};
 
@@ -29,6 +31,9 @@ pub(super) struct Exchange {
     /// Only where it is logged.
     pub(super) created: Timestamp,
     pub(super) priority: Option<u32>,
+    /// The session that was waited for.
+    pub(super) refreshed: Option<Refreshed>,
+    pub(super) check: Option<&'static str>,
     pub(super) action: Option<&'static str>,
     /// Who was chosen last, for the log.
     pub(super) group: Option<Arc<Group>>,
@@ -43,6 +48,11 @@ pub(super) struct Exchange {
     /// What a retry decides without.
     pub(super) tried: Vec<RegistrationId>,
     pub(super) attempts: u32,
+    /// The rule's, for the response's head.
+    pub(super) deadline: Option<Instant>,
+    /// Whom a copy is for, until it begins.
+    pub(super) mirror: Option<Mirror>,
+    pub(super) copied: Option<Copied>,
     pub(super) sent_at: Option<Instant>,
     pub(super) answered_at: Option<Instant>,
     pub(super) target_status: Option<u16>,
@@ -71,6 +81,8 @@ impl Exchange {
             trace_id,
             created,
             priority: None,
+            refreshed: None,
+            check: None,
             action: None,
             group: None,
             target: None,
@@ -80,6 +92,9 @@ impl Exchange {
             redirect_url: None,
             tried: Vec::new(),
             attempts: 0,
+            deadline: None,
+            mirror: None,
+            copied: None,
             sent_at: None,
             answered_at: None,
             target_status: None,
@@ -102,6 +117,7 @@ impl Exchange {
         };
         let own = self.own || self.target_status.is_none();
         count_response(&self.listener, thread, status, own);
+        count_check(&self.listener, thread, self.check, self.cause);
         let metrics = &self.listener.metrics;
         metrics.grpc.add(thread, u64::from(self.request.spoken == Spoken::Grpc));
         metrics.received.add(thread, received);
@@ -157,6 +173,7 @@ impl Exchange {
             trace_id: Some(&self.trace_id),
             priority: self.priority,
             created: self.created,
+            check: self.check,
             action: self.action,
             redirect_url: self.redirect_url.as_deref(),
             error_reason: self.cause.map(Cause::reason),

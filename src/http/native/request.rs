@@ -63,6 +63,8 @@ pub(super) struct Request {
     pub(super) expects: bool,
     /// It asks for a WebSocket.
     pub(super) upgrades: bool,
+    /// HTTP/2's fields as the client sent them.
+    pub(super) sent: Option<http::HeaderMap>,
     /// Well-formed, but not to be sent on.
     pub(super) refused: Option<Cause>,
 }
@@ -103,7 +105,10 @@ impl Request {
             query,
             method: self.method(bytes),
             source: Some(source),
-            headers: Headers::Head(if self.is_http_2 { bytes } else { &bytes[..self.head.length] }),
+            headers: match &self.sent {
+                Some(sent) => Headers::Map(sent),
+                None => Headers::Head(&bytes[..self.head.length]),
+            },
             spoken: self.spoken,
         }
     }
@@ -151,6 +156,7 @@ pub(super) fn translate(
             && fields.upgrade
             && method == "GET"
             && fields.values(Field::Upgrade).any(|asked| asked.eq_ignore_ascii_case(b"websocket")),
+        sent: None,
         refused: None,
     };
     out.extend_from_slice(method.as_bytes());
@@ -246,11 +252,12 @@ pub(super) fn pass<'a>(
     out: &mut Vec<u8>,
 ) -> Option<&'a str> {
     let (mut trace_id, drop_invalid) = (None, way.rules.drop_invalid);
-    let is_told = way.origin.mutual.is_some();
+    let (is_told, is_known) = (way.origin.mutual.is_some(), way.transformed.identity.is_some());
     for (kind, field) in fields.iter() {
         match kind {
             Field::Other | Field::UserAgent if fields.nominates(field.name) => {}
             // Ours to say.
+            Field::Other if is_known && headers::is_of_login(field.name) => {}
             Field::Other if is_told && headers::is_of_certificate(field.name) => {}
             Field::Other if drop_invalid && !headers::is_valid_name(field.name) => {}
             Field::Other | Field::UserAgent => fields::write(field, out),
@@ -295,6 +302,8 @@ pub(super) fn write_ours(
     out.extend_from_slice(trace_id.as_bytes());
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(way.origin.mutual.as_deref().unwrap_or_default().as_bytes());
+    let identity = way.transformed.identity.as_deref().unwrap_or_default();
+    out.extend_from_slice(identity.as_bytes());
     match request.head.body {
         Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Body::Length(0) if fields.values(Field::ContentLength).next().is_none() => {}

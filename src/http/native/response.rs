@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use super::super::additions::Additions;
+use super::super::coding::Nature;
 use super::super::errors::{self, Cause};
 use super::super::head::RESPONSE_HEADERS;
 use super::super::own::Own;
@@ -14,6 +15,7 @@ use super::body::Body;
 use super::fields::{self, Field, Fields, MOST};
 use super::frames::Frames;
 use super::h2::Made;
+use crate::model::{Coding, Compression};
 
 /// What the client's side of an exchange asks of its response.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Asked {
     pub(super) upgrades: bool,
     /// The client's connection may be used again.
     pub(super) keep_alive: bool,
+    /// What the client likes best of what its listener has.
+    pub(super) coding: Option<Coding>,
 }
 
 /// What is left to do behind a response's head.
@@ -34,6 +38,8 @@ pub(super) struct Response {
     pub(super) body: Body,
     /// The body goes on in chunks.
     pub(super) chunked: bool,
+    /// The body is coded on its way.
+    pub(super) coding: Option<Coding>,
     /// The client was told that its connection stays.
     pub(super) keep_alive: bool,
     /// The target's connection may be used again.
@@ -143,13 +149,23 @@ pub(super) fn translate(
     }
     let framing = Framing::read(&fields, status, asked.is_head)?;
     let body = framing.body();
+    let nature = added.compression().and_then(|rules| worth(&fields, status, &framing, rules));
+    let may = nature.is_some() && !asked.is_http_1_0 && !framing.is_bodyless;
+    let coding = asked.coding.filter(|_| may);
     // A body of unknown end is chunked for those who know chunks.
-    let chunked = !asked.is_http_1_0 && matches!(body, Body::Chunked(_) | Body::UntilEnd);
+    let unknown = matches!(body, Body::Chunked(_) | Body::UntilEnd) || coding.is_some();
+    let chunked = !asked.is_http_1_0 && unknown;
     let keep_alive = asked.keep_alive && (chunked || matches!(body, Body::Length(_)));
     out.begin(status, parsed.reason)?;
-    pass(&fields, added, out)?;
+    pass(&fields, added, coding.is_some(), out)?;
     for (name, value) in added.fields(fields.set_cookies()) {
         out.add(name, value)?;
+    }
+    if let Some(coding) = coding {
+        out.add("Content-Encoding", coding.as_str())?;
+    }
+    if nature.is_some_and(|nature| !nature.varies()) {
+        out.add("Vary", "Accept-Encoding")?;
     }
     match (framing.chunked, framing.length) {
         _ if chunked => out.chunked(),
@@ -165,7 +181,7 @@ pub(super) fn translate(
         && (minor == 1 || fields.keep_alive)
         && !framing.is_doubtful
         && !matches!(body, Body::UntilEnd);
-    Ok(Response { status, length, body, chunked, keep_alive, reusable })
+    Ok(Response { status, length, body, chunked, coding, keep_alive, reusable })
 }
 
 fn interim(
@@ -183,7 +199,12 @@ fn interim(
     // 100 was ours to send; HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
     if switches || (status != 100 && !asked.is_http_1_0) {
         out.begin(status, reason)?;
-        pass(fields, added, out)?;
+        pass(fields, added, false, out)?;
+        if switches {
+            for (name, value) in added.fields(fields.set_cookies()) {
+                out.add(name, value)?;
+            }
+        }
         if let Out::Text(out) = out {
             let upgrade: &[u8] = b"Connection: Upgrade\r\nUpgrade: websocket\r\n";
             out.extend_from_slice(if switches { upgrade } else { b"" });
@@ -196,13 +217,37 @@ fn interim(
         length,
         body,
         chunked: false,
+        coding: None,
         keep_alive: !switches,
         reusable: !switches,
     })
 }
 
-/// Passes on what is the target's to say.
-fn pass(fields: &Fields<'_, '_>, added: &Additions<'_>, out: &mut Out<'_>) -> Result<(), Cause> {
+/// What the response is, where clients may get it coded.
+fn worth<'b>(
+    fields: &Fields<'_, 'b>,
+    status: u16,
+    framing: &Framing,
+    rules: &Compression,
+) -> Option<Nature<'b>> {
+    let length = framing.length.filter(|_| !framing.chunked);
+    let mut nature = Nature::of(status, length);
+    for (kind, field) in fields.iter() {
+        if kind == Field::Other {
+            nature.field(field.name, field.value);
+        }
+    }
+    nature.is_worth_it(rules).then_some(nature)
+}
+
+/// Passes on what is the target's to say; `is_coded`: of a body that is not what it was.
+fn pass(
+    fields: &Fields<'_, '_>,
+    added: &Additions<'_>,
+    is_coded: bool,
+    out: &mut Out<'_>,
+) -> Result<(), Cause> {
+    let is = |field: &httparse::Header<'_>, name: &str| field.name.eq_ignore_ascii_case(name);
     for (kind, field) in fields.iter() {
         match kind {
             Field::Connection
@@ -211,6 +256,17 @@ fn pass(fields: &Fields<'_, '_>, added: &Additions<'_>, out: &mut Out<'_>) -> Re
             | Field::TransferEncoding
             | Field::Upgrade => {}
             _ if fields.nominates(field.name) || added.hides(field.name) => {}
+            // Parts of what was sent are no parts of this.
+            Field::Other if is_coded && is(field, "accept-ranges") => {}
+            Field::Other if is_coded && is(field, "content-encoding") => {}
+            // The same for its readers, not the same bytes: RFC 9110, section 8.8.1. One that
+            // cannot be told in every protocol is not told.
+            Field::Other if is_coded && is(field, "etag") && !field.value.starts_with(b"W/") => {
+                let tag = std::str::from_utf8(field.value).ok().filter(|tag| tag.is_ascii());
+                if let Some(tag) = tag {
+                    out.add(field.name, &format!("W/{tag}"))?;
+                }
+            }
             _ => out.field(field)?,
         }
     }
@@ -294,7 +350,7 @@ fn write_connection(keep_alive: bool, out: &mut Vec<u8>) {
 }
 
 /// Writes a whole response of our own.
-pub(super) fn write_own(
+pub(in super::super) fn write_own(
     own: &Own,
     added: &Additions<'_>,
     (is_head, keep_alive): (bool, bool),
@@ -310,8 +366,8 @@ pub(super) fn write_own(
     for (name, value) in added.fields(std::iter::empty()) {
         fields::write_line(name.as_bytes(), value.as_bytes(), out);
     }
-    if let Some(location) = own.location() {
-        fields::write_line(b"Location", location.as_bytes(), out);
+    for (name, value) in own.fields() {
+        fields::write_line(name.as_bytes(), value.as_bytes(), out);
     }
     let (is_bodyless, body) = (matches!(status, 204 | 304), own.body());
     if !is_bodyless {
@@ -333,8 +389,13 @@ mod tests {
     use super::*;
     use crate::model::ResponseRules;
 
-    const ASKED: Asked =
-        Asked { is_http_1_0: false, is_head: false, upgrades: false, keep_alive: true };
+    const ASKED: Asked = Asked {
+        is_http_1_0: false,
+        is_head: false,
+        upgrades: false,
+        keep_alive: true,
+        coding: None,
+    };
 
     /// Lines end with LF alone here. Expected: the head that goes on, and whether the target's
     /// connection may be used again.
@@ -389,6 +450,41 @@ mod tests {
         ] {
             check(ASKED, &format!("HTTP/1.1 200 OK\n{bad}"), Err(Cause::BadResponse));
         }
+    }
+
+    #[test]
+    fn coded_bodies_are_told() {
+        let rules =
+            ResponseRules { compression: Some(Compression::default()), ..Default::default() };
+        let check = |coding: Option<Coding>, sent: &str, expected: &str| {
+            let sent = sent.replace('\n', "\r\n") + "\r\n";
+            let (mut out, added) = (Vec::new(), Additions::of(&rules));
+            let asked = Asked { coding, ..ASKED };
+            let got = translate(sent.as_bytes(), asked, &added, &mut Out::Text(&mut out)).unwrap();
+            let text = String::from_utf8(out).unwrap().replace("\r\n", "\n");
+            assert_eq!(text, format!("{expected}{KEPT}"), "{sent}");
+            assert_eq!(got.coding.is_some(), expected.contains("Content-Encoding: "));
+        };
+        let head = "HTTP/1.1 200 OK\nContent-Type: text/css\n";
+        let sent = format!("{head}ETag: \"a\"\nAccept-Ranges: bytes\nContent-Length: 2000\n");
+        check(
+            Some(Coding::Br),
+            &sent,
+            &format!(
+                "{head}ETag: W/\"a\"\nContent-Encoding: br\nVary: Accept-Encoding\n\
+                 Transfer-Encoding: chunked\n"
+            ),
+        );
+        let plain = format!(
+            "{head}ETag: \"a\"\nAccept-Ranges: bytes\nVary: Accept-Encoding\n\
+             Content-Length: 2000\n"
+        );
+        check(None, &sent, &plain);
+        let small = format!("{head}Content-Length: 20\n");
+        check(Some(Coding::Br), &small, &small);
+        let varying = format!("{head}Vary: *\nETag: W/\"a\"\nTransfer-Encoding: chunked\n");
+        let coded = varying.replace("Transfer", "Content-Encoding: gzip\nTransfer");
+        check(Some(Coding::Gzip), &varying, &coded);
     }
 
     #[test]

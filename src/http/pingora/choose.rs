@@ -8,87 +8,103 @@ use http::Version;
 use http::header::{CONTENT_TYPE, HOST};
 use pingora_http::RequestHeader;
 
+use super::super::choice::{self, Instead, Wanted};
 use super::super::errors::Cause;
 use super::super::headers;
-use super::super::own::Own;
+use super::super::pending::{MOST, Waited};
+use super::super::wait::Wait;
 use super::Plane;
 use super::client::Connection;
 use super::exchange::{Chosen, Exchange};
 use crate::clock;
-use crate::routing::{Outcome, Trial, decide};
+use crate::routing::{Trial, decide};
 use crate::rules::{Facts, Headers, Spoken};
 
-/// What a decision asks for.
-pub(super) enum Choice {
-    Forward,
-    Answer(Own),
-    Refuse(Cause),
+/// Rule, group, target and guard, on the newest snapshot; waits where that is right. A retry never
+/// waits: what went wrong is the answer.
+pub(super) async fn settle(
+    plane: &Plane,
+    request: &RequestHeader,
+    exchange: &mut Exchange,
+) -> Result<(), Instead> {
+    let (mut wait, mut asked) = (None, 0);
+    loop {
+        let (group, want) = match choose(plane, request, exchange, wait.is_some()) {
+            Ok(choice) => return choice,
+            Err(Wanted::Target(group, want)) => (group, want),
+            Err(Wanted::Client(pending)) => {
+                let Some(listener) = exchange.listener.as_ref().filter(|_| asked < MOST) else {
+                    return Err(Instead::Refuse(pending.refusal()));
+                };
+                asked += 1;
+                match pending.wait(&plane.fetcher, (listener, plane.thread.index)).await {
+                    Waited::Again => {}
+                    Waited::Refreshed(refreshed) => exchange.refreshed = Some(refreshed),
+                    Waited::Done(instead) => return Err(instead),
+                }
+                continue;
+            }
+        };
+        if exchange.attempts > 0 {
+            return Err(Instead::Refuse(Cause::NoTarget));
+        }
+        let wanted = (group, want);
+        let mut place = Wait::on(wait.take(), wanted, &plane.thread).map_err(Instead::Refuse)?;
+        place.ready(&plane.thread).await.map_err(Instead::Refuse)?;
+        wait = Some(place);
+    }
 }
 
-/// Rule, group, target and guard, on the newest snapshot.
-pub(super) fn choose(plane: &Plane, request: &RequestHeader, exchange: &mut Exchange) -> Choice {
-    let Some(connection) = &exchange.connection else { return Choice::Refuse(Cause::Internal) };
+fn choose(
+    plane: &Plane,
+    request: &RequestHeader,
+    exchange: &mut Exchange,
+    has_waited: bool,
+) -> Result<Result<(), Instead>, Wanted> {
+    let refuse = |cause| Ok(Err(Instead::Refuse(cause)));
+    let Some(connection) = &exchange.connection else {
+        return refuse(Cause::Internal);
+    };
     let routing = plane.thread.reader.load();
     let found = routing.listeners.get(&connection.socket);
     let Some(listener) = found.filter(|found| found.protocol.is_http()) else {
-        return Choice::Refuse(Cause::NoListener);
+        return refuse(Cause::NoListener);
     };
     let facts = facts(request, connection);
-    let mut rng = fastrand::Rng::new();
-    let thread = plane.thread.index;
-    let (now, exclude) = (clock::now(), exchange.tried.as_slice());
-    let mut trial = Trial { thread, rng: &mut rng, now, exclude };
+    let mut trial = Trial {
+        thread: plane.thread.index,
+        rng: &mut fastrand::Rng::new(),
+        now: clock::now(),
+        exclude: exchange.tried.as_slice(),
+        is_first: exchange.priority.is_none(),
+        has_waited,
+        refreshed: exchange.refreshed.as_ref(),
+    };
     let decision = decide(listener, &facts, &mut trial);
     exchange.priority = Some(decision.priority);
+    exchange.check = decision.check;
     exchange.listener = Some(Arc::clone(listener));
     exchange.bonds = decision.bonds;
     exchange.transformed = decision.transformed.unwrap_or_default();
-    match decision.outcome {
-        Outcome::Forward { group, .. } if group.version.is_http_2() => {
-            // It did not when the connection began: the next one gets another carrier.
-            connection.goaway();
-            exchange.group = Some(group);
-            Choice::Refuse(Cause::NoListener)
-        }
-        Outcome::Forward { group, guard } => {
-            exchange.action = Some("forward");
-            exchange.target = Some(guard.endpoint().address);
-            exchange.group = Some(Arc::clone(&group));
-            exchange.chosen = Some(Chosen { group, guard, borrowed: None, made: None });
-            Choice::Forward
-        }
-        Outcome::Fixed(response) => {
-            exchange.action = Some("fixed-response");
-            Choice::Answer(Own::Fixed(response))
-        }
-        Outcome::Redirect(redirect) => {
-            exchange.action = Some("redirect");
-            let port = connection.socket.address.port();
-            let scheme = if connection.session.is_some() { "https" } else { "http" };
-            match Own::redirect(&redirect, &facts, (scheme, port)) {
-                Ok(own) => {
-                    exchange.redirect_url = own.location().map(str::to_owned);
-                    Choice::Answer(own)
-                }
-                Err(cause) => Choice::Refuse(cause),
-            }
-        }
-        Outcome::NoTarget { group } => {
-            exchange.action = Some("forward");
-            exchange.group = Some(group);
-            Choice::Refuse(Cause::NoTarget)
-        }
-        Outcome::Misfit { group } => {
-            exchange.action = Some("forward");
-            exchange.group = Some(group);
-            Choice::Refuse(Cause::Misfit)
-        }
-        Outcome::Unfit { group } => {
-            exchange.action = Some("forward");
-            exchange.group = Some(group);
-            Choice::Refuse(Cause::Transform)
-        }
+    let scheme = headers::scheme(connection.session.is_some());
+    let at = (scheme, connection.socket.address.port());
+    let (told, choice) = choice::read(decision.outcome, &facts, at);
+    exchange.action = told.action;
+    exchange.redirect_url = told.redirect_url;
+    exchange.group = told.group.or_else(|| exchange.group.take());
+    let (group, guard) = match choice? {
+        Ok(chosen) => chosen,
+        Err(instead) => return Ok(Err(instead)),
+    };
+    if group.version.is_http_2() {
+        // It did not when the connection began: the next one gets another carrier.
+        connection.goaway();
+        exchange.action = None;
+        return refuse(Cause::NoListener);
     }
+    exchange.target = told.target;
+    exchange.chosen = Some(Chosen { group, guard, borrowed: None, made: None });
+    Ok(Ok(()))
 }
 
 fn facts<'a>(request: &'a RequestHeader, connection: &Connection) -> Facts<'a> {

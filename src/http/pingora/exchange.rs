@@ -8,13 +8,17 @@ use std::sync::Arc;
 
 use pingora_proxy::Session;
 
-use super::super::account::{count_response, is_sent_to, secured, transforms};
+use super::super::account::{
+    count_check, count_response, is_sent_to, note_target, secured, transforms,
+};
 use super::super::errors::Cause;
 use super::super::own::Own;
+use super::super::retry::Failure;
 use super::Plane;
 use super::choose::{host, spoken};
 use super::client::Connection;
 use super::idle::{Borrowed, Fd};
+use crate::auth::Refreshed;
 use crate::balance::{Group, InFlight};
 use crate::clock::{self, Instant, Timestamp};
 use crate::logs::{Kind, Record, RequestLine};
@@ -31,6 +35,9 @@ pub(super) struct Exchange {
     pub(super) begun: Option<Instant>,
     pub(super) created: Timestamp,
     pub(super) priority: Option<u32>,
+    /// The session that was waited for.
+    pub(super) refreshed: Option<Refreshed>,
+    pub(super) check: Option<&'static str>,
     pub(super) action: Option<&'static str>,
     pub(super) chosen: Option<Chosen>,
     /// Who was chosen last, for the log.
@@ -47,6 +54,8 @@ pub(super) struct Exchange {
     /// It failed and may be tried again.
     pub(super) again: bool,
     pub(super) attempts: u32,
+    /// When the current attempt began.
+    pub(super) tried_at: Option<Instant>,
     pub(super) sent_at: Option<Instant>,
     pub(super) answered_at: Option<Instant>,
     pub(super) target_status: Option<u16>,
@@ -82,6 +91,18 @@ pub(super) struct Chosen {
 }
 
 impl Exchange {
+    /// Tells the target's group what came of the attempt, unless its answer is here already or it
+    /// was cut because its registration is gone.
+    pub(super) fn note(&self, plane: &Plane, came: Result<u16, (Failure, Cause)>) {
+        let Some(chosen) = &self.chosen else { return };
+        let begun = self.tried_at.filter(|_| chosen.group.is_watched());
+        let endpoint = chosen.guard.endpoint();
+        let is_there = || plane.thread.reader.load().endpoints.contains_key(&endpoint.id);
+        if came.is_ok() || (self.target_status.is_none() && is_there()) {
+            note_target(&chosen.group, endpoint, (came, begun), plane.thread.index);
+        }
+    }
+
     /// Lets go of the target: its connection rests (or ends, when the target is sent to no more or
     /// it was a retry's), its guard drops.
     pub(super) fn release(&mut self, plane: &Plane) {
@@ -119,6 +140,7 @@ impl Exchange {
         };
         let status = self.status(session);
         count_response(&listener, thread, status, self.own || self.target_status.is_none());
+        count_check(&listener, thread, self.check, self.cause);
         let metrics = &listener.metrics;
         metrics.grpc.add(thread, u64::from(spoken(session.req_header()) == Spoken::Grpc));
         metrics.received.add(thread, received);
@@ -185,6 +207,7 @@ impl Exchange {
                 trace_id: Some(&self.trace_id),
                 priority: self.priority,
                 created: self.created,
+                check: self.check,
                 action: self.action,
                 redirect_url: self.redirect_url.as_deref(),
                 error_reason: self.cause.map(Cause::reason),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, HOST, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
@@ -18,22 +18,27 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::super::additions::Additions;
+use super::super::choice::Instead;
 use super::super::errors::{self, Cause};
 use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_HANDSHAKE, TARGET_IDLE};
 use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure, Verdict};
 use super::super::{head, headers};
 use super::cause::{LONG_RESPONSE, cause};
-use super::choose::{Choice, choose, spoken};
+use super::choose::{settle, spoken};
 use super::client::{ClientStream, Connection};
 use super::exchange::Exchange;
+use super::fields::{add, add_to_targets, tell};
 use super::secure::Secure;
 use super::{H2_REQUESTS, Plane};
+use crate::balance::Group;
 use crate::clock;
 use crate::model::{ForwardedFor, Protocol, RequestRules};
 
 /// The response is ours; what it is stands in the exchange.
 const OWN: ErrorType = ErrorType::new("Own");
+/// The target left the State while we connected to it.
+const GONE: ErrorType = ErrorType::new("Gone");
 /// In the pool's key of a retry's connection. Registrations are counted from 1.
 const AGAIN: u64 = 1 << 63;
 
@@ -77,10 +82,11 @@ impl Hooks {
         }
         response.insert_header("Server", errors::SERVER)?;
         if let Some(listener) = &exchange.listener {
-            add(&mut response, &Additions::own(listener))?;
+            let added = Additions::own(listener).keeping(exchange.refreshed.as_ref());
+            add(&mut response, &added)?;
         }
-        if let Some(location) = own.location() {
-            response.insert_header("Location", location)?;
+        for (name, value) in own.fields() {
+            response.append_header(name, value.as_ref())?;
         }
         let bodyless = own.is_bodyless();
         if let Some((code, message)) = own.grpc() {
@@ -122,6 +128,7 @@ impl Hooks {
         exchange: &mut Exchange,
         (failure, cause): (Failure, Cause),
     ) -> bool {
+        exchange.note(&self.plane, Err((failure, cause)));
         exchange.cause = Some(cause);
         exchange.attempts += 1;
         let written = session.response_written().map(|response| response.status);
@@ -133,10 +140,13 @@ impl Hooks {
             made: exchange.attempts,
         };
         let verdict = retry::after(&attempt);
-        let chosen = exchange.chosen.as_ref().map(|chosen| chosen.guard.endpoint().id);
+        let may_retry = |group: &Group| {
+            verdict != Verdict::GiveUp && group.may_retry(self.plane.thread.index, clock::now())
+        };
+        let chosen = exchange.chosen.as_ref().filter(|chosen| may_retry(&chosen.group));
+        let chosen = chosen.map(|chosen| chosen.guard.endpoint().id);
         exchange.release(&self.plane);
-        let Some(id) = chosen.filter(|_| verdict != Verdict::GiveUp) else { return false };
-
+        let Some(id) = chosen else { return false };
         if verdict == Verdict::Elsewhere {
             exchange.tried.push(id);
         }
@@ -263,17 +273,17 @@ impl ProxyHttp for Hooks {
                 .headers
                 .get(EXPECT)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let mut choice = choose(&self.plane, session.req_header(), exchange);
-        if expects && matches!(choice, Choice::Forward) {
+        let mut choice = settle(&self.plane, session.req_header(), exchange).await;
+        if expects && choice.is_ok() {
             // Waiting for the client's socket: what was decided before is void.
             exchange.release(&self.plane);
             session.downstream_session.write_continue_response().await?;
-            choice = choose(&self.plane, session.req_header(), exchange);
+            choice = settle(&self.plane, session.req_header(), exchange).await;
         }
         match choice {
-            Choice::Forward => return Ok(false),
-            Choice::Answer(own) => self.answer(session, exchange, &own).await?,
-            Choice::Refuse(cause) => self.refuse(session, exchange, cause).await?,
+            Ok(()) => return Ok(false),
+            Err(Instead::Answer(own)) => self.answer(session, exchange, &own).await?,
+            Err(Instead::Refuse(cause)) => self.refuse(session, exchange, cause).await?,
         }
         Ok(true)
     }
@@ -284,15 +294,16 @@ impl ProxyHttp for Hooks {
         exchange: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
         if exchange.chosen.is_none() {
-            match choose(&self.plane, session.req_header(), exchange) {
-                Choice::Forward => self.count_retry(exchange),
-                Choice::Answer(own) => exchange.answer = Some(own),
+            match settle(&self.plane, session.req_header(), exchange).await {
+                Ok(()) => self.count_retry(exchange),
+                Err(Instead::Answer(own)) => exchange.answer = Some(own),
                 // Nobody else to try: what went wrong first is the answer.
-                Choice::Refuse(cause) => exchange.cause = exchange.cause.or(Some(cause)),
+                Err(Instead::Refuse(cause)) => exchange.cause = exchange.cause.or(Some(cause)),
             }
         }
         let idle = exchange.listener.as_ref().map(|listener| listener.idle_timeout);
         let idle = idle.unwrap_or(crate::model::IDLE_TIMEOUT);
+        exchange.tried_at = Some(clock::instant());
         self.peer(exchange, idle).ok_or_else(|| Error::new(OWN))
     }
 
@@ -328,6 +339,10 @@ impl ProxyHttp for Hooks {
     ) -> Result<()> {
         let Some(chosen) = &mut exchange.chosen else { return Err(Error::new(OWN)) };
         let (thread, endpoint) = (self.plane.thread.index, chosen.guard.endpoint());
+        // Nobody would cut what is sent to it now.
+        if !self.plane.thread.reader.load().endpoints.contains_key(&endpoint.id) {
+            return Err(Error::new(GONE));
+        }
         let made = chosen.made.take().filter(|_| !reused);
         let borrowed = self.plane.pooled.borrow(fd, endpoint.id, made.as_deref());
         endpoint.requests.add(thread, 1);
@@ -383,7 +398,10 @@ impl ProxyHttp for Hooks {
         request.insert_header(headers::FORWARDED_PORT, port.to_string())?;
         request.insert_header(headers::TRACE_ID, exchange.trace_id.as_str())?;
         if let Some(lines) = connection.session.as_ref().and_then(|s| s.mutual.as_deref()) {
-            tell_certificate(request, lines)?;
+            tell(request, headers::is_of_certificate, lines)?;
+        }
+        if let Some(lines) = exchange.transformed.identity.as_deref() {
+            tell(request, headers::is_of_login, lines)?;
         }
         // Answered by us.
         request.remove_header(&EXPECT);
@@ -417,6 +435,7 @@ impl ProxyHttp for Hooks {
         exchange.answered_at = Some(now);
         // What went wrong with a target before this one is over.
         exchange.cause = None;
+        exchange.note(&self.plane, Ok(status));
         if let (Some(chosen), Some(sent)) = (&exchange.chosen, exchange.sent_at) {
             let metrics = &chosen.group.metrics;
             metrics.responses[usize::from(status / 100).clamp(1, 5) - 1].add(thread, 1);
@@ -427,7 +446,7 @@ impl ProxyHttp for Hooks {
             if let Some(connection) = exchange.connection.as_ref().filter(|_| !session.is_http2()) {
                 connection.unbounded();
             }
-            return Ok(());
+            return add_to_targets(response, exchange);
         }
         let connections = response.headers.get_all(CONNECTION).iter();
         let nominated: Vec<String> = connections
@@ -439,10 +458,7 @@ impl ProxyHttp for Hooks {
         for name in own.chain(nominated.iter().map(String::as_str)) {
             response.remove_header(name);
         }
-        if let (Some(listener), Some(group)) = (&exchange.listener, &exchange.group) {
-            add(response, &Additions::new(listener, group, &exchange.bonds))?;
-        }
-        Ok(())
+        add_to_targets(response, exchange)
     }
 
     async fn response_filter(
@@ -481,12 +497,13 @@ impl ProxyHttp for Hooks {
         let routing = self.plane.thread.reader.load();
         let is_gone = id.is_some_and(|id| !routing.endpoints.contains_key(&id));
         drop(routing);
-        let failure = match cause {
+        let (failure, cause) = match cause {
+            _ if *e.etype() == GONE => (Failure::Connect, Cause::Connect),
             // Its deregistration delay is over: ALB answers 502.
-            Cause::TargetClosed if is_gone => Failure::Other,
-            Cause::TargetClosed if reused => Failure::PooledClosed,
-            Cause::TargetClosed => Failure::Closed,
-            _ => Failure::Other,
+            Cause::TargetClosed if is_gone => (Failure::Other, cause),
+            Cause::TargetClosed if reused => (Failure::PooledClosed, cause),
+            Cause::TargetClosed => (Failure::Closed, cause),
+            _ => (Failure::Other, cause),
         };
         let again = self.failed(session, exchange, (failure, cause));
         e.set_retry(again);
@@ -563,31 +580,6 @@ fn rules(exchange: &Exchange, connection: &Connection) -> RequestRules {
     listener.load_balancer.options.requests
 }
 
-/// Takes away what `added` hides and puts in what it adds.
-fn add(response: &mut ResponseHeader, added: &Additions<'_>) -> Result<()> {
-    let sets: Vec<_> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();
-    let hidden = response.headers.keys().filter(|name| added.hides(name.as_str())).cloned();
-    for name in hidden.collect::<Vec<_>>() {
-        response.remove_header(&name);
-    }
-    for (name, value) in added.fields(sets.iter().map(http::HeaderValue::as_bytes)) {
-        response.append_header(name.to_owned(), value)?;
-    }
-    Ok(())
-}
-
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// Says what the client showed, in place of what it says itself.
-fn tell_certificate(request: &mut RequestHeader, lines: &str) -> Result<()> {
-    let names = request.headers.keys().filter(|name| headers::is_of_certificate(name.as_str()));
-    for name in names.cloned().collect::<Vec<_>>() {
-        request.remove_header(&name);
-    }
-    for (name, value) in lines.lines().filter_map(|line| line.split_once(": ")) {
-        request.insert_header(name.to_owned(), value)?;
-    }
-    Ok(())
 }

@@ -13,6 +13,7 @@ mod cause;
 mod choose;
 mod client;
 mod exchange;
+mod fields;
 mod hooks;
 mod idle;
 mod secure;
@@ -32,11 +33,15 @@ use tokio::sync::watch;
 
 use super::Settings;
 use super::account::{self, NoExchange};
+use super::additions::Additions;
 use super::desync::Verdict;
-use super::errors::{self, Cause};
+use super::errors::Cause;
 use super::head::HEADERS;
 use super::limits::LINGER;
+use super::native::write_own;
+use super::own::Own;
 use super::retry;
+use crate::auth::Fetcher;
 use crate::logs::{AccessLog, Kind};
 use crate::metrics::Metrics;
 use crate::routing::{DataThread, RoutedListener, Routing, SocketKey};
@@ -58,6 +63,7 @@ struct Plane {
     thread: DataThread,
     access_log: Option<AccessLog>,
     pooled: Arc<Pooled>,
+    fetcher: Fetcher,
 }
 
 impl Plane {
@@ -90,11 +96,12 @@ impl Carrier {
     /// runtime.
     pub(super) fn new(
         thread: DataThread,
-        settings: Settings,
+        settings: &Settings,
         metrics: &Metrics,
         access_log: Option<AccessLog>,
     ) -> Self {
-        let plane = Arc::new(Plane { thread, access_log, pooled: Arc::default() });
+        let fetcher = settings.fetcher.clone();
+        let plane = Arc::new(Plane { thread, access_log, pooled: Arc::default(), fetcher });
         let configuration = ServerConf {
             threads: 1,
             work_stealing: false,
@@ -127,10 +134,6 @@ impl Carrier {
         (peer, socket): (SocketAddr, SocketKey),
         mut listener: Arc<RoutedListener>,
     ) -> Option<(Stream, BytesMut)> {
-        if let Err(error) = stream.tcp().set_nodelay(true) {
-            tracing::debug!(%peer, %error, "a client's connection ended before it began");
-            return None;
-        }
         let session = stream.session().cloned();
         let connection = Connection::new(peer, socket, Arc::clone(&listener), session);
         let connection = Arc::new(connection);
@@ -221,8 +224,11 @@ impl Carrier {
     /// Answers what never became a request.
     async fn refuse(&self, mut stream: Box<ClientStream>, connection: &Connection, cause: Cause) {
         stream.unbounded();
+        let mut answer = Vec::new();
+        let added = Additions::own(&connection.listener);
+        write_own(&Own::Page(cause), &added, (false, false), &mut answer);
         let answered = async {
-            stream.write_all(errors::last_response(cause).as_bytes()).await?;
+            stream.write_all(&answer).await?;
             stream.shutdown().await
         };
         if let Err(error) = answered.await {

@@ -29,10 +29,8 @@ async fn echo(mut asked: Asked) {
 #[tokio::test]
 async fn calls_pass_to_grpc_and_http_2_targets() {
     for version in [ProtocolVersion::Grpc, ProtocolVersion::Http2] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("access.log");
         let far = Far::new(echo).await;
-        let plan = Plan { log: Some(path.clone()), ..plan(version) };
+        let plan = Plan { log: true, ..plan(version) };
         let world = World::new(plan, &[]).await;
         world.register("a", far.address).await;
         let mut peer = Peer::new(&world).await;
@@ -41,29 +39,23 @@ async fn calls_pass_to_grpc_and_http_2_targets() {
         assert_eq!(got.trailers.unwrap()["grpc-status"], "0");
         assert_eq!(world.metric("roadstead_listener_grpc_requests_total", "front"), 1);
         drop(peer);
-        world.at_rest().await;
-        drop(world);
-        let line = std::fs::read_to_string(path).unwrap();
+        let line = world.logged(1).await.remove(0);
         assert!(line.starts_with("grpcs ") && line.contains(" 200 200 "), "{line}");
         assert!(line.contains("/a.B/C HTTP/2.0\""), "{line}");
     }
 }
 
 async fn what_does_not_fit_is_464(carrier: Carrier) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("access.log");
     let target = Target::new(|_| ok("never")).await;
-    let plan = Plan { log: Some(path.clone()), ..Plan::of(carrier) };
+    let plan = Plan { log: true, ..Plan::of(carrier) };
     let world = World::new(plan, &[("a", &target)]).await;
     let mut peer = Peer::new(&world).await;
     let (response, _) = peer.begin(call("/a.B/C"), true).await;
     assert_eq!(status(response).await, "200 12 in head");
     assert_eq!(target.requests(), 0);
     drop(peer);
-    world.at_rest().await;
+    let line = world.logged(1).await.remove(0);
     assert_eq!(world.metric("roadstead_listener_requests_total", "4xx"), 1);
-    drop(world);
-    let line = std::fs::read_to_string(path).unwrap();
     assert!(line.contains(" 464 - ") && line.contains("\"ProtocolVersionMismatch\""), "{line}");
 }
 

@@ -30,6 +30,7 @@ async fn what_rules_say_holds_for_http_2_as_well() {
     let responses = ResponseRules {
         hide_server: true,
         insert: [("X-Frame-Options".to_owned(), "DENY".to_owned())].into(),
+        compression: None,
     };
     let plan = Plan {
         rules: vec![
@@ -58,6 +59,32 @@ async fn what_rules_say_holds_for_http_2_as_well() {
     assert_eq!(moved.headers["location"], format!("http://test:{port}/old").as_str());
     assert_eq!(moved.headers["x-frame-options"], "DENY");
     assert!(!moved.headers.contains_key("server"), "{:?}", moved.headers);
+}
+
+#[tokio::test]
+async fn rules_look_at_the_headers_that_clients_send() {
+    let (a, b) = (Target::new(|_| ok("a")).await, Target::new(|_| ok("b")).await);
+    let header = |name: &str, value: &str| Condition::HttpHeader {
+        name: name.into(),
+        values: vec![value.to_owned()],
+    };
+    let plan = Plan {
+        rules: vec![
+            rule(1, header("X-Forwarded-For", "*"), forward("b")),
+            rule(2, header("X-Forwarded-Proto", "*"), forward("b")),
+            rule(3, header("Cookie", "a=b; c=d"), forward("b")),
+        ],
+        ..Plan::of(Carrier::Native)
+    };
+    let world = World::new(plan, &[("a", &a), ("b", &b)]).await;
+    let mut peer = Peer::new(&world).await;
+    // What we add is not the client's.
+    assert_eq!(peer.get("/").await.body, "a");
+    assert_eq!(peer.ask(with("/", "x-forwarded-for", "10.0.0.1"), "").await.unwrap().body, "b");
+    assert_eq!(peer.ask(with("/", "x-forwarded-proto", "x"), "").await.unwrap().body, "b");
+    let mut crumbs = with("/", "cookie", "a=b");
+    crumbs.headers_mut().append("cookie", "c=d".parse().unwrap());
+    assert_eq!(peer.ask(crumbs, "").await.unwrap().body, "b");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! What load balancers and listeners ask for beside the ordinary headers.
 
 use super::world::*;
-use crate::model::{Action, Carrier, Condition, FixedResponse, ForwardedFor, RequestRules};
-use crate::model::{ResponseRules, Rule};
+use crate::model::{
+    Action, Carrier, Condition, FixedResponse, ForwardedFor, GroupRouting, RequestRules,
+    ResponseRules, Rule, Stickiness,
+};
 
 const SENT: &str = "GET / HTTP/1.1\r\nHost: t\r\nX-Forwarded-For: 1.2.3.4\r\nX_Odd: 1\r\n\r\n";
 
@@ -62,7 +64,7 @@ async fn listeners_put_headers_into_responses(carrier: Carrier) {
         vec![rule(1, condition, Action::FixedResponse(answer.clone()))]
     };
     let insert = [("X-Frame-Options".to_owned(), "DENY".to_owned())].into_iter().collect();
-    let responses = ResponseRules { hide_server: true, insert };
+    let responses = ResponseRules { hide_server: true, insert, compression: None };
     let plan = Plan { responses, rules: rules(), ..Plan::of(carrier) };
     let world = World::new(plan, &[("a", &target)]).await;
     let mut client = world.client().await;
@@ -78,7 +80,38 @@ async fn listeners_put_headers_into_responses(carrier: Carrier) {
     assert_eq!(plain.get("/own").await.header("server"), Some("roadstead"));
 }
 
+/// Also where nothing became a request, and where a response begins a tunnel.
+async fn refusals_and_tunnels_have_the_listeners_headers(carrier: Carrier) {
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                    Upgrade: websocket\r\nServer: theirs\r\n\r\n";
+    let target = Target::new(move |_| Act::Echo(switched.into())).await;
+    let insert = [("X-Frame-Options".to_owned(), "DENY".to_owned())].into_iter().collect();
+    let responses = ResponseRules { hide_server: true, insert, compression: None };
+    let stickiness = Stickiness { enabled: true, ..Stickiness::default() };
+    let routing = GroupRouting { stickiness, ..GroupRouting::default() };
+    let plan = Plan { responses, routing, ..Plan::of(carrier) };
+    let world = World::new(plan, &[("a", &target)]).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: t\r\nA\0: b\r\n\r\n").await;
+    let refused = client.response().await;
+    assert_eq!((refused.status(), refused.header("connection")), (400, Some("close")));
+    assert!(refused.header("x-roadstead-reason").is_some(), "{}", refused.head);
+    assert_eq!((refused.header("x-frame-options"), refused.header("server")), (Some("DENY"), None));
+    let mut client = world.client().await;
+    client
+        .send(
+            "GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        )
+        .await;
+    let tunnel = client.head().await.unwrap();
+    assert_eq!((tunnel.status(), tunnel.header("x-frame-options")), (101, Some("DENY")));
+    assert_eq!(tunnel.header("server"), None);
+    assert!(tunnel.header("set-cookie").unwrap().starts_with("AWSALB="), "{}", tunnel.head);
+}
+
 on_both_carriers!(
+    refusals_and_tunnels_have_the_listeners_headers,
     forwarded_for_is_appended_preserved_or_removed,
     hosts_and_odd_names_pass_as_asked_for,
     listeners_put_headers_into_responses,

@@ -24,6 +24,8 @@ macro_rules! on_both_carriers {
     };
 }
 
+mod anomalies;
+mod compression;
 mod desync;
 mod endings;
 mod far;
@@ -33,7 +35,11 @@ mod h2;
 mod h2_rules;
 mod h2_targets;
 mod headers;
+mod limits;
+mod logins;
+mod mirror;
 mod native;
+mod outliers;
 mod passing;
 mod rules;
 mod slow;
@@ -41,4 +47,6 @@ mod sticky;
 mod strain;
 mod target;
 mod tls;
+mod tokens;
+mod waiting;
 mod world;

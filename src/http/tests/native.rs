@@ -20,7 +20,8 @@ async fn trailers_pass_both_ways() {
     client
         .send(
             "PUT / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n\
-             3\r\nabc\r\n0\r\nDigest: up\r\nHost: evil\r\n\r\n",
+             3\r\nabc\r\n0\r\nDigest: up\r\nHost: evil\r\n\
+             X-Amzn-Mtls-Clientcert: evil\r\nx-amzn-oidc-identity: evil\r\n\r\n",
         )
         .await;
     let mut target = accept(&listener).await;
@@ -35,11 +36,6 @@ async fn trailers_pass_both_ways() {
     client.send("GET /2 HTTP/1.1\r\nHost: t\r\n\r\n").await;
     assert!(target.head().await.unwrap().head.starts_with("GET /2 "));
 }
-
-const ASK: &str = "GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const SWITCH: &str =
-    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 #[tokio::test]
 async fn halves_of_a_tunnel_end_one_by_one() {
@@ -69,16 +65,9 @@ async fn halves_of_a_tunnel_end_one_by_one() {
 
 #[tokio::test]
 async fn tunnel_ends_when_its_target_is_gone_from_the_state() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::new(plan(), &[]).await;
-    let id = world.register("a", listener.local_addr().unwrap()).await;
-    let mut client = world.client().await;
-    client.send(ASK).await;
-    let mut target = accept(&listener).await;
-    target.head().await.unwrap();
-    target.send(SWITCH).await;
-    client.head().await.unwrap();
-    world.drain(id).await;
+    let (world, listener) = by_hand(plan()).await;
+    let (mut client, mut target) = switched(&world, &listener).await;
+    let id = world.drain_first().await;
     client.send("still").await;
     assert_eq!(target.take(5).await.unwrap(), "still");
     world.remove(vec![crate::state::Key::Target(id)]).await;
@@ -95,16 +84,9 @@ async fn websocket_whose_target_is_gone_ends_by_a_close_between_two_frames() {
     let away = &[0x88, 2, 3, 0xe9][..];
     let cases = [(whole, away), (&whole[..4], &[][..]), (&[0x88, 2, 3, 0xe8][..], &[][..])];
     for (last, farewell) in cases {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let world = World::new(plan(), &[]).await;
-        let id = world.register("a", listener.local_addr().unwrap()).await;
-        let mut client = world.client().await;
-        client.send(ASK).await;
-        let mut target = accept(&listener).await;
-        target.head().await.unwrap();
-        target.send(SWITCH).await;
-        client.head().await.unwrap();
-        world.drain(id).await;
+        let (world, listener) = by_hand(plan()).await;
+        let (mut client, mut target) = switched(&world, &listener).await;
+        let id = world.drain_first().await;
         target.send_bytes(last).await;
         assert_eq!(client.take_bytes(last.len()).await.unwrap(), last);
         world.remove(vec![crate::state::Key::Target(id)]).await;
@@ -122,16 +104,9 @@ async fn websocket_whose_target_is_gone_ends_by_a_close_between_two_frames() {
 
 #[tokio::test]
 async fn websocket_whose_target_never_stops_ends_all_the_same() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let world = World::new(plan(), &[]).await;
-    let id = world.register("a", listener.local_addr().unwrap()).await;
-    let mut client = world.client().await;
-    client.send(ASK).await;
-    let mut target = accept(&listener).await;
-    target.head().await.unwrap();
-    target.send(SWITCH).await;
-    client.head().await.unwrap();
-    world.drain(id).await;
+    let (world, listener) = by_hand(plan()).await;
+    let (mut client, mut target) = switched(&world, &listener).await;
+    let id = world.drain_first().await;
     let flood = tokio::spawn(async move {
         let frames = [0x82, 3, 1, 2, 3].repeat(1000);
         while target.stream.write_all(&frames).await.is_ok() {}
@@ -427,12 +402,7 @@ async fn silent_clients_and_targets_end_in_time() {
     tokio::join!(sending, world.at_rest());
     assert!(client.message().await.is_none(), "it looks whole");
     // A tunnel in which nobody speaks.
-    let mut client = world.client().await;
-    client.send(ASK).await;
-    let mut target = accept(&listener).await;
-    target.head().await.unwrap();
-    target.send(SWITCH).await;
-    client.head().await.unwrap();
+    let (mut client, mut target) = switched(&world, &listener).await;
     world.at_rest().await;
     assert!(client.ended().await && target.ended().await);
 }

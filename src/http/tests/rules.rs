@@ -66,15 +66,13 @@ async fn every_kind_of_condition_chooses(carrier: Carrier) {
 }
 
 async fn redirects_name_where_to_go(carrier: Carrier) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("access.log");
     let (any, all) = (|| Condition::PathPattern(texts(&["/old/*"])), Redirect::to_itself(301));
     let secure = Redirect { protocol: "HTTPS".into(), port: "443".into(), ..all.clone() };
     let moved = Redirect { status: 302, path: "/new/#{path}".into(), ..all };
     let plan = Plan {
         rules: vec![rule(1, any(), Action::Redirect(moved))],
         default_action: Some(Action::Redirect(secure)),
-        log: Some(path.clone()),
+        log: true,
         ..Plan::of(carrier)
     };
     let world = World::new(plan, &[]).await;
@@ -89,21 +87,12 @@ async fn redirects_name_where_to_go(carrier: Carrier) {
     let long = client.get(&format!("/old/{}", "x".repeat(9_000))).await;
     assert_eq!(long.status(), 507);
     drop(client);
-    world.at_rest().await;
-    drop(world);
-    until("all lines are written", || {
-        std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 3)
-    })
-    .await;
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<_> = text.lines().collect();
+    let lines = world.logged(3).await;
     assert!(lines[0].contains(&format!("\"redirect\" \"{location}\" \"-\"")), "{}", lines[0]);
     assert!(lines[2].contains("\"redirect\" \"-\" \"RedirectLocationTooLong\""), "{}", lines[2]);
 }
 
 async fn transforms_change_what_targets_get(carrier: Carrier) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("access.log");
     let (a, b) = (named("a").await, Target::new(|request| ok(&request.body)).await);
     let rewrite =
         |regex: &str, replace: &str| Some(Rewrite { regex: regex.into(), replace: replace.into() });
@@ -118,7 +107,7 @@ async fn transforms_change_what_targets_get(carrier: Carrier) {
     let broken = Transforms { host_header: None, url: rewrite("^/", "") };
     let plan = Plan {
         rules: vec![on(1, "/api/*", both), on(2, "/broken", broken)],
-        log: Some(path.clone()),
+        log: true,
         ..Plan::of(carrier)
     };
     let world = World::new(plan, &[("a", &a), ("b", &b)]).await;
@@ -147,14 +136,7 @@ async fn transforms_change_what_targets_get(carrier: Carrier) {
     assert_eq!(client.get("/").await.body, "a");
     assert_eq!(world.in_flight(), 0);
     drop(client);
-    world.at_rest().await;
-    drop(world);
-    until("all lines are written", || {
-        std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() == 5)
-    })
-    .await;
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<_> = text.lines().collect();
+    let lines = world.logged(5).await;
     assert!(lines[0].ends_with(r#" "My.internal" "/x?y=z" "TransformSuccess""#), "{}", lines[0]);
     assert!(lines[2].ends_with(r#" "-" "-" "-""#), "{}", lines[2]);
     assert!(lines[3].contains("\"TransformFailed\""), "{}", lines[3]);

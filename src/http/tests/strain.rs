@@ -15,10 +15,6 @@ fn plan() -> Plan {
     Plan::of(Carrier::Native)
 }
 
-const ASK: &str = "GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-const SWITCH: &str =
-    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-
 /// More than the kernel's buffers of two connections hold.
 const HINTS: usize = 4000;
 
@@ -119,12 +115,7 @@ async fn what_is_sent_ahead_gives_a_target_no_more_time() {
 async fn a_tunnels_last_bytes_arrive_whatever_its_target_left_unread() {
     let (world, listener) = by_hand(plan()).await;
     for _ in 0..20 {
-        let mut client = world.client().await;
-        client.send(ASK).await;
-        let mut target = accept(&listener).await;
-        target.head().await.unwrap();
-        target.send(SWITCH).await;
-        assert_eq!(client.head().await.unwrap().status(), 101);
+        let (mut client, mut target) = switched(&world, &listener).await;
         client.send(&"never read".repeat(1000)).await;
         target.take(1).await.unwrap();
         target.send("last words").await;

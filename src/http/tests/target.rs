@@ -139,6 +139,25 @@ pub(super) async fn accept(listener: &TcpListener) -> Client {
     Client::new(accepted.expect("nobody came").unwrap().0)
 }
 
+/// Asks for a WebSocket …
+pub(super) const ASK: &str = "GET / HTTP/1.1\r\nHost: t\r\nConnection: Upgrade\r\n\
+     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+/// … and gives one.
+pub(super) const SWITCH: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+
+/// The two ends of a WebSocket that leads to a target played by the test.
+pub(super) async fn switched(world: &World, listener: &TcpListener) -> (Client, Client) {
+    let mut client = world.client().await;
+    client.send(ASK).await;
+    let mut target = accept(listener).await;
+    target.head().await.unwrap();
+    target.send(SWITCH).await;
+    assert_eq!(client.head().await.unwrap().status(), 101);
+    (client, target)
+}
+
 /// An address where nobody listens.
 pub(super) async fn nobody() -> std::net::SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::world::*;
 use crate::model::{Carrier, Protocol};
 use crate::tls::policy::RECOMMENDED;
-use crate::tls::testing::{Client as Asking, certificate, shown};
+use crate::tls::testing::{Client as Asking, Pem, certificate, shown};
 use crate::tls::{Mutual, Policy, Server, Tickets};
 
-fn plan(carrier: Carrier) -> Plan {
+pub(super) fn plan(carrier: Carrier) -> Plan {
     Plan { certificates: vec![certificate(&["test"], false)], ..Plan::of(carrier) }
 }
 
-fn asking() -> Asking {
+pub(super) fn asking() -> Asking {
     Asking::new(&["http/1.1"], "", "")
 }
 
@@ -45,15 +45,11 @@ async fn a_response_that_ends_the_connection_ends_it_with_a_goodbye(carrier: Car
 }
 
 async fn the_log_tells_what_was_agreed_on(carrier: Carrier) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("access.log");
     let target = Target::new(|_| ok("")).await;
-    let plan = Plan { log: Some(path.clone()), ..plan(carrier) };
+    let plan = Plan { log: true, ..plan(carrier) };
     let world = World::new(plan, &[("a", &target)]).await;
     world.secure_client(&Asking::new(&[], "1.2", "")).await.get("/x").await;
-    world.at_rest().await;
-    drop(world);
-    let line = std::fs::read_to_string(path).unwrap();
+    let line = world.logged(1).await.remove(0);
     assert!(line.starts_with("https "), "{line}");
     for part in [
         "\"GET https://test:",
@@ -107,14 +103,18 @@ async fn silent_handshakes_stop_nobody_else(carrier: Carrier) {
     assert_eq!(world.metric("roadstead_listener_tls_errors_total", "closed"), 200);
 }
 
-fn server() -> Option<Server> {
-    let named = vec![(Arc::from(""), certificate(&["target"], true).identity())];
+/// What shows this certificate.
+pub(super) fn server(pem: &Pem) -> Option<Server> {
+    let named = vec![(Arc::from(""), pem.identity())];
     let policy = Policy::find(RECOMMENDED).unwrap();
     Some(Server::new(named, policy, &[], &Tickets::new().unwrap(), Mutual::Off).unwrap())
 }
 
 async fn targets_are_reached_over_tls_whatever_their_certificate(carrier: Carrier) {
-    let target = Target::with(|request| ok(&request.body), server()).await;
+    let target = {
+        let pem = certificate(&["target"], true);
+        Target::with(|request| ok(&request.body), server(&pem)).await
+    };
     let plan = Plan { protocol: Protocol::Https, ..Plan::of(carrier) };
     let world = World::new(plan, &[("a", &target)]).await;
     let mut client = world.client().await;

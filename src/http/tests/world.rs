@@ -12,17 +12,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{HttpPlane, Settings};
+use crate::auth::Fetcher;
 use crate::clock::{self, Timestamp};
 use crate::logs::AccessLog;
 use crate::metrics::Metrics;
 use crate::model::*;
-use crate::routing::{Context, DataThread, Publisher, Reader, SocketKey};
+use crate::routing::{Context, DataThread, Publisher, Reader, SocketKey, keep_keys};
 use crate::state::{Journal, Key, Store, StoreError};
-use crate::tls::Stream;
 use crate::tls::policy::RECOMMENDED;
 use crate::tls::testing::{Client as Asking, Pem};
+use crate::tls::{Authorities, Stream};
 
-pub(super) use super::target::{Act, Target, accept, by_hand, nobody, ok};
+pub(super) use super::target::{ASK, Act, SWITCH, Target, accept, by_hand, nobody, ok, switched};
+
+/// The file of an access log.
+const LOG: &str = "access.log";
 
 /// Longer than any test takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,6 +49,7 @@ pub(super) struct World {
     store: Store,
     publisher: Publisher,
     serving: Arc<AtomicUsize>,
+    log: Option<tempfile::TempDir>,
     /// Ends the accept loop with the world.
     _tasks: JoinSet<()>,
 }
@@ -56,7 +61,8 @@ pub(super) struct Plan {
     pub(super) client_keep_alive: Duration,
     pub(super) rules: Vec<Rule>,
     pub(super) default_action: Option<Action>,
-    pub(super) log: Option<std::path::PathBuf>,
+    /// Whether an access log is written; [`World::logged`] reads it.
+    pub(super) log: bool,
     /// The listener's certificates; none: it speaks HTTP.
     pub(super) certificates: Vec<Pem>,
     /// Of the groups.
@@ -66,10 +72,15 @@ pub(super) struct Plan {
     pub(super) desync: DesyncMode,
     /// Of both groups.
     pub(super) routing: GroupRouting,
+    /// Before the default action.
+    pub(super) check: Option<ClientCheck>,
+    /// Whom identity providers are believed by, PEM.
+    pub(super) authority: String,
     /// Of the default action.
     pub(super) stickiness: GroupStickiness,
     pub(super) requests: RequestRules,
     pub(super) responses: ResponseRules,
+    pub(super) rate_limit: Option<RateLimit>,
 }
 
 impl Plan {
@@ -80,15 +91,18 @@ impl Plan {
             client_keep_alive: PATIENCE,
             rules: Vec::new(),
             default_action: None,
-            log: None,
+            log: false,
             certificates: Vec::new(),
             protocol: Protocol::Http,
             version: ProtocolVersion::Http1,
             desync: DesyncMode::default(),
             routing: GroupRouting::default(),
+            check: None,
+            authority: String::new(),
             stickiness: GroupStickiness::default(),
             requests: RequestRules::default(),
             responses: ResponseRules::default(),
+            rate_limit: None,
         }
     }
 }
@@ -123,10 +137,13 @@ impl World {
     /// Groups `a`, which the default action forwards to, and `b`.
     pub(super) async fn new(plan: Plan, targets: &[(&str, &Target)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
         let address = listener.local_addr().unwrap();
         let key = SocketKey { address, transport: Transport::Tcp };
         let metrics = Metrics::new(1);
-        let log = plan.log.as_ref().map(|path| AccessLog::open(path, &metrics).unwrap());
+        let folder = plan.log.then(|| tempfile::tempdir().unwrap());
+        let log = folder.as_ref().map(|folder| folder.path().join(LOG));
+        let log = log.map(|path| AccessLog::open(&path, &metrics).unwrap());
         let Journal::Memory(journal) = Journal::memory() else { panic!("not in memory") };
         let store = Store::memory(&journal).unwrap();
         let reader = Reader::new(&metrics);
@@ -135,9 +152,14 @@ impl World {
         let publisher = Publisher::new(store.clone(), reader.clone(), context);
         let closing = CancellationToken::new();
         let thread = DataThread { index: 0, reader: reader.clone(), closing: closing.clone() };
-        let plane = HttpPlane::new(thread, Settings::default(), &metrics, log);
+        let trusted = Authorities::read(plan.authority.as_bytes()).unwrap_or_default();
+        let fetcher = Fetcher::new(trusted);
+        let settings = Settings { fetcher: fetcher.clone(), ..Settings::default() };
+        let plane = HttpPlane::new(thread, &settings, &metrics, log);
         let serving = Arc::<AtomicUsize>::default();
         let mut tasks = JoinSet::new();
+        let ends = CancellationToken::new();
+        tasks.spawn(keep_keys(reader.clone(), fetcher, metrics.clone(), ends));
         let (accepting, count) = (Arc::clone(&plane), Arc::clone(&serving));
         tasks.spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
@@ -149,8 +171,9 @@ impl World {
                 });
             }
         });
+        let (log, _tasks) = (folder, tasks);
         let world =
-            Self { plane, metrics, closing, key, reader, store, publisher, serving, _tasks: tasks };
+            Self { plane, metrics, closing, key, reader, store, publisher, serving, log, _tasks };
         world.fill(plan).await;
         for (group, target) in targets {
             world.register(group, target.address).await;
@@ -192,8 +215,10 @@ impl World {
             owner: Owner::File,
             options: ListenerOptions {
                 tls,
+                authentication: plan.check.map(|check| Authentication { order: None, check }),
                 stickiness: plan.stickiness,
                 responses: plan.responses,
+                rate_limit: plan.rate_limit,
                 ..ListenerOptions::default()
             },
         };
@@ -312,6 +337,13 @@ impl World {
         self.publisher.publish();
     }
 
+    /// Tells the target registered first to let go, and names it.
+    pub(super) async fn drain_first(&self) -> RegistrationId {
+        let id = self.store.read().targets.keys().copied().min().unwrap();
+        self.drain(id).await;
+        id
+    }
+
     /// Nothing new goes to the target from now on.
     pub(super) async fn drain(&self, id: RegistrationId) {
         let drained = self.store.update(move |tx| {
@@ -338,6 +370,11 @@ impl World {
         self.plane.forget(&self.reader.load());
     }
 
+    /// The keys of tokens were read long ago.
+    pub(super) fn rest_keys(&self) {
+        self.reader.load().key_sets.values().for_each(|set| set.rest());
+    }
+
     pub(super) async fn client(&self) -> Client {
         Client::connect(self.key.address).await
     }
@@ -355,6 +392,17 @@ impl World {
     pub(super) async fn at_rest(&self) {
         until("in-flight is zero", || self.in_flight() == 0).await;
         until("connections ended", || self.serving.load(Ordering::SeqCst) == 0).await;
+    }
+
+    /// The access log of a world at rest, once it has so many lines.
+    pub(super) async fn logged(&self, count: usize) -> Vec<String> {
+        self.at_rest().await;
+        let path = self.log.as_ref().unwrap().path().join(LOG);
+        let text = || std::fs::read_to_string(&path).unwrap_or_default();
+        until("all lines are written", || text().matches('\n').count() >= count).await;
+        let lines: Vec<_> = text().lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), count, "{lines:?}");
+        lines
     }
 
     /// The value of the first such series with this in its labels.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::config::ScalingProfile;
 use crate::model::{
-    AlarmRule, AlarmState, Comparison, MetricId, Missing, ScalingPolicy, ServiceKey, Statistic,
-    TargetTracking, TrackedMetric,
+    AlarmRule, AlarmState, Comparison, MetricAsked, MetricId, MetricQuery, Missing, ScalingPolicy,
+    ServiceKey, Statistic, TargetTracking, TrackedMetric,
 };
 use crate::series::Series;
+use crate::series::math::queries::{Queries, Window};
 
 /// What AWS's target tracking waits for: three of three minutes above the target …
 const HIGH: u32 = 3;
@@ -42,6 +43,33 @@ pub fn evaluate(rule: &AlarmRule, values: &[Option<f64>], before: AlarmState) ->
         () if breaching.saturating_add(unknown) < wanted => AlarmState::Ok,
         () => before,
     }
+}
+
+/// The values that an alarm looks at, oldest first: of its rule's metric, or of that one of its
+/// queries which is told. What has no value, as an expression over nothing, is missing.
+#[must_use]
+pub fn read(
+    series: &Series,
+    (rule, queries): (&AlarmRule, &[MetricQuery]),
+    now: Timestamp,
+    profile: ScalingProfile,
+) -> Vec<Option<f64>> {
+    if queries.is_empty() {
+        return values(series, rule, now, profile);
+    }
+    // Each period at a time of its own, so that a second which stands for a minute is one.
+    let at =
+        |number: u32| Timestamp::from_millis(u64::from(number) * u64::from(rule.period) * 1000);
+    let read = |asked: &MetricAsked| {
+        let (metric, statistic) = (asked.metric.clone(), asked.statistic);
+        let found = values(series, &AlarmRule { metric, statistic, ..rule.clone() }, now, profile);
+        (0..).zip(found).filter_map(|(number, value)| Some((at(number), value?))).collect()
+    };
+    let window = Window { from: at(0), to: at(rule.periods) };
+    let lines = Queries::read(queries).and_then(|queries| queries.lines(window, read));
+    let line = lines.ok().and_then(|lines| lines.into_iter().next());
+    let line = line.map(|(_, line)| line).unwrap_or_default();
+    (0..rule.periods).map(|number| line.at(at(number))).collect()
 }
 
 /// The values that a rule looks at, oldest first. With the fast profile seconds stand for minutes,
@@ -126,6 +154,16 @@ fn tracked(service: &ServiceKey, metric: &TrackedMetric) -> (MetricId, Statistic
             (metric, Statistic::Sum, 60)
         }
         TrackedMetric::Customized { metric, statistic, .. } => (metric.clone(), *statistic, 60),
+        TrackedMetric::Math(_) => (MetricId::new("", "", &[]), Statistic::Average, 60),
+    }
+}
+
+/// What stands in place of the metric of a policy's alarms.
+#[must_use]
+pub fn queries(tracking: &TargetTracking) -> &[MetricQuery] {
+    match &tracking.metric {
+        TrackedMetric::Math(queries) => queries,
+        _ => &[],
     }
 }
 
@@ -239,5 +277,44 @@ mod tests {
         check(ScalingProfile::Faithful, Statistic::Sum, &[120.0; 3]);
         check(ScalingProfile::Fast, Statistic::Sum, &[120.0; 3]);
         check(ScalingProfile::Fast, Statistic::Average, &[2.0; 3]);
+    }
+
+    #[test]
+    fn alarms_look_at_what_expressions_come_to() {
+        use crate::model::Queried;
+        let metric = |name: &str| MetricId::new("N", name, &[]);
+        let query = |id: &str, what: Queried, is_returned: bool| {
+            let (id, label, period) = (id.to_owned(), None, None);
+            MetricQuery { id, label, what, is_returned, period }
+        };
+        let asked = |name: &str| {
+            let (metric, statistic) = (metric(name), Statistic::Sum);
+            Queried::Metric(MetricAsked { metric, statistic, period: 60, unit: None })
+        };
+        let check = |profile: ScalingProfile, expression: &str, expected: &[Option<f64>]| {
+            let series = Series::new(profile.step());
+            for second in 0..180 {
+                let at = Timestamp::from_millis(second * 1000);
+                // Nothing fails in the first two thirds.
+                let failed = (second >= 120).then(|| (metric("failed"), Point::one(1.0)));
+                series.add(at, failed.into_iter().chain([(metric("all"), Point::one(4.0))]));
+            }
+            let queries = [
+                query("e", Queried::Expression(expression.to_owned()), true),
+                query("failed", asked("failed"), false),
+                query("all", asked("all"), false),
+            ];
+            let rule = rule_of(3, 3, Missing::Missing);
+            let read = read(&series, (&rule, &queries), Timestamp::from_millis(180_000), profile);
+            assert_eq!(read, expected, "{profile:?} {expression}");
+        };
+        let faithful = ScalingProfile::Faithful;
+        check(faithful, "100 * failed / all", &[None, None, Some(25.0)]);
+        check(faithful, "100 * FILL(failed, 0) / all", &[Some(0.0), Some(0.0), Some(25.0)]);
+        check(faithful, "all / PERIOD(all)", &[Some(4.0); 3]);
+        check(faithful, "nothing", &[None; 3]);
+        // A second stands for a minute.
+        check(ScalingProfile::Fast, "100 * failed / all", &[Some(25.0); 3]);
+        check(ScalingProfile::Fast, "all / PERIOD(all)", &[Some(4.0); 3]);
     }
 }

@@ -11,7 +11,6 @@ mod plan;
 mod readings;
 mod schedule;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,7 @@ use crate::config::ScalingProfile;
 use crate::metrics::Metrics;
 use crate::model::Account;
 use crate::routing::Reader;
-use crate::runtime::Runtime;
+use crate::runtime::Fleet;
 use crate::series::Series;
 use crate::state::{Store, StoreError};
 
@@ -50,7 +49,7 @@ pub struct Scaling {
 pub struct Surroundings {
     pub store: Store,
     pub reader: Reader,
-    pub runtime: Arc<dyn Runtime>,
+    pub fleet: Fleet,
     pub account: Account,
     pub metrics: Metrics,
     pub clock: Clock,
@@ -65,8 +64,8 @@ impl Scaling {
         profile: ScalingProfile,
         rng: fastrand::Rng,
     ) -> Self {
-        let Surroundings { store, reader, runtime, account, metrics, clock } = around;
-        let sampler = Sampler::new(store.clone(), reader, runtime, series.clone(), metrics);
+        let Surroundings { store, reader, fleet, account, metrics, clock } = around;
+        let sampler = Sampler::new(store.clone(), reader, fleet, series.clone(), metrics);
         Self { sampler, store, series, account, profile, clock, rng }
     }
 

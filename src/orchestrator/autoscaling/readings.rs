@@ -37,14 +37,17 @@ impl Readings {
     ) -> Self {
         let alarms = state.alarms.values();
         let due = alarms.filter(|alarm| alarm::is_due(&alarm.rule, now, profile));
-        let alarms =
-            due.map(|alarm| (alarm.name.clone(), alarm::values(series, &alarm.rule, now, profile)));
+        let alarms = due.map(|alarm| {
+            let looked_at = (&alarm.rule, alarm.queries.as_slice());
+            (alarm.name.clone(), alarm::read(series, looked_at, now, profile))
+        });
         let tracks = state.scaling_policies.values().filter_map(|policy| {
             let PolicyRule::Track(tracking) = &policy.rule else { return None };
             let of = |side| {
                 let rule = alarm::rule(&policy.key.service, tracking, side);
                 let due = alarm::is_due(&rule, now, profile);
-                due.then(|| (alarm::values(series, &rule, now, profile), rule))
+                let queries = alarm::queries(tracking);
+                due.then(|| (alarm::read(series, (&rule, queries), now, profile), rule))
             };
             let ((high, high_rule), (low, low_rule)) = (of(Side::High)?, of(Side::Low)?);
             let alarmed =

@@ -1,6 +1,8 @@
 //! Facts about the whole loop, beside the orchestrator, on the simulated runtime and in virtual
 //! time.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::{
     ActivityStatus, PolicyRule, ScalableTarget, ScalingKey, ScalingPolicy, ScheduledAction,
@@ -52,7 +54,7 @@ async fn house(count: u32, write: impl FnOnce(&mut Tx<'_>) + Send + 'static) -> 
     let around = Surroundings {
         store: house.store.clone(),
         reader: house.reader.clone(),
-        runtime: Arc::new(house.sim.clone()),
+        fleet: Fleet::one(Arc::new(house.sim.clone())),
         account: Account { region: "local".into(), id: "0".repeat(12) },
         metrics: Metrics::new(1),
         clock,

@@ -84,7 +84,7 @@ pub(super) fn plan<'a>(draft: &mut Draft<'_, '_>, scene: &Scene<'a>, source: &'a
         match () {
             () if is_over => crew.shrink(),
             () if is_kept => crew.keep(draft, scene.backoff),
-            () => {}
+            () => crew.shrink(),
         }
     }
     let held = scene.progress.map(|progress| &progress.weights[..]).unwrap_or_default();
@@ -190,8 +190,11 @@ impl Case<'_> {
         if stage == Stage::CleanUp {
             return Next::Wait(None);
         }
-        let drifted = traffic::drifted(self.state, self.held);
-        if let Some(weights) = drifted.filter(|_| !(returning && insists)) {
+        // A rule that is gone keeps nobody from going back.
+        let is_there = |weights: &&RuleWeights| traffic::is_there(self.state, &weights.rule);
+        let mut drifted = traffic::drifted(self.state, self.held);
+        let drifted = drifted.find(|weights| !returning || !insists && is_there(weights));
+        if let Some(weights) = drifted {
             let rule = self.called(weights);
             return Next::Halt(words::drifted(&self.service.key, &self.primary.id, &rule));
         }
@@ -350,22 +353,23 @@ impl Case<'_> {
         Next::Go(shift, wanted)
     }
 
-    /// All traffic comes back at once.
+    /// All traffic comes back at once, and the names where they have to.
     fn go_back(&self) -> Next {
         let wanted = traffic::given_back(self.held, self.primary);
-        let is_written = wanted == self.held && traffic::drifted(self.state, self.held).is_none();
+        let mut drifted = traffic::drifted(self.state, self.held);
+        let is_written = wanted == self.held && drifted.next().is_none();
+        let serves = self.sight.serves || self.sight.idle;
         let shift = Shift {
             share: Share::ALL,
             tested: true,
             named: true,
             ..self.shift.at(Stage::CleanUp, self.now)
         };
-        if is_written {
+        if is_written && (self.shift.named || serves) {
             return Next::Go(shift, Vec::new());
         }
-        // A rule that is gone cannot be given back, and keeps nobody from going back.
         let wanted: Vec<_> = wanted.into_iter().filter(|w| traffic::fits(self.state, w)).collect();
-        match self.sight.serves || self.sight.idle {
+        match serves {
             true => Next::Go(shift, wanted),
             false => Next::Wait(None),
         }

@@ -2,7 +2,8 @@
 //!
 //! A task is healthy when every one of its registrations is and the checks of its essential
 //! containers pass; one that has neither, when it has run for a while (ECS: 40 s).
-//! **Invariant:** only a RUNNING task is ever healthy or unhealthy.
+//! A task of an instance that is lost is unhealthy. **Invariant:** else only a RUNNING task is ever
+//! healthy or unhealthy.
 
 use super::View;
 use crate::clock::Timestamp;
@@ -21,13 +22,29 @@ pub(super) enum Health {
     Healthy,
 }
 
+/// Why a task is to leave its instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    Draining,
+    /// Another was started for it.
+    Rebalanced,
+    /// A DAEMON service has none there any more.
+    NoHome,
+}
+
 /// A task of a service that is wanted running.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member<'a> {
     pub task: &'a Task,
     pub health: Health,
-    /// Of the newest deployment.
+    /// Of the newest deployment, and to stay where it is.
     pub primary: bool,
+    /// It is to go for the sake of its place, whatever its deployment.
+    pub leaving: Option<Leaving>,
+    /// Its instance does not answer any more.
+    pub lost: bool,
+    /// Its availability zone.
+    pub zone: &'a str,
     /// Not to be stopped by a scale-in or a deployment.
     pub protected: bool,
     /// The registration that makes it unhealthy.
@@ -37,7 +54,7 @@ pub(super) struct Member<'a> {
 }
 
 pub(super) fn member<'a>(
-    view: &View<'_>,
+    view: &View<'a>,
     service: &Service,
     primary: &Deployment,
     task: &'a Task,
@@ -47,10 +64,16 @@ pub(super) fn member<'a>(
     let is_primary = task.deployment.as_ref() == Some(&primary.id);
     let (health, failing, until) = health(view, service, (is_primary, primary), task, targets, now);
     let protected = task.protected_until.filter(|until| *until > now);
+    let row = view.state.instances.get(&task.instance);
+    // A DAEMON service's is told by its homes.
+    let draining = !service.policy.daemon && row.is_some_and(|row| row.is_draining(&task.cluster));
     Member {
         task,
         health,
-        primary: is_primary,
+        primary: is_primary && !draining,
+        leaving: draining.then_some(Leaving::Draining),
+        lost: view.state.is_lost(&task.instance),
+        zone: row.map_or("", |row| &row.zone),
         protected: protected.is_some(),
         failing,
         changes_at: [until, protected].into_iter().flatten().min(),
@@ -66,6 +89,9 @@ fn health<'a>(
     targets: &[&'a Target],
     now: Timestamp,
 ) -> (Health, Option<&'a Target>, Option<Timestamp>) {
+    if view.state.is_lost(&task.instance) {
+        return (Health::Unhealthy, None, None);
+    }
     if task.known != TaskStatus::Running {
         return (Health::Starting, None, None);
     }

@@ -4,16 +4,16 @@
 //! task leaves fewer healthy ones than `minimumHealthyPercent`. Tasks already told to stop count as
 //! neither.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gradual;
-use super::health::{self, Health, Member};
+use super::health::{self, Health, Leaving, Member};
 use super::rollout::{self, Course};
-use super::{Draft, Move, Why, new_task};
+use super::{Draft, Move, Unstarted, Why, new_task, zones};
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, Deployment, DeploymentId, Progress, Rollout, Service, ServiceStatus, Stage, Target,
-    Task, TaskId, TaskStatus,
+    Backoff, Contact, Deployment, DeploymentId, InstanceName, Progress, Rollout, Service,
+    ServiceStatus, Stage, Target, Task, TaskId, TaskStatus,
 };
 use crate::orchestrator::words;
 
@@ -46,8 +46,19 @@ pub(super) fn plan(
     let progress = progress.as_deref();
     let Course { service, primary, is_new } = rollout::course(draft, service, progress);
     let backoff = if is_new { None } else { progress.map(|progress| &progress.backoff) };
-    let (service, primary) = (&service, &primary);
-    let scene = Scene { service, primary, progress, tasks, targets, backoff, is_new };
+    let (mut service, mut homes) = (service, None);
+    if service.policy.daemon {
+        let state = draft.view.state;
+        let all = draft.board().daemon_homes(state, &service);
+        let (key, count) = (service.key.clone(), u32::try_from(all.len()).unwrap_or(u32::MAX));
+        if service.desired_count != count {
+            service.desired_count = count;
+            draft.plan.moves.push(Move::Resize { service: key, count });
+        }
+        homes = Some(all);
+    }
+    let (service, primary, homes) = (&service, &primary, homes.as_ref());
+    let scene = Scene { homes, service, primary, progress, tasks, targets, backoff, is_new };
     match gradual::source(&scene) {
         Some(source) => gradual::plan(draft, &scene, source),
         None => roll(draft, &scene),
@@ -62,11 +73,12 @@ fn roll(draft: &mut Draft<'_, '_>, scene: &Scene<'_>) {
     if primary.rollout == Rollout::Failed {
         crew.shrink();
     } else if shift.is_none_or(|shift| shift.stage >= Stage::ScaleUp) {
-        crew.scale_in();
+        crew.scale_in(draft);
         crew.stop_replaced();
         crew.retire_old();
         let waiting = crew.start(draft, scene.backoff);
         crew.make_room(draft, waiting);
+        zones::rebalance(draft, &mut crew, scene.backoff);
     }
     crew.watch(draft);
     crew.finish(draft, scene.targets);
@@ -92,13 +104,15 @@ pub(super) struct Scene<'a> {
     pub(super) backoff: Option<&'a Backoff>,
     /// The newest deployment was another before this plan.
     pub(super) is_new: bool,
+    /// The instances on which a DAEMON service has its tasks.
+    pub(super) homes: Option<&'a BTreeSet<InstanceName>>,
 }
 
 impl<'a> Scene<'a> {
     /// The live tasks, judged as those of `deployment`; its own alone, if they are wanted so.
     pub(super) fn crew(
         &self,
-        draft: &Draft<'_, '_>,
+        draft: &Draft<'a, '_>,
         deployment: &'a Deployment,
         own: bool,
     ) -> Crew<'a> {
@@ -109,10 +123,21 @@ impl<'a> Scene<'a> {
             }
             let registered = self.targets.get(&task.id).map_or(&[][..], Vec::as_slice);
             let (view, now) = (&draft.view, draft.now);
-            live.push(health::member(view, self.service, deployment, task, registered, now));
+            let service = self.service;
+            let mut member = health::member(view, service, deployment, task, registered, now);
+            if self.homes.is_some_and(|homes| !homes.contains(&task.instance)) {
+                (member.primary, member.leaving) = (false, Some(Leaving::NoHome));
+            }
+            live.push(member);
+        }
+        let moved = zones::moved(&live);
+        for member in live.iter_mut().filter(|member| moved.contains(&member.task.id)) {
+            member.primary = false;
+            member.leaving = member.leaving.or(Some(Leaving::Rebalanced));
         }
         let (stops, starts) = (Vec::new(), Vec::new());
-        Crew { service: self.service, primary: deployment, live, stops, starts }
+        let (service, primary, homes) = (self.service, deployment, self.homes);
+        Crew { service, primary, homes, live, stops, starts }
     }
 
     /// The live tasks of none of these deployments.
@@ -181,8 +206,9 @@ fn delete(
 pub(super) struct Crew<'a> {
     pub service: &'a Service,
     pub primary: &'a Deployment,
+    homes: Option<&'a BTreeSet<InstanceName>>,
     /// In the order they were created; those decided to stop are taken out.
-    live: Vec<Member<'a>>,
+    pub(super) live: Vec<Member<'a>>,
     stops: Vec<(&'a Task, Why)>,
     starts: Vec<Task>,
 }
@@ -198,8 +224,9 @@ impl<'a> Crew<'a> {
 
     /// Keeps as many tasks of one deployment as are desired, healthy ones, whatever else runs.
     pub(super) fn keep(&mut self, draft: &mut Draft<'_, '_>, backoff: Option<&Backoff>) {
-        self.scale_in();
+        self.scale_in(draft);
         self.stop_replaced();
+        self.retire_old();
         let waiting = self.start(draft, backoff);
         self.make_room(draft, waiting);
     }
@@ -234,7 +261,7 @@ impl<'a> Crew<'a> {
         victims.sort_by_key(|member| (member.health, !member.primary));
         for member in self.spared(victims, surplus) {
             match member.health {
-                Health::Unhealthy => self.stop_unhealthy(member.task, member.failing),
+                Health::Unhealthy => self.stop_unhealthy(&member),
                 _ => self.stop(&member.task.id, Why::Deployment),
             }
         }
@@ -256,11 +283,14 @@ impl<'a> Crew<'a> {
     }
 
     /// More good tasks than desired: those not running go first, then the newest.
-    fn scale_in(&mut self) {
+    fn scale_in(&mut self, draft: &mut Draft<'_, '_>) {
         let surplus = self.good().saturating_sub(self.desired());
         let good = |m: &&Member<'a>| m.primary && m.health != Health::Unhealthy && !m.protected;
-        let mut victims: Vec<Member<'a>> = self.live.iter().rev().filter(good).copied().collect();
-        victims.sort_by_key(|member| member.health);
+        if surplus == 0 {
+            return;
+        }
+        let victims: Vec<Member<'a>> = self.live.iter().rev().filter(good).copied().collect();
+        let victims = zones::in_order(draft, self.service, victims, &self.live);
         for member in self.spared(victims, surplus) {
             self.stop(&member.task.id, Why::ScaleIn);
         }
@@ -275,39 +305,42 @@ impl<'a> Crew<'a> {
                 .any(|m| m.health == Health::Healthy && m.task.replaces.as_ref() == Some(id))
         };
         let bad = self.live.iter().rev().filter(|m| m.primary && m.health == Health::Unhealthy);
-        let mut victims: Vec<_> =
-            bad.map(|member| (!replaced(&member.task.id), member.task, member.failing)).collect();
+        let mut victims: Vec<_> = bad.map(|member| (!replaced(&member.task.id), *member)).collect();
         let surplus = (healthy + victims.len()).saturating_sub(self.desired());
         victims.sort_by_key(|(kept, ..)| *kept);
-        for (_, task, failing) in victims.into_iter().take(surplus) {
-            self.stop_unhealthy(task, failing);
+        for (_, member) in victims.into_iter().take(surplus) {
+            self.stop_unhealthy(&member);
         }
     }
 
-    fn stop_unhealthy(&mut self, task: &Task, failing: Option<&Target>) {
+    fn stop_unhealthy(&mut self, member: &Member<'_>) {
         // The group's name stands in until `finish`, which knows the account, makes an ARN of it.
-        let group = failing.map(|target| target.group.to_string());
-        self.stop(&task.id, Why::Unhealthy(group));
+        let group = member.failing.map(|target| target.group.to_string());
+        let why = if member.lost { Why::Lost } else { Why::Unhealthy(group) };
+        self.stop(&member.task.id, why);
     }
 
-    /// Tasks of older deployments, as far as enough others serve.
+    /// Tasks of older deployments, and those that are to leave their instances, as far as enough
+    /// others serve.
     fn retire_old(&mut self) {
         let lower = lower(self.service);
-        let old = |member: &&Member<'a>| !member.primary && !member.protected;
-        let mut victims: Vec<_> =
-            self.live.iter().filter(old).map(|member| (member.health, member.task)).collect();
-        victims.sort_by_key(|(health, _)| *health);
+        // Protection is from scale-in and deployments, not from an instance that is drained.
+        let free = |m: &Member<'a>| !m.protected || m.leaving == Some(Leaving::Draining);
+        let old = |member: &&Member<'a>| !member.primary && free(member);
+        let mut victims: Vec<Member<'a>> = self.live.iter().filter(old).copied().collect();
+        victims.sort_by_key(|member| member.health);
         let serving = self.healthy()
             + victims
                 .iter()
-                .filter(|(health, _)| !matches!(health, Health::Starting | Health::Healthy))
+                .filter(|member| !matches!(member.health, Health::Starting | Health::Healthy))
                 .count();
         let mut spare = serving.saturating_sub(lower);
         // Old tasks that serve nobody well must not keep the new ones from starting (maximumPercent
         // 100).
         let full = self.live.len() >= upper(self.service);
         let mut room = if full { self.desired().saturating_sub(self.good()) } else { 0 };
-        for (health, task) in victims {
+        for member in victims {
+            let health = member.health;
             let free = match health {
                 Health::Starting => true,
                 Health::Healthy => spare > 0,
@@ -318,7 +351,14 @@ impl<'a> Crew<'a> {
                     spare = spare.saturating_sub(1);
                 }
                 room = room.saturating_sub(1);
-                self.stop(&task.id, Why::Deployment);
+                let why = match member.leaving {
+                    _ if member.lost => Why::Lost,
+                    Some(Leaving::Draining) => Why::Draining,
+                    Some(Leaving::Rebalanced) => Why::Rebalancing,
+                    Some(Leaving::NoHome) => Why::ScaleIn,
+                    None => Why::Deployment,
+                };
+                self.stop(&member.task.id, why);
             }
         }
     }
@@ -347,10 +387,15 @@ impl<'a> Crew<'a> {
         let bad: Vec<TaskId> = bad.map(|m| m.task.id.clone()).filter(|id| !replaced(id)).collect();
         let mut bad = bad.into_iter();
         for _ in 0..count {
-            match new_task(draft, &self.service.key, self.primary, bad.next()) {
+            let (key, only) = (&self.service.key, self.bare_homes());
+            match new_task(draft, key, self.primary, bad.next(), only.as_ref()) {
                 Ok(task) => self.starts.push(task),
-                Err(super::NoAddress) => {
-                    draft.event_once(&self.service.key, words::no_address(&self.service.key));
+                Err(why) => {
+                    let message = match why {
+                        Unstarted::NoAddress => words::no_address(key),
+                        Unstarted::Unplaced(unplaced) => words::unplaced(key, &unplaced),
+                    };
+                    draft.event_once(key, message);
                     break;
                 }
             }
@@ -358,19 +403,45 @@ impl<'a> Crew<'a> {
         false
     }
 
+    /// Where a DAEMON service has no task yet.
+    fn bare_homes(&self) -> Option<BTreeSet<InstanceName>> {
+        let good = self.live.iter().filter(|m| m.primary && m.health != Health::Unhealthy);
+        let taken: BTreeSet<&InstanceName> = good
+            .map(|member| &member.task.instance)
+            .chain(self.starts.iter().map(|task| &task.instance))
+            .collect();
+        let bare = |homes: &BTreeSet<InstanceName>| {
+            homes.iter().filter(|home| !taken.contains(home)).cloned().collect()
+        };
+        self.homes.map(bare)
+    }
+
+    /// One more task, beside those that are missing.
+    pub(super) fn begin(&mut self, task: Task) {
+        self.starts.push(task);
+    }
+
+    /// Nothing is decided so far.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stops.is_empty() && self.starts.is_empty()
+    }
+
     /// `maximumPercent` forbids the replacement to start first: an unhealthy task at random goes
     /// before it, one at a time.
     fn make_room(&mut self, draft: &mut Draft<'_, '_>, waiting: bool) {
         let missing = self.desired().saturating_sub(self.good());
-        let moving = !self.stops.is_empty() || !self.starts.is_empty() || waiting;
+        let moving = !self.is_idle() || waiting;
         let full = self.live.len() >= upper(self.service);
         let settling =
             self.count(|m| m.primary && matches!(m.health, Health::Starting | Health::Waiting)) > 0;
         if missing == 0 || moving || !full || settling {
             return;
         }
-        let bad: Vec<_> =
-            self.live.iter().filter(|m| m.primary && m.health == Health::Unhealthy).collect();
+        // Those that may still run go only where another place could take them.
+        let other = draft.view.state.instances.values();
+        let other = other.filter(|row| row.contact == Contact::Connected).count() > 0;
+        let bad = |m: &&Member<'a>| m.primary && m.health == Health::Unhealthy;
+        let bad: Vec<_> = self.live.iter().filter(bad).filter(|m| other || !m.lost).collect();
         if bad.is_empty() {
             if self.count(|member| !member.primary) > 0 {
                 draft.event_once(&self.service.key, words::stuck(&self.service.key));
@@ -378,8 +449,8 @@ impl<'a> Crew<'a> {
             return;
         }
         let victim = bad[draft.rng.usize(0..bad.len())];
-        let (task, failing) = (victim.task, victim.failing);
-        self.stop_unhealthy(task, failing);
+        let victim = *victim;
+        self.stop_unhealthy(&victim);
     }
 
     /// Marks who has become healthy, says when protection holds up a scale-in, and looks again

@@ -1,14 +1,16 @@
 //! Situations in, moves out.
 //!
 //! One line per thing. `service web 3 100/200 [lb] [grace=S] [draining] [rev=N] [fails=N until=S]
-//! [breaker] [rollback] [stopped=N] [keep]`, `deployment N rev [done] [failed] [failures=N]
-//! [back=N]` (the first one named is PRIMARY; `ended` ones have no task), `task ID dN STATUS
-//! [HEALTH] [for=ID] [age=S] [stopping] [fresh] [protected=S]`. Times are seconds; it is second
+//! [breaker] [rollback] [stopped=N] [keep] [daemon] [rebalancing]`, `deployment N rev [done]
+//! [failed] [failures=N] [back=N]` (the first one named is PRIMARY; `ended` ones have no task),
+//! `task ID dN STATUS [HEALTH] [for=ID] [age=S] [stopping] [fresh] [protected=S] [on=INSTANCE]
+//! [rebalances]`, `instance NAME …` (without any there is `local`). Times are seconds; it is second
 //! 10,000.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::instances::instance;
 use super::*;
 use crate::model::*;
 use crate::state::{Quarantine, Row, Store, StoreError};
@@ -21,6 +23,7 @@ fn at(second: u64) -> Timestamp {
 
 mod addresses;
 mod gradual;
+mod instances;
 mod rollout;
 mod standalone;
 
@@ -60,9 +63,11 @@ fn service(words: &[&str], rows: &mut Vec<Row>) -> Progress {
         options: ServiceOptions {
             forced: seconds(words, "forced=", 0),
             stopped: field(words, "stopped=").map(Into::into),
+            rebalancing: words.contains(&"rebalancing"),
             ..ServiceOptions::default()
         },
         policy: ServicePolicy {
+            daemon: words.contains(&"daemon"),
             breaker: Breaker {
                 enabled: words.contains(&"breaker"),
                 rollback: words.contains(&"rollback"),
@@ -107,6 +112,7 @@ fn deployment(words: &[&str], lb: bool) -> Deployment {
         failure: is_failed.then_some(Failure::TasksFailed),
         rollback: None,
         back_from: field(words, "back=").map(Into::into),
+        proven: words.contains(&"proven"),
         strategy: Strategy::default(),
         alternate: false,
         shift: None,
@@ -127,10 +133,12 @@ fn task(words: &[&str], lb: bool, number: u64, rows: &mut Vec<Row>) {
     let id: TaskId = words[1].into();
     rows.push(Row::from(Task {
         service: Some(web()),
+        instance: field(words, "on=").unwrap_or("local").into(),
         deployment: Some(words[2].into()),
         desired: if stopping { Desired::Stopped } else { Desired::Running },
         known,
         replaces: field(words, "for=").map(Into::into),
+        rebalances: words.contains(&"rebalances"),
         started_at: (known == TaskStatus::Running).then_some(since),
         stopped_at: (known == TaskStatus::Stopped).then_some(since),
         healthy_at: (!words.contains(&"fresh")).then_some(since),
@@ -172,6 +180,9 @@ fn situation(text: &str) -> State {
         Row::from(Cluster::new("c".into(), Owner::File)),
         Row::from(TargetGroup::new("g".into(), "0".repeat(16), (Protocol::Http, 80), Owner::File)),
     ];
+    if !text.contains("instance ") {
+        rows.push(Row::from(instance(&["instance", "local"])));
+    }
     for number in 1..=3 {
         rows.push(Row::from(TaskDefinition::new("web".into(), number, Vec::new())));
     }
@@ -192,6 +203,7 @@ fn situation(text: &str) -> State {
                 }
             }
             "task" => task(&words, lb, number as u64, &mut rows),
+            "instance" => rows.push(Row::from(instance(&words))),
             "quarantine" => rows.push(Row::from(Quarantine {
                 address: words[1].parse().unwrap(),
                 until: at(words[2].parse().unwrap()),
@@ -225,6 +237,9 @@ fn put(state: &mut State, row: Row) {
         Row::TaskDefinition(row) => {
             drop(Arc::make_mut(&mut state.definitions).insert(row.key(), row));
         }
+        Row::ContainerInstance(row) => {
+            drop(Arc::make_mut(&mut state.instances).insert(row.name.clone(), row));
+        }
         Row::Quarantine(row) => drop(Arc::make_mut(&mut state.quarantine).insert(row.address, row)),
         other => panic!("{other:?}"),
     }
@@ -234,7 +249,13 @@ fn planned(text: &str, leaving: bool) -> (State, Plan) {
     let state = situation(text);
     let settings = Settings { stopped_kept: 2, ..Settings::default() };
     let avoid = BTreeSet::new();
-    let view = View { state: &state, settings: &settings, leaving, avoid: &avoid };
+    let view = View {
+        state: &state,
+        settings: &settings,
+        leaving,
+        avoid: &avoid,
+        heard: &BTreeMap::new(),
+    };
     let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
     (state, plan)
 }
@@ -552,7 +573,13 @@ async fn plan_applied_wants_nothing_more() {
     store.update(put).await.unwrap();
     let again = |state: &State| {
         let (settings, avoid) = (Settings::default(), BTreeSet::new());
-        let view = View { state, settings: &settings, leaving: false, avoid: &avoid };
+        let view = View {
+            state,
+            settings: &settings,
+            leaving: false,
+            avoid: &avoid,
+            heard: &BTreeMap::new(),
+        };
         plan(view, at(NOW), &mut fastrand::Rng::with_seed(1))
     };
     let first = again(&store.read());

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::metrics::{Counter, Metrics, names};
 use crate::model::MetricId;
 use crate::routing::Reader;
-use crate::runtime::Runtime;
+use crate::runtime::Fleet;
 use crate::series::{Point, Series};
 use crate::state::Store;
 
@@ -40,11 +40,11 @@ impl Sampler {
     pub(super) fn new(
         store: Store,
         reader: Reader,
-        runtime: Arc<dyn Runtime>,
+        fleet: Fleet,
         series: Series,
         metrics: Metrics,
     ) -> Self {
-        let (balancers, tasks) = (Balancers::default(), Tasks::new(runtime));
+        let (balancers, tasks) = (Balancers::default(), Tasks::new(fleet));
         let refused = metrics.counter(&names::SERIES_REFUSED, &[]);
         let forgot_at = Timestamp::default();
         Self { store, reader, series, balancers, tasks, metrics, refused, forgot_at }

@@ -4,15 +4,14 @@
 //! reserves none; its memory against its limit or reservation, the machine's where it has none.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 
 use super::Points;
 use crate::clock::{self, Instant};
-use crate::model::{MetricId, ServiceKey, TaskDefinition, TaskId, TaskStatus, Usage};
-use crate::runtime::Runtime;
+use crate::model::{InstanceName, MetricId, ServiceKey, TaskDefinition, TaskId, TaskStatus, Usage};
+use crate::runtime::Fleet;
 use crate::series::Point;
 use crate::state::State;
 use crate::sys;
@@ -32,6 +31,7 @@ type Key = (TaskId, String);
 struct Asked {
     service: ServiceKey,
     task: TaskId,
+    instance: InstanceName,
     containers: Vec<String>,
     /// Units.
     cpu: f64,
@@ -41,14 +41,14 @@ struct Asked {
 
 #[derive(Debug)]
 pub(super) struct Tasks {
-    runtime: Arc<dyn Runtime>,
+    fleet: Fleet,
     /// CPU time used when it was last asked for.
     before: BTreeMap<Key, (u64, Instant)>,
 }
 
 impl Tasks {
-    pub(super) fn new(runtime: Arc<dyn Runtime>) -> Self {
-        Self { runtime, before: BTreeMap::new() }
+    pub(super) const fn new(fleet: Fleet) -> Self {
+        Self { fleet, before: BTreeMap::new() }
     }
 
     pub(super) async fn points(&mut self, state: &State) -> Vec<(MetricId, Point)> {
@@ -80,13 +80,14 @@ impl Tasks {
     /// What the runtime says in time.
     async fn usage(&self, asked: &[Asked]) -> BTreeMap<Key, (Usage, Instant)> {
         let keys = asked.iter().flat_map(|task| {
-            task.containers.iter().map(|container| (task.task.clone(), container.clone()))
+            let one = |container: &String| (task.task.clone(), container.clone());
+            task.containers.iter().map(move |c| (one(c), task.instance.clone()))
         });
-        let keys: Vec<Key> = keys.collect();
-        let asking = futures_util::stream::iter(keys).map(|key| {
-            let runtime = Arc::clone(&self.runtime);
+        let keys: Vec<(Key, InstanceName)> = keys.collect();
+        let asking = futures_util::stream::iter(keys).map(|(key, instance)| {
+            let fleet = self.fleet.clone();
             async move {
-                let usage = runtime.usage(&key.0, &key.1).await.ok()?;
+                let usage = fleet.get(&instance)?.usage(&key.0, &key.1).await.ok()?;
                 Some((key, (usage, clock::instant())))
             }
         });
@@ -137,6 +138,7 @@ fn asked(state: &State) -> Vec<Asked> {
         Some(Asked {
             service: task.service.clone()?,
             task: task.id.clone(),
+            instance: task.instance.clone(),
             containers: containers.collect(),
             cpu: reserved_cpu(definition),
             memory: reserved_memory(definition),

@@ -8,6 +8,7 @@ use crate::model::{
     VerdictState, WeightedGroup,
 };
 use crate::routing::{Context, Routing, compile};
+use crate::runtime::Runtime as _;
 use crate::runtime::sim::Sim;
 use crate::state::{MemoryJournal, StoreError};
 
@@ -201,7 +202,7 @@ async fn tasks_are_measured_against_what_they_reserve() {
     let check = async |cpu: Option<u32>, memory: Option<u32>, expected: (&str, &str)| {
         let sim = Sim::new(1);
         let store = running(&sim, cpu, memory).await;
-        let mut tasks = Tasks::new(Arc::new(sim.clone()));
+        let mut tasks = Tasks::new(Fleet::one(Arc::new(sim.clone())));
         let own = "AWS/ECS ClusterName=c,ServiceName=web";
         let first = tasks.points(&store.read()).await;
         assert_eq!(sums(&first, "CPUUtilization"), "", "it takes two looks to see how fast");

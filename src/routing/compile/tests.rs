@@ -12,7 +12,7 @@ use crate::model::{
 use crate::state::{Key, MemoryJournal, Row, Store, StoreError, Tx};
 use crate::zone::{Answer, DnsName, Record, RecordType};
 
-fn context() -> Context {
+pub(in crate::routing) fn context() -> Context {
     let account = Account { region: "local".into(), id: "0".repeat(12) };
     Context { account, domain: "roadstead.internal".into(), metrics: Metrics::new(1) }
 }
@@ -30,7 +30,7 @@ fn target(id: u64, registration: Registration) -> Target {
 }
 
 /// A State with one load balancer in front of `web`, whose targets are `1h 2u 3i 4d`: id and state.
-fn state(targets: &str) -> State {
+pub(in crate::routing) fn state(targets: &str) -> State {
     let mut state = State { generation: Generation(1), ..State::default() };
     put(
         &mut state,
@@ -87,7 +87,7 @@ fn state(targets: &str) -> State {
     state
 }
 
-fn put(state: &mut State, row: impl Into<Row>) {
+pub(in crate::routing) fn put(state: &mut State, row: impl Into<Row>) {
     match row.into() {
         Row::LoadBalancer(row) => {
             _ = Arc::make_mut(&mut state.load_balancers).insert(row.name.clone(), row)

@@ -13,6 +13,7 @@ use bollard::models::ContainerInspectResponse;
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 
 use super::network;
+use crate::model::{CORE, Capacity};
 use crate::runtime::RuntimeError;
 
 // The ECS agent's timeouts for the same calls (`dockerclient/timeout.go`), where it has them.
@@ -184,6 +185,14 @@ impl Engine {
         let subnets = all.into_iter().filter_map(|config| config.subnet);
         let own = subnets.filter_map(|subnet| network::own_address(&subnet));
         Ok(own.min_by_key(IpAddr::is_ipv6))
+    }
+
+    /// What the daemon's machine has.
+    pub(super) async fn capacity(&self) -> Result<Capacity, Failure> {
+        let info = self.call(PING, |client| async move { client.info().await }).await?;
+        let cores = u32::try_from(info.ncpu.unwrap_or_default()).unwrap_or_default();
+        let mib = u32::try_from(info.mem_total.unwrap_or_default() >> 20).unwrap_or_default();
+        Ok(Capacity { cpu: cores.saturating_mul(CORE), memory_mib: mib })
     }
 
     /// None: there is no such container.

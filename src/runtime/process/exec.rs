@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,8 +22,11 @@ use crate::runtime::exec::{self, PIECE, Work};
 use crate::runtime::{Exec, Input, Output, RuntimeError, Session, Size};
 use crate::sys::{self, Ended, PidFd, Signal};
 
-/// What a command leaves behind may hold its output open for so long (ours).
+/// What a command leaves behind may hold its output open for so long without a word (ours).
 const LINGER: Duration = Duration::from_millis(500);
+/// More than a pipe holds (pipe(7)): bytes of a command that has ended are told, bytes of what it
+/// leaves behind are not.
+const PIPE: usize = 2 * 64 * 1024;
 /// What Docker tells programs of its terminals.
 const TERM: &str = "xterm";
 /// End of input on a terminal (termios(3), VEOF).
@@ -126,13 +131,14 @@ fn resize(terminal: &OwnedFd, size: Size) -> io::Result<()> {
 /// Moves bytes until the command has ended and said everything, or has to end.
 async fn carry(group: Group, ends: Ends, work: Work, mut gone: channel::Receiver<bool>) {
     let Ends { input, output, errors, terminal } = ends;
+    let told = Told::default();
     let saying = async {
         let errors = async {
             if let Some(errors) = errors {
-                tell(errors, &work.output, Output::Err).await;
+                tell(errors, (&work.output, &told), Output::Err).await;
             }
         };
-        tokio::join!(tell(output, &work.output, Output::Out), errors);
+        tokio::join!(tell(output, (&work.output, &told), Output::Out), errors);
     };
     let hearing = async {
         hear(input, terminal, work.input).await;
@@ -143,7 +149,7 @@ async fn carry(group: Group, ends: Ends, work: Work, mut gone: channel::Receiver
         // Who is left behind may hold the output open; the exit is what counts.
         let exited = async {
             let _ = group.0.readable().await;
-            tokio::time::sleep(LINGER).await;
+            told.quiet().await;
         };
         tokio::select! {
             () = saying => drop(group.0.readable().await),
@@ -169,12 +175,43 @@ async fn carry(group: Group, ends: Ends, work: Work, mut gone: channel::Receiver
     let _ = work.output.send(Output::Ended(code)).await;
 }
 
+/// How far its output has been told.
+#[derive(Debug, Default)]
+struct Told {
+    bytes: AtomicUsize,
+    /// Pieces that somebody has yet to take.
+    waiting: AtomicUsize,
+}
+
+impl Told {
+    /// Once a command that has ended has nothing more to say, however slowly it is taken.
+    async fn quiet(&self) {
+        let before = self.bytes.load(Relaxed);
+        loop {
+            let last = self.bytes.load(Relaxed);
+            tokio::time::sleep(LINGER).await;
+            let said = self.bytes.load(Relaxed);
+            if self.waiting.load(Relaxed) == 0 && (said == last || said - before > PIPE) {
+                return;
+            }
+        }
+    }
+}
+
 /// What the command says, piece by piece.
-async fn tell(mut from: Reader, to: &mpsc::Sender<Output>, kind: fn(Bytes) -> Output) {
+async fn tell(
+    mut from: Reader,
+    (to, told): (&mpsc::Sender<Output>, &Told),
+    kind: fn(Bytes) -> Output,
+) {
     let mut piece = vec![0; PIECE];
     // A terminal that nobody holds open any more fails to be read.
     while let Ok(count @ 1..) = from.read(&mut piece).await {
-        if to.send(kind(Bytes::copy_from_slice(&piece[..count]))).await.is_err() {
+        told.waiting.fetch_add(1, Relaxed);
+        let sent = to.send(kind(Bytes::copy_from_slice(&piece[..count]))).await;
+        told.waiting.fetch_sub(1, Relaxed);
+        told.bytes.fetch_add(count, Relaxed);
+        if sent.is_err() {
             return;
         }
     }

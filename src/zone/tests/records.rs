@@ -134,16 +134,7 @@ async fn checked(sets: &[&str]) -> World {
     let put = move |tx: &mut Tx<'_>| -> Result<(), StoreError> {
         for id in ["+", "-", "?"] {
             let subject = NameSubject::Calculated { children: Vec::new(), threshold: 0 };
-            tx.put(NameCheck {
-                id: id.into(),
-                caller_reference: id.to_owned(),
-                version: 1,
-                subject,
-                inverted: false,
-                disabled: false,
-                regions: Vec::new(),
-                measure_latency: false,
-            });
+            tx.put(NameCheck::new(id.into(), id, subject));
         }
         for (id, passes) in [("+", true), ("-", false)] {
             let (check, text) = (id.into(), String::new());

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::model::{
-    Cluster, Container, ContainerDefinition, ContainerStatus, DeploymentId, Failure, Owner,
-    Rollout, Service, ServiceEvent, Stop, StopCode, TaskDefinition, TaskDefinitionKey, TaskStatus,
+    Cluster, Container, ContainerDefinition, ContainerInstance, ContainerStatus, DeploymentId,
+    Failure, InstanceKind, Membership, Owner, Rollout, Service, ServiceEvent, Stop, StopCode,
+    TaskDefinition, TaskDefinitionKey, TaskStatus,
 };
 use crate::state::{MemoryJournal, Row, Store, StoreError};
 
@@ -60,6 +61,7 @@ async fn check(before: Vec<Row>, after: Vec<Row>, expected: &[&str]) {
         let word = |name: &str| event.detail[name].as_str().unwrap_or_default().to_owned();
         match event.kind {
             Kind::Task => format!("task {} {}", word("lastStatus"), word("desiredStatus")),
+            Kind::Instance => format!("instance {}", word("status")),
             Kind::Action => format!("{} {}", word("eventType"), word("eventName")),
             Kind::Deployment => {
                 let words = [word("eventType"), word("deploymentId"), word("eventName")];
@@ -97,6 +99,24 @@ async fn task_is_told_whenever_what_is_shown_of_it_changes() {
     assert_eq!(told("stoppedAt"), "2023-11-14T22:13:20.000Z");
     assert_eq!(told("taskDefinitionArn"), "arn:aws:ecs:r:111111111111:task-definition/web:1");
     assert!(event.detail["version"].as_u64().is_some() && event.detail.get("tags").is_none());
+}
+
+#[tokio::test]
+async fn instances_are_told_when_they_change_in_each_cluster() {
+    let new = ContainerInstance::new("a".into(), InstanceKind::Docker, NOW);
+    let rows = |row: &ContainerInstance| vec![Row::from(row.clone())];
+    check(vec![], rows(&new), &["instance ACTIVE"]).await;
+    let mut drained = new.clone();
+    let membership = Membership { draining: true, ..Membership::default() };
+    drained.memberships.insert("c".into(), membership);
+    let events = told(rows(&new), rows(&drained)).await;
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    let arn = account().container_instance(&"c".into(), &"a".into()).to_string();
+    assert_eq!(event.resource, arn);
+    assert_eq!(event.detail["containerInstanceArn"].as_str(), Some(arn.as_str()));
+    assert_eq!(event.detail["status"], "DRAINING");
+    assert_eq!(event.detail["registeredAt"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(event.detail["clusterArn"], "arn:aws:ecs:r:111111111111:cluster/c");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::super::place::Place;
 use super::super::source::Bad;
 use super::super::written::{WrittenBalancer, WrittenListener};
 use super::rule::WrittenAction;
-use super::{Balancer, Resources, id_of};
+use super::{Balancer, Resources, id_of, traffic};
 use crate::api::elb::limits::{INSERTED, LONGEST_VALUE, MOST_LISTENERS, MOST_RULES};
 use crate::model::{
     CLIENT_KEEP_ALIVE, IDLE_TIMEOUT, Listener, ListenerKey, ListenerOptions, LoadBalancerKind,
@@ -101,14 +101,23 @@ impl Resources {
             fixed_response: &written.fixed_response,
         };
         let (default_action, stickiness) = self.action(&default, protocol, at)?;
+        let checks = (written.jwt_validation.as_ref(), written.authenticate_oidc.as_ref());
+        let authentication = self.authentication(checks, protocol, at)?;
         let own = [
             ("response_headers", !written.response_headers.is_empty()),
             ("server_header", written.server_header.is_some()),
+            ("rate_limit", written.rate_limit.is_some()),
+            ("compression", written.compression.is_some()),
         ];
         if let Some((key, _)) = own.iter().find(|(_, there)| *there && !protocol.is_http()) {
             return Err(Bad::new(&at.key(key), "belongs to HTTP listeners"));
         }
-        let responses = responses(written, at)?;
+        let compression = written.compression.as_ref();
+        let compression = traffic::compression(compression, carrier, &at.key("compression"))?;
+        let responses = ResponseRules { compression, ..responses(written, at)? };
+        let rate_limit = traffic::rate_limit(written.rate_limit.as_ref(), &at.key("rate_limit"))?;
+        let proxy_protocol = written.proxy_protocol.as_ref();
+        let proxy_protocol = traffic::proxy_protocol(proxy_protocol, &at.key("proxy_protocol"))?;
         let list = at.key("rule");
         if !protocol.is_http() && !written.rule.is_empty() {
             return Err(Bad::new(&list.index(0), "a TCP listener has no rules"));
@@ -117,7 +126,7 @@ impl Resources {
         let mut priorities = BTreeSet::new();
         for (index, rule) in written.rule.iter().enumerate() {
             let at = list.index(index);
-            let rule = self.rule(rule, &id, protocol, &at)?;
+            let rule = self.rule(rule, &id, (protocol, carrier), &at)?;
             if !priorities.insert(rule.priority) {
                 let reason = format!("priority {} is taken by another rule", rule.priority);
                 return Err(Bad::new(&at.key("priority"), reason));
@@ -127,7 +136,15 @@ impl Resources {
         rules.sort_by_key(|rule| rule.priority);
         let (owner, options) = (
             Owner::File,
-            ListenerOptions { stickiness, tls, responses, ..ListenerOptions::default() },
+            ListenerOptions {
+                authentication,
+                stickiness,
+                tls,
+                responses,
+                rate_limit,
+                proxy_protocol,
+                ..Default::default()
+            },
         );
         Ok(Listener { key, id, protocol, carrier, rules, default_action, owner, options })
     }
@@ -218,7 +235,8 @@ fn responses(written: &WrittenListener, at: &Place) -> Result<ResponseRules, Bad
         }
     }
     let insert = written.response_headers.clone();
-    Ok(ResponseRules { hide_server: written.server_header == Some(false), insert })
+    let hide_server = written.server_header == Some(false);
+    Ok(ResponseRules { hide_server, insert, compression: None })
 }
 
 /// Refuses an address and port that another listener binds, be it as a part of "any address".

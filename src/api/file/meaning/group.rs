@@ -12,14 +12,14 @@ use super::super::source::Bad;
 use super::super::written::{
     WrittenCheckPort, WrittenGroup, WrittenHealthCheck, WrittenStickiness,
 };
-use super::{FixedTarget, Resources, id_of};
+use super::{FixedTarget, Resources, id_of, traffic};
 use crate::api::elb::group_attributes::together;
 use crate::api::elb::limits::STICKY_SECONDS;
 use crate::api::elb::matcher::{GRPC_CODES, parse as matcher};
 use crate::config::Time;
 use crate::model::{
     DEREGISTRATION_DELAY, GroupOptions, GroupRouting, HealthCheck, Owner, Protocol,
-    ProtocolVersion, STICKINESS, Stickiness, StickinessKind, TargetGroup,
+    ProtocolVersion, STICKINESS, Stickiness, StickinessKind, TargetGroup, Waiting,
 };
 
 /// The port of a group that names none.
@@ -112,8 +112,13 @@ fn routing(written: &WrittenGroup, protocol: Protocol, at: &Place) -> Result<Gro
     let default = GroupRouting::default();
     let own = [
         ("algorithm", written.algorithm.is_some()),
+        ("anomaly_mitigation", written.anomaly_mitigation.is_some()),
         ("slow_start", written.slow_start.is_some()),
         ("stickiness", written.stickiness.is_some()),
+        ("retry_budget", written.retry_budget.is_some()),
+        ("target_concurrency", written.target_concurrency.is_some()),
+        ("hold", written.hold.is_some()),
+        ("outlier_ejection", written.outlier_ejection.is_some()),
     ];
     if let Some((key, _)) = own.iter().find(|(_, there)| *there && protocol == Protocol::Tcp) {
         return Err(Bad::new(&at.key(key), "belongs to HTTP target groups"));
@@ -133,10 +138,17 @@ fn routing(written: &WrittenGroup, protocol: Protocol, at: &Place) -> Result<Gro
     let stickiness = stickiness.map(|own| stuck(own, &at.key("stickiness"))).transpose()?;
     let routing = GroupRouting {
         algorithm: written.algorithm.unwrap_or_default(),
+        anomaly_mitigation: written.anomaly_mitigation.unwrap_or_default(),
         slow_start,
         stickiness: stickiness.unwrap_or_default(),
         minimum_healthy,
         minimum_healthy_percent: written.minimum_healthy_percent,
+        retry_budget: traffic::retry_budget(written.retry_budget, &at.key("retry_budget"))?,
+        target_concurrency: traffic::concurrency(written, at)?,
+        queue: traffic::waiting(written.queue, Waiting::QUEUE, &at.key("queue"))?
+            .unwrap_or(Waiting::QUEUE),
+        hold: traffic::waiting(written.hold, Waiting::HOLD, &at.key("hold"))?,
+        outlier_ejection: traffic::ejection(written.outlier_ejection, &at.key("outlier_ejection"))?,
     };
     together(&routing).map_err(|why| Bad::new(at, why))?;
     Ok(routing)

@@ -5,12 +5,14 @@
 //! **Invariant:** [`Resources`] names
 //! nothing that it does not hold.
 
+mod authentication;
 mod balancer;
 mod group;
 mod rule;
 mod secure;
 mod service;
 mod strategy;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -27,9 +29,9 @@ use super::place::Place;
 use super::source::{Bad, Format, Problem, Source};
 use super::written::{Written, WrittenCluster, WrittenNamespace};
 use crate::model::{
-    Certificate, Cluster, ClusterName, DesyncMode, DiscoveryService, Listener, LoadBalancerKind,
-    LoadBalancerName, Namespace, Owner, RECORD_TTL, RequestRules, Service, TargetGroup,
-    TargetGroupName, TaskDefinition, TrustStore,
+    Certificate, ClientSecret, Cluster, ClusterName, DesyncMode, DiscoveryService, Listener,
+    LoadBalancerKind, LoadBalancerName, Namespace, Owner, RECORD_TTL, RequestRules, Service,
+    TargetGroup, TargetGroupName, TaskDefinition, TrustStore,
 };
 
 /// The cluster that always exists.
@@ -60,6 +62,8 @@ pub struct Resources {
     pub services: Vec<Service>,
     /// Files that were read along.
     pub includes: Vec<PathBuf>,
+    /// Of logins, by the files that they were read from.
+    client_secrets: BTreeMap<PathBuf, ClientSecret>,
     /// Where each stands, by what [`Kind::label`] calls it.
     places: BTreeMap<String, Place>,
 }
@@ -138,7 +142,9 @@ pub(super) fn resources(source: &Source, written: &Written) -> Result<Resources,
         resources.certificates(source, &account, &written.certificate, &list)?;
         resources.trust_stores(source, &written.trust_store, &root.key("trust_store"))?;
         resources.groups(&written.target_group, &root.key("target_group"))?;
-        resources.balancers(&written.load_balancer, &root.key("load_balancer"))?;
+        let list = root.key("load_balancer");
+        resources.client_secrets(source, &written.load_balancer, &list)?;
+        resources.balancers(&written.load_balancer, &list)?;
         resources.services(&written.service, &root.key("service"))
     };
     rest(&mut resources).map_err(|bad| source.problem(bad))?;

@@ -3,10 +3,10 @@
 use super::super::place::Place;
 use super::super::source::Bad;
 use super::super::written::{
-    WrittenFixedResponse, WrittenHeader, WrittenParameter, WrittenQuery, WrittenRedirect,
-    WrittenRewrite, WrittenRule, WrittenWeight,
+    WrittenFixedResponse, WrittenHeader, WrittenMirror, WrittenParameter, WrittenQuery,
+    WrittenRedirect, WrittenRewrite, WrittenRule, WrittenWeight,
 };
-use super::{Resources, id_of};
+use super::{Resources, id_of, traffic};
 use crate::api::elb::action::check_redirect;
 use crate::api::elb::limits::{
     CONTENT_TYPES, LARGEST_BODY, MOST_GROUPS, MOST_VALUES, MOST_WEIGHT, MOST_WILDCARDS, PRIORITIES,
@@ -14,10 +14,13 @@ use crate::api::elb::limits::{
 };
 use crate::config::Time;
 use crate::model::{
-    Action, Condition, FixedResponse, GroupStickiness, Protocol, QueryValue, Redirect, Rewrite,
-    Rule, Transforms, WeightedGroup,
+    Action, Carrier, Condition, FixedResponse, GroupStickiness, Mirror, Protocol, QueryValue,
+    Redirect, Rewrite, Rule, Transforms, WeightedGroup,
 };
 use crate::rules::{Weight, check_transforms, weigh};
+
+/// Bytes of a request's body that are copied for a mirror at most (ours).
+const MOST_COPIED: u64 = 1 << 20;
 
 /// The keys that say what becomes of a request; of all but `group_stickiness` there is one.
 pub(super) struct WrittenAction<'a> {
@@ -33,7 +36,7 @@ impl Resources {
         &self,
         written: &WrittenRule,
         listener: &str,
-        protocol: Protocol,
+        (protocol, carrier): (Protocol, Carrier),
         at: &Place,
     ) -> Result<Rule, Bad> {
         if !PRIORITIES.contains(&written.priority) {
@@ -52,9 +55,63 @@ impl Resources {
         if !transforms.is_empty() && !matches!(action, Action::Forward(_)) {
             return Err(Bad::new(at, "only what is forwarded can be rewritten"));
         }
+        let checks = (written.jwt_validation.as_ref(), written.authenticate_oidc.as_ref());
+        let authentication = self.authentication(checks, protocol, at)?;
         let id = id_of(&format!("rule {listener} {}", written.priority));
         let rule = Rule::new(id, written.priority, conditions, action);
-        Ok(Rule { transforms, stickiness, ..rule })
+        let timeout = traffic::timeout(written.timeout, carrier, &at.key("timeout"))?;
+        if timeout.is_some() && !matches!(rule.action, Action::Forward(_)) {
+            return Err(Bad::new(&at.key("timeout"), "belongs to rules that forward"));
+        }
+        let rate_limit = written.rate_limit.as_ref();
+        let rate_limit = traffic::rate_limit(rate_limit, &at.key("rate_limit"))?;
+        let mirror = written.mirror.as_ref();
+        let mirror = mirror
+            .map(|own| self.mirror(own, &rule.action, carrier, &at.key("mirror")))
+            .transpose()?;
+        Ok(Rule { transforms, authentication, stickiness, timeout, rate_limit, mirror, ..rule })
+    }
+
+    fn mirror(
+        &self,
+        written: &WrittenMirror,
+        action: &Action,
+        carrier: Carrier,
+        at: &Place,
+    ) -> Result<Mirror, Bad> {
+        if carrier == Carrier::Pingora {
+            return Err(Bad::new(at, "belongs to listeners of the native carrier"));
+        }
+        let is_http_1 = |name: &str, at: &Place| {
+            let group = self.group(name, at)?;
+            Ok(group.protocol.is_http() && !group.options.version.is_http_2())
+        };
+        let place = at.key("target_group");
+        if !is_http_1(&written.target_group, &place)? {
+            return Err(Bad::new(&place, "must be an HTTP target group of protocol_version HTTP1"));
+        }
+        let groups = action.groups();
+        for own in groups {
+            if !is_http_1(own.group.as_str(), at)? {
+                let reason = "belongs to rules whose target groups are of protocol_version HTTP1";
+                return Err(Bad::new(at, reason));
+            }
+        }
+        if groups.is_empty() {
+            return Err(Bad::new(at, "belongs to rules that forward"));
+        }
+        let mirror = Mirror {
+            group: written.target_group.as_str().into(),
+            percent: written.percent.unwrap_or(100),
+            max_body: written.max_body.unwrap_or(64 * 1024),
+        };
+        if !(1..=100).contains(&mirror.percent) {
+            return Err(Bad::new(&at.key("percent"), "must be 1 to 100"));
+        }
+        if mirror.max_body > MOST_COPIED {
+            return Err(Bad::new(&at.key("max_body"), "must be at most 1048576"));
+        }
+        Ok(mirror)
     }
 
     pub(super) fn action(

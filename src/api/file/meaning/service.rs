@@ -153,7 +153,7 @@ impl Resources {
 fn policy(written: &WrittenService, at: &Place) -> Result<ServicePolicy, Bad> {
     let daemon = written.scheduling_strategy == Some(SchedulingStrategy::Daemon);
     if daemon && written.desired_count.is_some() {
-        let reason = "is not for DAEMON, which runs one task on this machine";
+        let reason = "is not for DAEMON, which runs one task on each container instance";
         return Err(Bad::new(&at.key("desired_count"), reason));
     }
     let mut policy = ServicePolicy { daemon, ..ServicePolicy::default() };

@@ -1,6 +1,6 @@
 //! A response's head on its way from a target's lines to HTTP/2's fields.
 //!
-//! **Invariant:** values are not copied one by one: they lie in one copy of the target's head.
+//! **Invariant:** a target's values are not copied one by one: they lie in one copy of its head.
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
@@ -43,9 +43,13 @@ impl Made {
     /// It cannot be told in HTTP/2.
     pub(in super::super) fn field(&mut self, field: &httparse::Header<'_>) -> Result<(), Cause> {
         let name = HeaderName::from_bytes(field.name.as_bytes());
-        let begin = (field.value.as_ptr() as usize).saturating_sub(self.at);
-        let range = if field.value.is_empty() { 0..0 } else { begin..begin + field.value.len() };
-        let value = HeaderValue::from_maybe_shared(self.bytes.slice(range));
+        let begin = (field.value.as_ptr() as usize).checked_sub(self.at);
+        let range = begin.map(|begin| begin..begin + field.value.len());
+        let value = match range.filter(|range| range.end <= self.bytes.len()) {
+            Some(range) => HeaderValue::from_maybe_shared(self.bytes.slice(range)),
+            // It lies elsewhere.
+            None => HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value)),
+        };
         let (Ok(name), Ok(value)) = (name, value) else { return Err(Cause::BadResponse) };
         // It answers a key that the client does not have.
         let is_ours = self.is_tunnel && name == http::header::SEC_WEBSOCKET_ACCEPT;

@@ -145,9 +145,9 @@ impl Carrier {
         };
         let spoken = request::spoken(&parts.headers);
         let read = request::translate(&parts, ends, way, trace_id, out);
-        drop(parts);
         let after = match read {
-            Ok((request, trace_id)) => {
+            Ok((mut request, trace_id)) => {
+                request.sent = Some(request::sent(parts.headers));
                 client.up.begin();
                 client.up.lead.extend_from_slice(stream.head());
                 self.run(&mut client, request, trace_id).await
@@ -206,12 +206,19 @@ where
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let accepted = self.poll_accept(cx);
-            let ended = self.poll_running(cx);
+            // All that has come, then all that can go on, then all that they have to say in one
+            // write: looking at the connection sends what waits.
+            let mut moved = false;
+            while self.poll_accept(cx) {
+                moved = true;
+            }
+            while self.poll_running(cx) {
+                moved = true;
+            }
             if self.connection.is_none() && self.running.is_empty() {
                 return Poll::Ready(());
             }
-            if !accepted && !ended {
+            if !moved {
                 break;
             }
         }

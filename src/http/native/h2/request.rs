@@ -2,7 +2,8 @@
 //!
 //! Pure: fields in, bytes out. What HTTP/2 itself forbids (fields of one connection, upper case, a
 //! length that the body does not have: RFC 9113, section 8) the `h2` crate has refused before.
-//! **Invariant:** a request is decided by what its target gets.
+//! **Invariant:** a request is decided by the host and the path that its target gets, and by the
+//! fields that its client sent.
 
 use std::ops::Range;
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::super::errors::Cause;
 use super::super::super::head::{Body, HEADER, HEADERS, Head, REQUEST_LINE};
-use super::super::super::headers::is_grpc;
+use super::super::super::headers::{is_grpc, is_of_login};
 use super::super::fields::{self, Field, Fields, MOST};
 use super::super::request::{Request, Way, origin_form, pass, read_host, write_host, write_ours};
 use crate::rules::Spoken;
@@ -63,6 +64,7 @@ pub(super) fn translate(
         keep_alive: true,
         expects: false,
         upgrades,
+        sent: None,
         refused: None,
     };
     let method = if upgrades { Method::GET.as_str() } else { parts.method.as_str() };
@@ -112,7 +114,7 @@ fn expects_body(parts: &Parts) -> bool {
 }
 
 /// A translated head as a rule's transforms want it: another target, another `Host`, which stand on
-/// its first two lines.
+/// its first two lines; and told who asks.
 pub(in super::super) fn rewrite(head: &[u8], way: Way<'_>, out: &mut Vec<u8>) {
     let mut lines = head.splitn(3, |byte| *byte == b'\n');
     let (line, host) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
@@ -130,7 +132,19 @@ pub(in super::super) fn rewrite(head: &[u8], way: Way<'_>, out: &mut Vec<u8>) {
         Some(host) => write_host(host, way, out),
         None => out.extend_from_slice(&head[line.len() + 1..line.len() + host.len() + 2]),
     }
-    out.extend_from_slice(lines.next().unwrap_or_default());
+    let rest = lines.next().unwrap_or_default();
+    let Some(identity) = way.transformed.identity.as_deref() else {
+        return out.extend_from_slice(rest);
+    };
+    let name = |line: &[u8]| line.split(|byte| *byte == b':').next().map(<[u8]>::to_vec);
+    for line in rest.split_inclusive(|byte| *byte == b'\n').filter(|line| *line != b"\r\n") {
+        let name = String::from_utf8(name(line).unwrap_or_default());
+        if !name.is_ok_and(|name| is_of_login(&name)) {
+            out.extend_from_slice(line);
+        }
+    }
+    out.extend_from_slice(identity.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Whether it asks for a WebSocket (RFC 8441). Other tunnels there are none: a load balancer is no
@@ -171,6 +185,15 @@ fn keeps_limits(parts: &Parts, target: &str) -> Result<(), Cause> {
 fn join_crumbs(headers: &HeaderMap) -> Option<Vec<u8>> {
     let crumbs = || headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     (crumbs().count() > 1).then(|| crumbs().collect::<Vec<_>>().join(&b"; "[..]))
+}
+
+/// The fields as rules look at them: as they were sent, cookies joined.
+pub(super) fn sent(mut headers: HeaderMap) -> HeaderMap {
+    let crumbs = join_crumbs(&headers).and_then(|all| HeaderValue::from_bytes(&all).ok());
+    if let Some(crumbs) = crumbs {
+        headers.insert(COOKIE, crumbs);
+    }
+    headers
 }
 
 /// The fields as HTTP/1's parser would give them, cookies joined.

@@ -191,12 +191,14 @@ impl Stream {
         if !added.hides("server") {
             headers.insert(SERVER, HeaderValue::from_static(errors::SERVER));
         }
-        for (name, value) in added.fields(std::iter::empty()) {
+        let mut append = |name: &str, value: &str| {
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
                 headers.append(name, value);
             }
-        }
+        };
+        added.fields(std::iter::empty()).for_each(|(name, value)| append(name, value));
+        own.fields().for_each(|(name, value)| append(name, &value));
         let body = own.body();
         let is_bodyless = own.is_bodyless();
         if let Some((status, message)) = own.grpc() {
@@ -210,9 +212,6 @@ impl Stream {
             {
                 headers.insert(CONTENT_TYPE, kind);
             }
-        }
-        if let Some(Ok(location)) = own.location().map(HeaderValue::from_str) {
-            headers.insert(http::header::LOCATION, location);
         }
         self.made.put(head);
         if !is_bodyless && !is_head {

@@ -286,6 +286,8 @@ fn alarm(name: &str, actions: Vec<String>) -> Alarm {
             threshold: 60.0,
             missing: Missing::Missing,
         },
+        given: Default::default(),
+        queries: Vec::new(),
         actions_enabled: true,
         actions,
         configured_at: at(0),

@@ -14,7 +14,13 @@ fn tasks_get_the_lowest_free_addresses_and_the_service_says_when_there_are_none(
         Settings { addresses: Some("127.64.0.0/29".parse().unwrap()), ..Settings::default() };
     let avoid =
         BTreeSet::from(["127.64.0.2", "127.64.0.3", "127.64.0.4"].map(|a| a.parse().unwrap()));
-    let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
+    let view = View {
+        state: &state,
+        settings: &settings,
+        leaving: false,
+        avoid: &avoid,
+        heard: &BTreeMap::new(),
+    };
     let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
     let given: Vec<_> = plan
         .moves

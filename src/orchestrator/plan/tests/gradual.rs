@@ -108,6 +108,8 @@ fn alarm(words: &[&str]) -> Alarm {
             threshold: 1.0,
             missing: Missing::Missing,
         },
+        given: Default::default(),
+        queries: Vec::new(),
         actions_enabled: false,
         actions: Vec::new(),
         configured_at: at(0),
@@ -240,7 +242,13 @@ fn situated(text: &str) -> State {
 fn outcome(text: &str) -> Plan {
     let state = situated(text);
     let (settings, avoid) = (Settings::default(), BTreeSet::new());
-    let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
+    let view = View {
+        state: &state,
+        settings: &settings,
+        leaving: false,
+        avoid: &avoid,
+        heard: &BTreeMap::new(),
+    };
     plan(view, at(NOW), &mut fastrand::Rng::with_seed(1))
 }
 
@@ -282,6 +290,22 @@ fn deployment_begins_beside_the_one_that_has_the_traffic() {
     let shift = deployment.shift.as_ref().unwrap();
     assert_eq!((shift.stage, deployment.alternate), (Stage::PreScaleUp, true));
     assert_eq!(shift.source, Some("1".into()));
+}
+
+#[test]
+fn deployment_whose_way_back_was_stopped_still_has_the_traffic() {
+    let with = |second: &str| {
+        format!(
+            "service web 1 100/200 rev=3 lb\n strategy BLUE_GREEN\n deployment 2 2 {second}
+             deployment 1 1 done\n shift 2 CLEAN_UP source=3 share=100 returning\n rule h=1"
+        )
+    };
+    for (second, side, source) in [("failed proven", false, "2"), ("failed", true, "1")] {
+        let plan = outcome(&with(second));
+        let Move::Open { deployment, .. } = &plan.moves[0] else { panic!("{plan:?}") };
+        let shift = deployment.shift.as_ref().unwrap();
+        assert_eq!((deployment.alternate, &shift.source), (side, &Some(source.into())), "{second}");
+    }
 }
 
 #[test]

@@ -207,7 +207,13 @@ fn steady_state_is_told_again_after_six_hours() {
         progress.events.push_back(ServiceEvent { id: 0, at: at(NOW + 21_600 - age), message });
         put(&mut state, Row::from(progress));
         let (settings, avoid) = (Settings::default(), BTreeSet::new());
-        let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
+        let view = View {
+            state: &state,
+            settings: &settings,
+            leaving: false,
+            avoid: &avoid,
+            heard: &BTreeMap::new(),
+        };
         plan(view, now, &mut fastrand::Rng::with_seed(1)).events.len()
     };
     assert_eq!((told(21_599), told(21_600)), (0, 1));
@@ -233,7 +239,13 @@ async fn kept(text: &str) -> Progress {
     store.update(put).await.unwrap();
     let (settings, avoid) = (Settings::default(), BTreeSet::new());
     let state = store.read();
-    let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
+    let view = View {
+        state: &state,
+        settings: &settings,
+        leaving: false,
+        avoid: &avoid,
+        heard: &BTreeMap::new(),
+    };
     let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
     let apply = move |tx: &mut crate::state::Tx<'_>| {
         crate::orchestrator::apply::apply(tx, &plan, &settings, at(NOW));

@@ -23,7 +23,7 @@ fn moves(state: &State, pool: Option<&str>, leaving: bool) -> Vec<String> {
     let addresses = pool.map(|pool| pool.parse().unwrap());
     let settings = Settings { addresses, ..Settings::default() };
     let avoid = BTreeSet::from(["127.64.0.2".parse().unwrap()]);
-    let view = View { state, settings: &settings, leaving, avoid: &avoid };
+    let view = View { state, settings: &settings, leaving, avoid: &avoid, heard: &BTreeMap::new() };
     let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
     plan.moves.iter().map(ToString::to_string).collect()
 }

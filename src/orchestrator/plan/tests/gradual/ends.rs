@@ -67,7 +67,13 @@ fn abort_leaves_everything_as_it_is() {
     let mut state = situated(&text.replace("deployment 2 2", "deployment 2 2 failed"));
     let (settings, avoid) = (Settings::default(), BTreeSet::new());
     let quiet = |state: &State| {
-        let view = View { state, settings: &settings, leaving: false, avoid: &avoid };
+        let view = View {
+            state,
+            settings: &settings,
+            leaving: false,
+            avoid: &avoid,
+            heard: &BTreeMap::new(),
+        };
         let plan = plan(view, at(NOW), &mut fastrand::Rng::with_seed(1));
         plan.moves.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -112,7 +118,13 @@ fn stage_that_lasts_a_day_is_given_up() {
     progress.deployments[0].shift.as_mut().unwrap().since = at(9_000);
     put(&mut state, Row::from(progress));
     let (settings, avoid) = (Settings::default(), BTreeSet::new());
-    let view = View { state: &state, settings: &settings, leaving: false, avoid: &avoid };
+    let view = View {
+        state: &state,
+        settings: &settings,
+        leaving: false,
+        avoid: &avoid,
+        heard: &BTreeMap::new(),
+    };
     let plan = plan(view, late, &mut fastrand::Rng::with_seed(1));
     assert_eq!(plan.moves[0].to_string(), "fail web 2 TimedOut back to 1");
 }
