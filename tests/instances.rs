@@ -1,8 +1,6 @@
 //! Several container instances, each a Docker Engine that the test starts itself.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
 use roadstead::api::status::Status;
 use roadstead::model::{Contact, InstanceName, TaskStatus};
@@ -11,124 +9,9 @@ use roadstead::state::State;
 use crate::docker::Image;
 use crate::support::aws::client;
 use crate::support::client::Load;
+use crate::support::engine::Engine;
 use crate::support::world::{self, Service, World, healthy_tasks};
 use crate::support::{self, full_or};
-
-/// One more daemon, with a socket, folders and a bridge of its own; it ends with the test.
-#[derive(Debug)]
-struct Engine {
-    folder: tempfile::TempDir,
-    bridge: String,
-    daemon: Child,
-}
-
-impl Engine {
-    /// None where no second daemon can be had.
-    async fn start(number: u8) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let process = std::process::id();
-        let bridge = format!("rst{process}-{number}");
-        let address = format!("10.{}.{}.1/24", 224 + number, process % 256);
-        let made = quiet("ip", &["link", "add", &bridge, "type", "bridge"])
-            && quiet("ip", &["address", "add", &address, "dev", &bridge])
-            && quiet("ip", &["link", "set", &bridge, "up"]);
-        if !made {
-            support::skip("no bridge can be made");
-            return None;
-        }
-        let driver = Command::new("docker").args(["info", "-f", "{{.Driver}}"]).output().unwrap();
-        let driver = String::from_utf8_lossy(&driver.stdout).trim().to_owned();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("daemon.json"), format!("{{\"storage-driver\": {driver:?}}}")).unwrap();
-        let daemon = Command::new("dockerd")
-            .arg("--config-file")
-            .arg(path("daemon.json"))
-            .args(["--host", &format!("unix://{}", path("d.sock").display())])
-            .arg("--data-root")
-            .arg(path("data"))
-            .arg("--exec-root")
-            .arg(path("exec"))
-            .arg("--pidfile")
-            .arg(path("pid"))
-            .args([
-                "--bridge",
-                &bridge,
-                "--iptables=false",
-                "--ip-forward=false",
-                "--ip-masq=false",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(path("log")).unwrap())
-            .spawn()
-            .unwrap();
-        let engine = Self { folder, bridge, daemon };
-        support::until("the second daemon", || engine.docker(&["info"])).await;
-        Some(engine)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("d.sock")
-    }
-
-    fn docker(&self, arguments: &[&str]) -> bool {
-        let host = format!("unix://{}", self.socket().display());
-        quiet("docker", &[&["-H", &host], arguments].concat())
-    }
-
-    /// Takes an image over from the shared daemon.
-    fn load(&self, image: &Image) {
-        let mut saved =
-            Command::new("docker").args(["save", &image.0]).stdout(Stdio::piped()).spawn().unwrap();
-        let loaded = Command::new("docker")
-            .args(["-H", &format!("unix://{}", self.socket().display()), "load"])
-            .stdin(saved.stdout.take().unwrap())
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(saved.wait().unwrap().success() && loaded.success());
-    }
-
-    /// Containers that run.
-    fn running(&self) -> usize {
-        let host = format!("unix://{}", self.socket().display());
-        let output = Command::new("docker").args(["-H", &host, "ps", "-q"]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).lines().count()
-    }
-
-    /// Nobody reaches it any more; its containers do not notice.
-    fn hide(&self) {
-        std::fs::rename(self.socket(), self.folder.path().join("hidden.sock")).unwrap();
-    }
-
-    fn show(&self) {
-        std::fs::rename(self.folder.path().join("hidden.sock"), self.socket()).unwrap();
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let hidden = self.folder.path().join("hidden.sock");
-        if hidden.exists() {
-            let _ = std::fs::rename(hidden, self.socket());
-        }
-        let host = format!("unix://{}", self.socket().display());
-        let all = Command::new("docker").args(["-H", &host, "ps", "-aq"]).output();
-        let all = all.map(|all| String::from_utf8_lossy(&all.stdout).into_owned());
-        for id in all.unwrap_or_default().lines() {
-            self.docker(&["rm", "-f", id]);
-        }
-        quiet("kill", &[&self.daemon.id().to_string()]);
-        let _ = self.daemon.wait();
-        quiet("ip", &["link", "delete", &self.bridge]);
-    }
-}
-
-fn quiet(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
 
 /// Tasks that run and are to run, on an instance.
 fn on(state: &State, instance: &str) -> usize {

@@ -42,6 +42,7 @@ pub(crate) fn skip(why: &str) {
 pub(crate) mod aws;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod engine;
 pub(crate) mod trust;
 pub(crate) mod world;
 
