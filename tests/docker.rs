@@ -36,6 +36,11 @@ impl Image {
         }
         // Static, for what our program does not do.
         install(Path::new("/usr/bin/busybox"), &dir.path().join("busybox"));
+        std::fs::create_dir_all(dir.path().join("bin")).unwrap();
+        for name in ["sh", "stty", "sleep", "cat", "true"] {
+            let place = dir.path().join("bin").join(name);
+            std::os::unix::fs::symlink("/busybox", place).unwrap();
+        }
         let tag = format!("roadstead-test-{name}:{}", std::process::id());
         let mut tar = Command::new("tar")
             .args(["-c", "-C"])
@@ -83,7 +88,7 @@ fn containers(data_dir: &Path) -> BTreeSet<String> {
 
 /// Removes what a failed test left behind.
 #[derive(Debug)]
-struct Sweep(std::path::PathBuf);
+pub(crate) struct Sweep(pub(crate) std::path::PathBuf);
 
 impl Drop for Sweep {
     fn drop(&mut self) {
@@ -143,6 +148,20 @@ async fn a_service_of_containers_is_made_changed_and_deleted_by_the_stock_comman
     support::aws::client(&running, "journey.py", &[folder, "/roadstead", &image.0]).await;
     assert_eq!(running.state().tasks.values().filter(|task| task.is_live()).count(), 0);
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stock_command_executes_in_containers() {
+    let Some(image) = Image::build("execute") else { return };
+    let world = World::new().setting("[runtime]\nkind = \"docker\"");
+    let data_dir = world.data_dir();
+    let _sweep = Sweep(data_dir.clone());
+    let running = world.start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["/roadstead", folder.path().to_str().unwrap(), &image.0];
+    support::aws::client(&running, "ecs_execute.py", &arguments).await;
+    running.stop().await;
+    assert_eq!(containers(&data_dir), BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

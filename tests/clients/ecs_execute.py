@@ -1,4 +1,5 @@
-"""ECS Exec by the stock aws command and a stand-in for its plugin. Arguments: the program, a folder for the plugin."""
+"""ECS Exec by the stock aws command and a stand-in for its plugin. Arguments: the program, a folder for the plugin; on
+Docker an image with the program."""
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from common import client, equal, eventually, refused
 from session_plugin import Session, WebSocket
 
 PROGRAM, FOLDER = sys.argv[1:3]
+IMAGE = {"image": sys.argv[3]} if len(sys.argv) > 3 else {}
 AWS = os.path.join(os.path.dirname(sys.executable), "aws")
 WAIT = {"Delay": 1, "MaxAttempts": 60}
 ecs = client("ecs")
@@ -32,11 +34,11 @@ def session(typed, command="/bin/sh", more=()):
 
 
 ecs.register_task_definition(family="one", containerDefinitions=[
-    {"name": "main", "command": [PROGRAM, "whoami"], "memory": 64, "stopTimeout": 5, "portMappings": [{"containerPort": 8080}]},
+    {"name": "main", "command": [PROGRAM, "whoami"], "memory": 64, "stopTimeout": 5, "portMappings": [{"containerPort": 8080}], **IMAGE},
 ])
 ecs.register_task_definition(family="two", containerDefinitions=[
-    {"name": "main", "command": [PROGRAM, "whoami"], "memory": 64, "stopTimeout": 5},
-    {"name": "job", "essential": False, "command": ["/bin/true"], "memory": 64},
+    {"name": "main", "command": [PROGRAM, "whoami"], "memory": 64, "stopTimeout": 5, **IMAGE},
+    {"name": "job", "essential": False, "command": ["/bin/true"], "memory": 64, **IMAGE},
 ])
 (task,) = ecs.run_task(taskDefinition="one", enableExecuteCommand=True)["tasks"]
 (two,) = ecs.run_task(taskDefinition="two", enableExecuteCommand=True)["tasks"]
