@@ -13,6 +13,7 @@ pub mod exec;
 mod instances;
 mod logs;
 mod metadata;
+mod names;
 mod open;
 mod parts;
 mod sockets;
@@ -34,6 +35,7 @@ use crate::api::keys::{Keys, KeysError};
 use crate::auth::Fetcher;
 use crate::clock;
 use crate::config::{OnExit, Settings};
+use crate::dns::OtherServers;
 use crate::metrics::Metrics;
 use crate::net::BindError;
 use crate::routing::{DataThread, Reader};
@@ -209,6 +211,7 @@ impl App {
             reader: Reader::new(&metrics),
             sockets: Arc::new(Sockets::new(senders)),
             metadata_sockets: Arc::default(),
+            others: OtherServers::default(),
             admission: admission::Admission::new(&settings.limits),
             logs: Logs::open(&settings, &metrics)?,
             loads: Arc::new(Loads::new(&metrics)),
@@ -236,6 +239,7 @@ impl App {
         for address in &own.dns.addresses {
             dns_addresses.push(parts.sockets.open_dns(*address, &mut inherited).await?);
         }
+        names::open(&parts, &mut inherited).await?;
         let (ready, successors) = (watch::Sender::new(false), mpsc::channel(1));
         let control = Control::start(&parts, fleet, data_dir, &ready, &closing);
         let app = Self {
@@ -427,6 +431,7 @@ fn spawn_data_thread(
         metrics: own.metrics.clone(),
         access_log: own.logs.access.clone(),
         admission: own.admission.clone(),
+        others: own.others.clone(),
         fetcher: own.fetcher.clone(),
         done,
     };

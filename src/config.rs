@@ -9,7 +9,7 @@ mod instance;
 mod time;
 mod url;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -220,11 +220,18 @@ impl Default for MetadataSettings {
 pub struct DnsSettings {
     /// Answered over UDP and TCP. Empty: no DNS.
     pub addresses: Vec<SocketAddr>,
+    /// Whether containers ask us for names, at port 53 …
+    pub tasks: bool,
+    /// … of this address. None: of the machine's in their network.
+    pub task_address: Option<IpAddr>,
+    /// Whom names that are not ours are asked of for them. Empty: whom the machine asks.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 impl Default for DnsSettings {
     fn default() -> Self {
-        Self { addresses: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 5533)] }
+        let addresses = vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 5533)];
+        Self { addresses, tasks: true, task_address: None, resolvers: Vec::new() }
     }
 }
 
@@ -449,6 +456,12 @@ impl Settings {
                 "must be a loopback address and a port",
             ),
             (
+                "dns.task_address",
+                self.dns.task_address.is_none_or(is_for_containers),
+                "must be an address at which containers reach this machine",
+            ),
+            ("dns.resolvers", self.dns.resolvers.len() <= 3, "must be at most 3"),
+            (
                 "runtime.docker_endpoint",
                 endpoint.starts_with("unix:///"),
                 "must be a socket such as unix:///var/run/docker.sock",
@@ -475,6 +488,11 @@ impl Settings {
 fn block(network: [u8; 4], prefix: u8) -> Pool {
     let text = format!("{}/{prefix}", Ipv4Addr::from(network));
     text.parse().unwrap_or_else(|_| unreachable!("{text} is a block"))
+}
+
+/// A loopback address is each container's own.
+fn is_for_containers(address: IpAddr) -> bool {
+    !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
 }
 
 /// Not so in Docker's host, none and container: networks.

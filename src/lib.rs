@@ -52,6 +52,7 @@
 //! | how a handshake goes, and which certificate it shows | `tls/accept.rs`, `tls/server.rs` |
 //! | what is asked of clients' certificates | `tls/mutual.rs` |
 //! | what becomes of a query | [`dns`], then [`zone`] |
+//! | whom tasks ask for names | `app/names.rs`; names of others: `dns/forward.rs` |
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how traffic goes from one deployment to the next | `orchestrator/plan/gradual.rs`, pure |
 //! | which container instance a task goes to | `orchestrator/placement`, pure |

@@ -86,6 +86,7 @@ specs! {
     DRAINS_CUT = "roadstead_drains_cut_total" [] "Drains that the deregistration delay ended.";
     DNS_QUERIES = "roadstead_dns_queries_total" ["zone", "type", "rcode"] "Queries answered.";
     DNS_DROPPED = "roadstead_dns_dropped_total" ["reason"] "Datagrams and connections dropped without an answer.";
+    DNS_FORWARDED = "roadstead_dns_forwarded_total" ["outcome"] "Queries of tasks for names of others: answered, failed, or refused because too many waited.";
     DNS_SECONDS = "roadstead_dns_answer_seconds" ["transport"] "From a query read to its answer written.";
     SERVICE_TASKS = "roadstead_service_tasks" ["service", "state"] "Tasks of a service: desired, running, pending.";
     INSTANCE_CONNECTED = "roadstead_instance_connected" ["instance"] "1 while the container instance answers.";

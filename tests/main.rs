@@ -39,6 +39,8 @@ mod lifecycle;
 mod limits;
 /// What tasks learn about themselves.
 mod metadata;
+/// What containers find by name.
+mod names;
 /// Who a connection is of, told by the proxy before us.
 mod proxy_protocol;
 /// The README's first minutes.

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::parts::{Parts, Reload};
 use super::take_over::{self, Predecessor, Successor};
-use super::{DataDir, LOGS, admin, cookies, exec, metadata};
+use super::{DataDir, LOGS, admin, cookies, exec, metadata, names};
 use crate::api::events::Events;
 use crate::api::exec::Desk;
 use crate::api::file;
@@ -68,8 +68,9 @@ impl Control {
         let checker = Checker::new(store, metrics, Clock::System, fastrand::Rng::new())
             .with_log(parts.logs.health.clone());
         loops.spawn(checker.run(stop.clone()));
-        let names = NameChecker::new(parts.store.clone(), Clock::System, fastrand::Rng::new());
-        loops.spawn(names.run(stop.clone()));
+        let name_checker =
+            NameChecker::new(parts.store.clone(), Clock::System, fastrand::Rng::new());
+        loops.spawn(name_checker.run(stop.clone()));
         loops.spawn(parts.scaling(fleet.clone()).run(stop.clone()));
         let (fetcher, metrics) = (parts.fetcher.clone(), parts.metrics.clone());
         loops.spawn(keep_keys(parts.reader.clone(), fetcher, metrics, stop.clone()));
@@ -87,7 +88,12 @@ impl Control {
             let serving = metadata::serve(parts, &fleet, endpoint, data_dir.uid());
             loops.spawn(stop.clone().run_until_cancelled_owned(serving));
         }
-        let orchestrator = parts.orchestrator(&fleet, endpoint);
+        let name_server = names::name_server(&parts.settings);
+        if let Some(name_server) = &name_server {
+            let serving = names::serve(parts, &fleet, name_server.clone());
+            loops.spawn(stop.clone().run_until_cancelled_owned(serving));
+        }
+        let orchestrator = parts.orchestrator(&fleet, endpoint, name_server);
         Self {
             stopper: orchestrator.stopper(),
             reconciling: tokio::spawn(orchestrator.run(stop.clone())),

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{Admission, Open};
 use crate::clock;
-use crate::dns::DnsPlane;
+use crate::dns::{DnsPlane, Facing, OtherServers};
 use crate::http::{HttpPlane, PARTED};
 use crate::l4::TcpRelay;
 use crate::model::Protocol;
@@ -30,8 +30,8 @@ pub(super) enum Command {
     Open(SocketKey, std::net::TcpListener),
     /// Accept what is queued, then close.
     Close(SocketKey),
-    DnsUdp(std::net::UdpSocket),
-    DnsTcp(std::net::TcpListener),
+    DnsUdp(std::net::UdpSocket, Facing),
+    DnsTcp(std::net::TcpListener, Facing),
 }
 
 /// Everything one data thread is made of.
@@ -45,6 +45,8 @@ pub(super) struct Parts {
     pub(super) metrics: crate::metrics::Metrics,
     pub(super) access_log: Option<crate::logs::AccessLog>,
     pub(super) admission: Admission,
+    /// Whom tasks' names are asked of that are not ours.
+    pub(super) others: OtherServers,
     /// Calls identity providers.
     pub(super) fetcher: crate::auth::Fetcher,
     /// Set before closing when a successor has the listening sockets as well.
@@ -109,7 +111,7 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
         connections: TaskTracker::new(),
         thread: thread.clone(),
     });
-    let dns = Arc::new(DnsPlane::new(thread.clone(), &parts.metrics));
+    let dns = Arc::new(DnsPlane::new(thread.clone(), &parts.metrics, parts.others));
     let acknowledging = tokio::task::spawn_local(acknowledge(Arc::clone(&planes), slot));
     let http = Arc::clone(&planes.http);
     let upkeep = tokio::task::spawn_local(async move { http.upkeep().await });
@@ -133,17 +135,17 @@ async fn serve(parts: Parts) -> oneshot::Sender<()> {
                     closing.cancel();
                 }
             }
-            Some(Command::DnsUdp(socket)) => match UdpSocket::from_std(socket) {
+            Some(Command::DnsUdp(socket, facing)) => match UdpSocket::from_std(socket) {
                 Ok(socket) => {
                     let dns = Arc::clone(&dns);
-                    accepting.spawn_local(async move { dns.serve_udp(socket).await });
+                    accepting.spawn_local(async move { dns.serve_udp(socket, facing).await });
                 }
                 Err(error) => tracing::error!(%error, "a DNS socket cannot be used"),
             },
-            Some(Command::DnsTcp(listener)) => match TcpListener::from_std(listener) {
+            Some(Command::DnsTcp(listener, facing)) => match TcpListener::from_std(listener) {
                 Ok(listener) => {
                     let dns = Arc::clone(&dns);
-                    accepting.spawn_local(dns.serve_tcp(listener));
+                    accepting.spawn_local(dns.serve_tcp(listener, facing));
                 }
                 Err(error) => tracing::error!(%error, "a DNS socket cannot be used"),
             },

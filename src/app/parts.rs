@@ -17,9 +17,10 @@ use crate::api::status::Status;
 use crate::auth::Fetcher;
 use crate::clock::{self, Clock};
 use crate::config::Settings;
+use crate::dns::OtherServers;
 use crate::metrics::{Counter, Gauge, Metrics, names};
 use crate::net::Claims;
-use crate::orchestrator::{self, Curve, Endpoint, Orchestrator, Scaling, Surroundings};
+use crate::orchestrator::{self, Curve, Endpoint, NameServer, Orchestrator, Scaling, Surroundings};
 use crate::routing::{Context, Publisher, Reader};
 use crate::runtime::Fleet;
 use crate::secrets::Secrets;
@@ -37,6 +38,8 @@ pub(super) struct Parts {
     pub(super) reader: Reader,
     pub(super) sockets: Arc<Sockets>,
     pub(super) metadata_sockets: Arc<MetadataSockets>,
+    /// Whom tasks' names are asked of that are not ours.
+    pub(super) others: OtherServers,
     pub(super) logs: Logs,
     pub(super) fetcher: Fetcher,
     pub(super) admission: Admission,
@@ -98,6 +101,7 @@ impl Parts {
         &self,
         fleet: &Fleet,
         metadata: Option<Arc<Endpoint>>,
+        name_server: Option<NameServer>,
     ) -> Orchestrator {
         let (own, default) = (&self.settings.runtime, orchestrator::Settings::default());
         let settings = orchestrator::Settings {
@@ -109,6 +113,7 @@ impl Parts {
             silent_after: default.silent_after.min(own.lost_after / 2),
             secrets: Secrets::new(&self.settings.data_dir.join("secrets")),
             metadata,
+            name_server,
             backoff: Curve {
                 base: self.settings.limits.crash_backoff,
                 cap: self.settings.limits.crash_backoff_max,

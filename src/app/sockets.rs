@@ -3,7 +3,7 @@
 //! **Invariant:** a socket that the State asks for is bound before the commit that asks for it, so
 //! that a port that cannot be had refuses the change instead of breaking it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::data_thread::Command;
 use super::take_over::{Inherited, Offer, Purpose};
 use crate::clock::{self, Instant};
+use crate::dns::Facing;
 use crate::model::Transport;
 use crate::net::{self, BindError, Claims, SocketKey};
 use crate::routing::Routing;
@@ -158,29 +159,82 @@ impl Sockets {
         address: SocketAddr,
         inherited: &mut Inherited,
     ) -> Result<SocketAddr, BindError> {
-        let datagrams = self.dns(SocketKey { address, transport: Transport::Udp }, inherited)?;
+        self.open_dns_for(Purpose::Dns, address, inherited).await
+    }
+
+    /// Opens DNS for tasks on `address`, unless it is open.
+    pub(super) async fn open_task_dns(&self, address: SocketAddr) -> Result<(), BindError> {
+        let is_open = self.task_dns().contains(&address);
+        match is_open {
+            true => Ok(()),
+            false => {
+                let new = &mut Inherited::default();
+                self.open_dns_for(Purpose::TaskDns, address, new).await.map(drop)
+            }
+        }
+    }
+
+    /// Goes on with the tasks' DNS of the process before this one, wherever it was.
+    pub(super) async fn resume_task_dns(&self, inherited: &mut Inherited) {
+        let offers = inherited.all(Purpose::TaskDns);
+        self.table().dns.extend(offers.iter().map(copy));
+        for offer in offers {
+            self.hand_dns(offer).await;
+        }
+    }
+
+    /// Where tasks are answered.
+    pub(super) fn task_dns(&self) -> BTreeSet<SocketAddr> {
+        let table = self.table();
+        let own = table.dns.iter().filter(|offer| offer.purpose == Purpose::TaskDns);
+        own.map(|offer| offer.key.address).collect()
+    }
+
+    async fn open_dns_for(
+        &self,
+        purpose: Purpose,
+        address: SocketAddr,
+        inherited: &mut Inherited,
+    ) -> Result<SocketAddr, BindError> {
+        let key = SocketKey { address, transport: Transport::Udp };
+        let datagrams = self.dns(purpose, key, inherited)?;
         let bound = datagrams.key.address;
         let key = SocketKey { address: bound, transport: Transport::Tcp };
-        let streams = self.dns(key, inherited)?;
+        let streams = self.dns(purpose, key, inherited)?;
         self.table().dns.extend([&datagrams, &streams].map(copy));
-        for (thread, socket) in self.shares(datagrams.key, datagrams.sockets) {
-            let _ = thread.send(Command::DnsUdp(socket.into())).await;
-        }
-        for (thread, socket) in self.shares(streams.key, streams.sockets) {
-            let _ = thread.send(Command::DnsTcp(socket.into())).await;
-        }
+        self.hand_dns(datagrams).await;
+        self.hand_dns(streams).await;
         Ok(bound)
     }
 
+    async fn hand_dns(&self, offer: Offer) {
+        let facing = match offer.purpose {
+            Purpose::TaskDns => Facing::Tasks,
+            _ => Facing::Anyone,
+        };
+        for (thread, socket) in self.shares(offer.key, offer.sockets) {
+            let command = match offer.key.transport {
+                Transport::Udp => Command::DnsUdp(socket.into(), facing),
+                Transport::Tcp => Command::DnsTcp(socket.into(), facing),
+            };
+            let _ = thread.send(command).await;
+        }
+    }
+
     /// The sockets of one DNS address, with the port that they have got.
-    fn dns(&self, key: SocketKey, inherited: &mut Inherited) -> Result<Offer, BindError> {
-        if let Some(offer) = inherited.take(Purpose::Dns, key) {
+    fn dns(
+        &self,
+        purpose: Purpose,
+        key: SocketKey,
+        inherited: &mut Inherited,
+    ) -> Result<Offer, BindError> {
+        if let Some(offer) = inherited.take(purpose, key) {
             return Ok(offer);
         }
         let sockets = net::open(key, self.threads.len())?;
         let bound = sockets.first().and_then(|socket| socket.local_addr().ok()?.as_socket());
         let key = SocketKey { address: bound.unwrap_or(key.address), ..key };
-        Ok(Offer { purpose: Purpose::Dns, key, sockets })
+        Ok(Offer { purpose, key, sockets })
     }
 
     /// Takes over the listeners' sockets of the process before this one.

@@ -50,6 +50,8 @@ const LIST: usize = 16 << 20;
 pub(super) enum Purpose {
     Listener,
     Dns,
+    /// Answers tasks.
+    TaskDns,
     Metrics,
     Api,
     Metadata,

@@ -3,12 +3,14 @@
 //! Each data thread has one [`DnsPlane`] and its own sockets. A message is screened on its raw
 //! bytes, decoded by hickory, answered by [`answer`]'s `RequestHandler`, and encoded by hickory;
 //! all of that is one synchronous step, so nothing is ever in flight beside the message at hand.
-//! Not here: what a name holds (`zone`), names outside our zones (refused). **Invariant:** whom an
+//! Not here: what a name holds (`zone`). Names outside our zones are refused, but for tasks, who
+//! have no other server: for them they are asked of others ([`forward`]). **Invariant:** whom an
 //! answer names is known to its drain before the answer leaves, and no answer crosses an await
 //! between its snapshot and that.
 
 mod answer;
 mod codes;
+mod forward;
 mod reply;
 mod sockets;
 mod tally;
@@ -28,7 +30,10 @@ use crate::routing::DataThread;
 
 use answer::Answering;
 use codes::Code;
+use forward::Forwarder;
 use reply::Reply;
+
+pub use forward::OtherServers;
 
 /// What we say about the size of UDP messages, and the largest answer we send (DNS Flag Day 2020;
 /// RFC 9715).
@@ -61,6 +66,9 @@ pub const LAST_BYTES: u64 = 64 << 10;
 
 /// The length of a message's header.
 const HEADER_BYTES: usize = 12;
+/// Types that ask for a whole zone.
+const IXFR: u16 = 251;
+const AXFR: u16 = 252;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -68,11 +76,21 @@ pub enum Transport {
     Tcp,
 }
 
+/// Who is answered on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facing {
+    /// Whoever asks, about our names alone.
+    Anyone,
+    /// Tasks, about any name.
+    Tasks,
+}
+
 /// The DNS of one data thread. Its tasks all run on that thread.
 #[derive(Debug)]
 pub struct DnsPlane {
     thread: DataThread,
     answering: Answering,
+    forwarder: Forwarder,
     dropped: Dropped,
     udp_seconds: Histogram,
     tcp_seconds: Histogram,
@@ -114,10 +132,11 @@ impl Dropped {
 
 impl DnsPlane {
     #[must_use]
-    pub fn new(thread: DataThread, metrics: &Metrics) -> Self {
+    pub fn new(thread: DataThread, metrics: &Metrics, others: OtherServers) -> Self {
         let seconds = |transport| metrics.histogram(&names::DNS_SECONDS, &[transport]);
         Self {
             answering: Answering::new(thread.clone(), metrics),
+            forwarder: Forwarder::new(others, metrics, thread.index),
             dropped: Dropped::new(metrics),
             udp_seconds: seconds("udp"),
             tcp_seconds: seconds("tcp"),
@@ -127,14 +146,14 @@ impl DnsPlane {
 
     /// Answers datagrams until the process stops, then those that are queued. Dropping the future
     /// is safe.
-    pub async fn serve_udp(&self, socket: UdpSocket) {
-        sockets::udp(self, &socket).await;
+    pub async fn serve_udp(&self, socket: UdpSocket, facing: Facing) {
+        sockets::udp(self, &socket, facing).await;
     }
 
     /// Accepts and answers connections until the process stops, then those that are queued.
     /// Dropping the future closes its connections.
-    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
-        sockets::tcp(self, listener).await;
+    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener, facing: Facing) {
+        sockets::tcp(self, listener, facing).await;
     }
 
     /// The answer to one message; none for what must not be answered.
@@ -158,7 +177,7 @@ impl DnsPlane {
             return None;
         }
         let is_query = header[2] & 0x78 == 0;
-        if !has_one_question(message) {
+        if question(message).is_none() {
             return Some(self.bare(header, if is_query { Code::FormErr } else { Code::NotImp }));
         }
         let protocol = match transport {
@@ -174,6 +193,24 @@ impl DnsPlane {
         reply.take().or_else(|| Some(self.bare(header, Code::ServFail)))
     }
 
+    /// Whether the message asks for a name that others are to be asked for.
+    fn is_for_others(&self, message: &[u8], from: SocketAddr, facing: Facing) -> bool {
+        if facing == Facing::Anyone || !forward::is_near(from.ip()) || from.port() == 0 {
+            return false;
+        }
+        // A query, of the class IN, and no transfer.
+        if message.len() < HEADER_BYTES || message[2] & 0xf8 != 0 {
+            return false;
+        }
+        let Some(question) = question(message) else { return false };
+        let Some((name, [high, low, 0, 1])) = question.split_last_chunk::<4>() else {
+            return false;
+        };
+        let kind = u16::from_be_bytes([*high, *low]);
+        let name = name.to_ascii_lowercase();
+        ![IXFR, AXFR].contains(&kind) && !self.thread.reader.load().zones.hold(&name)
+    }
+
     /// A header alone: its question could not be read, or not be trusted.
     fn bare(&self, header: &[u8; HEADER_BYTES], code: Code) -> Vec<u8> {
         self.answering.count_bare(code);
@@ -186,23 +223,24 @@ impl DnsPlane {
     }
 }
 
-/// Whether the question section is one plain question: QDCOUNT 1 (RFC 9619), a name without
+/// The question section where it is one plain question: QDCOUNT 1 (RFC 9619), a name without
 /// compression, which has nothing to point to, a type and a class. The decoder reserves room for as
 /// many questions as QDCOUNT says, so it must not see another count.
-fn has_one_question(message: &[u8]) -> bool {
-    let mut rest = &message[HEADER_BYTES..];
+fn question(message: &[u8]) -> Option<&[u8]> {
+    let all = message.get(HEADER_BYTES..)?;
+    let mut rest = all;
     let count = [message[4], message[5]];
     while let Some((len, after)) = rest.split_first() {
         match len {
-            0 => return count == [0, 1] && after.len() >= 4,
-            1..=63 => match after.get(usize::from(*len)..) {
-                Some(next) => rest = next,
-                None => return false,
-            },
-            _ => return false,
+            0 => {
+                let whole = count == [0, 1] && after.len() >= 4;
+                return whole.then(|| &all[..all.len() - after.len() + 4]);
+            }
+            1..=63 => rest = after.get(usize::from(*len)..)?,
+            _ => return None,
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Queries over real sockets, and messages of any kind through the same path in process.
 
+mod forward;
+
 use std::net::IpAddr;
 
 use hickory_server::proto::op::{
@@ -24,6 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct World {
     plane: Arc<DnsPlane>,
     metrics: Metrics,
+    others: OtherServers,
     closing: CancellationToken,
     serving: tokio::task::JoinSet<()>,
     udp: SocketAddr,
@@ -51,6 +54,10 @@ fn put(tx: &mut Tx<'_>, service: &str, count: u8) {
 
 impl World {
     async fn new() -> Self {
+        Self::facing(Facing::Anyone).await
+    }
+
+    async fn facing(facing: Facing) -> Self {
         let metrics = Metrics::new(1);
         let store = Store::memory(&MemoryJournal::default()).unwrap();
         let long = "x".repeat(60);
@@ -69,15 +76,16 @@ impl World {
         Publisher::new(store, reader.clone(), context).publish();
         let closing = CancellationToken::new();
         let thread = DataThread { index: 0, reader, closing: closing.clone() };
-        let plane = Arc::new(DnsPlane::new(thread, &metrics));
+        let others = OtherServers::default();
+        let plane = Arc::new(DnsPlane::new(thread, &metrics, others.clone()));
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(Arc::clone(&plane).serve_tcp(tcp));
+        serving.spawn(Arc::clone(&plane).serve_tcp(tcp, facing));
         let answering = Arc::clone(&plane);
-        serving.spawn(async move { answering.serve_udp(udp).await });
-        Self { plane, metrics, closing, serving, udp: udp_at, tcp: tcp_at }
+        serving.spawn(async move { answering.serve_udp(udp, facing).await });
+        Self { plane, metrics, others, closing, serving, udp: udp_at, tcp: tcp_at }
     }
 
     /// The answer in process.

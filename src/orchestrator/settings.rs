@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::Endpoint;
+use super::name_server::NameServer;
 use crate::model::{Account, InstanceKind, InstanceName, Pool, Task, TaskStatus};
 use crate::secrets::Secrets;
 use crate::state::State;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Where containers ask about themselves. None: nowhere.
     pub metadata: Option<Arc<Endpoint>>,
+    /// Whom containers ask for names. None: whom their machine asks.
+    pub name_server: Option<NameServer>,
     /// A pass and a look at the runtime come at least this often.
     pub full_pass: Duration,
     /// An instance that has not answered for this long gets no new task (ours: the agent of ECS
@@ -78,6 +81,7 @@ impl Default for Settings {
             healthy_after: Duration::from_secs(40),
             secrets: Secrets::default(),
             metadata: None,
+            name_server: None,
             full_pass: Duration::from_secs(10),
             silent_after: Duration::from_secs(30),
             lost_after: Duration::from_secs(300),

@@ -272,6 +272,9 @@ impl Worker {
                 spec.environment.extend(own);
             }
         }
+        if let Some(server) = &self.shared.settings.name_server {
+            spec.name_server = server.of(post.runtime.as_ref(), &spec).await?;
+        }
         variables::fill(spec, &self.shared.settings.secrets).await
     }
 

@@ -53,6 +53,9 @@ pub struct ContainerSpec {
     pub address: Option<IpAddr>,
     /// The definition's environment and ours (`ADDRESS`, `PORT`, `TASK_ID`); ours wins.
     pub environment: BTreeMap<String, String>,
+    /// Whom it asks for names, where its definition does not say (Docker). None: whom its machine
+    /// asks.
+    pub name_server: Option<IpAddr>,
     /// Further variables, which nothing may print.
     pub secrets: BTreeMap<String, SecretText>,
 }
@@ -93,6 +96,7 @@ impl ContainerSpec {
             volumes: definition.volumes.clone(),
             address,
             environment,
+            name_server: None,
             secrets: BTreeMap::new(),
         })
     }

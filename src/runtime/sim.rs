@@ -95,6 +95,11 @@ impl Sim {
         self.lock().faults = faults;
     }
 
+    /// From now on containers reach the machine so.
+    pub fn set_reach(&self, reach: Reach) {
+        self.lock().reach = reach;
+    }
+
     /// Nothing answers for so long.
     pub fn outage(&self, length: Duration) {
         let until = self.lock().begin_outage(length);
@@ -281,7 +286,7 @@ impl Runtime for Sim {
     }
 
     async fn reach(&self, _: Option<NetworkMode>) -> Result<Reach, RuntimeError> {
-        Ok(Reach::Nowhere)
+        Ok(self.lock().reach)
     }
 
     async fn exec(&self, _: &TaskId, _: &str, _: &Exec) -> Result<Session, RuntimeError> {

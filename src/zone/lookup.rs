@@ -191,6 +191,12 @@ impl Zones {
         Answer::Records { zone, answers: chain, additionals: Vec::new(), denied }
     }
 
+    /// Whether a zone holds `name`, in wire form and lower case, whether it exists or not.
+    #[must_use]
+    pub fn hold(&self, name: &[u8]) -> bool {
+        self.zone_of(name).is_some()
+    }
+
     /// The longest suffix wins, as among Route 53's private zones.
     fn zone_of(&self, name: &[u8]) -> Option<&Zone> {
         suffixes(name).find_map(|suffix| self.zones.get(suffix))

@@ -37,6 +37,8 @@ pub(crate) struct World {
     api: String,
     /// More lines of `[elb]`.
     elb: String,
+    /// Of `[dns]`: port 53 of Docker's bridge is one for all worlds.
+    names: String,
 }
 
 /// One service behind a load balancer of its own.
@@ -196,6 +198,7 @@ impl World {
             auth: "sigv4",
             api: String::new(),
             elb: String::new(),
+            names: "tasks = false\n".to_owned(),
         }
     }
 
@@ -207,6 +210,12 @@ impl World {
     pub(crate) fn setting(mut self, line: &str) -> Self {
         self.settings.push_str(line);
         self.settings.push('\n');
+        self
+    }
+
+    /// Containers ask us for names, and others' names are asked of `resolver`.
+    pub(crate) fn task_names(mut self, resolver: SocketAddr) -> Self {
+        self.names = format!("resolvers = [\"{resolver}\"]\n");
         self
     }
 
@@ -292,9 +301,10 @@ impl World {
             text,
             "[metrics]\naddress = \"{own}:9180\"\n[api]\naddress = \"{own}:4566\"\nauth = \"{auth}\"\n\
              audit_log = {audit:?}\n{more}\
-             [dns]\naddresses = [\"{own}:5533\"]\n\
+             [dns]\naddresses = [\"{own}:5533\"]\n{names}\
              [metadata]\naddress = \"{own}:{asked}\"\n",
-            asked = self.metadata_port()
+            asked = self.metadata_port(),
+            names = self.names,
         );
         if !self.settings.contains("[runtime]") {
             let _ = write!(

@@ -11,7 +11,9 @@ use bollard::models::{
 };
 
 use super::{logs, network, shape, volumes};
-use crate::model::{ContainerDefinition, Device, LinuxParameters, LogConfiguration, Tmpfs};
+use crate::model::{
+    ContainerDefinition, Device, LinuxParameters, LogConfiguration, NetworkMode, Tmpfs,
+};
 use crate::runtime::ContainerSpec;
 
 /// The same bound as for the logs of processes: 16 MiB, 4 files.
@@ -53,7 +55,7 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&st
             hard: Some(limit.hard),
         })),
         sysctls: (!controls.is_empty()).then_some(controls),
-        dns: some(definition.dns_servers.clone()),
+        dns: name_servers(spec),
         dns_search: some(definition.dns_search_domains.clone()),
         extra_hosts: some(hosts.map(|host| format!("{}:{}", host.hostname, host.address))),
         security_opt: some(definition.security_options.clone()),
@@ -65,6 +67,21 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&st
         Some(parameters) => linux(definition, parameters, host),
         None => host,
     }
+}
+
+/// Whom the container asks for names. None: whom the machine asks, or, in another's network, whom
+/// that asks: Docker takes no servers there.
+fn name_servers(spec: &ContainerSpec) -> Option<Vec<String>> {
+    if spec.network_mode == Some(NetworkMode::Awsvpc) {
+        return None;
+    }
+    let given = spec.definition.dns_servers.clone();
+    some(given).or_else(|| pause_name_servers(spec))
+}
+
+/// The same of what holds the address of a task.
+pub(super) fn pause_name_servers(spec: &ContainerSpec) -> Option<Vec<String>> {
+    some(spec.name_server.map(|server| server.to_string()))
 }
 
 /// A restarted daemon must not start what nobody wants any more.

@@ -112,13 +112,17 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 impl Docker {
-    fn pause_body(&self, task: &TaskId) -> ContainerCreateBody {
+    fn pause_body(&self, spec: &ContainerSpec) -> ContainerCreateBody {
         let labels = [
             (LABEL_CLUSTER, self.cluster_uid.clone()),
-            (LABEL_TASK, task.to_string()),
+            (LABEL_TASK, spec.task.to_string()),
             ("roadstead.pause", "1".to_owned()),
         ];
-        let host = HostConfig { network_mode: self.network.clone(), ..host::never_restarted() };
+        let host = HostConfig {
+            network_mode: self.network.clone(),
+            dns: host::pause_name_servers(spec),
+            ..host::never_restarted()
+        };
         ContainerCreateBody {
             image: Some(format!("{REPOSITORY}:{TAG}")),
             cmd: Some(vec![format!("/{PROGRAM}")]),
@@ -139,7 +143,7 @@ impl Docker {
             other => other.into_error(RuntimeError::CannotCreate),
         };
         let name = name(&self.cluster_uid, &spec.task);
-        let body = self.pause_body(&spec.task);
+        let body = self.pause_body(spec);
         let mut made = self.create_once(&name, &body).await;
         if let Err(Failure::Gone(_)) = made {
             self.import_pause().await?;

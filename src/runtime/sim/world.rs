@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 use super::{Effect, EffectKind, Faults};
 use crate::clock::{Instant, instant};
 use crate::model::{ContainerHealth, Observed, ObservedState, TaskId, Usage};
-use crate::runtime::{ContainerSpec, EVENTS, RuntimeError, RuntimeEvent};
+use crate::runtime::{ContainerSpec, EVENTS, Reach, RuntimeError, RuntimeEvent};
 
 /// What an undisturbed call takes at most.
 const LATENCY: Duration = Duration::from_millis(3);
@@ -30,6 +30,7 @@ pub(super) struct World {
     rng: fastrand::Rng,
     began: Instant,
     pub(super) faults: Faults,
+    pub(super) reach: Reach,
     containers: BTreeMap<Key, Container>,
     taken: BTreeSet<IpAddr>,
     incarnations: u64,
@@ -67,6 +68,7 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             began: instant(),
             faults: Faults::default(),
+            reach: Reach::Nowhere,
             containers: BTreeMap::new(),
             taken: BTreeSet::new(),
             incarnations: 0,

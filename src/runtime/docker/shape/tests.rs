@@ -27,6 +27,7 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
         volumes: Vec::new(),
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
+        name_server: None,
         secrets: BTreeMap::new(),
     }
 }
