@@ -128,7 +128,7 @@ impl Ground {
         let auth = authentication(settings, Keys::open(data_dir.path())?)?;
         let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
         let store = Store::open(journal, metrics)?;
-        let fleet = instances::open(settings, &data_dir)?;
+        let fleet = instances::open(settings, &data_dir, metrics)?;
         Ok(Self { data_dir, auth, store, fleet })
     }
 }

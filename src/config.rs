@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::model::{Account, Pool};
+use crate::model::{Account, HOST_PORTS, HostPortRange, Pool};
 
 pub use self::instance::{InstanceSettings, Reserve};
 use self::time::text;
@@ -268,6 +268,8 @@ pub struct RuntimeSettings {
     pub docker_endpoint: String,
     /// The Docker network that tasks join. None: Docker's default bridge.
     pub docker_network: Option<String>,
+    /// Where ports of the host are chosen from for tasks on Docker.
+    pub host_ports: HostPortRange,
     /// How long the address of a task that stopped is given to no other.
     #[serde(with = "text")]
     pub quarantine: Duration,
@@ -286,6 +288,7 @@ impl Default for RuntimeSettings {
             addresses: block([127, 64, 0, 0], 16),
             docker_endpoint: "unix:///var/run/docker.sock".to_owned(),
             docker_network: None,
+            host_ports: HOST_PORTS,
             quarantine: Duration::from_secs(60),
             healthy_after: Duration::from_secs(40),
             lost_after: Duration::from_secs(300),

@@ -56,6 +56,8 @@
 //! | which task starts or stops, and why | `orchestrator/plan.rs`, pure |
 //! | how traffic goes from one deployment to the next | `orchestrator/plan/gradual.rs`, pure |
 //! | which container instance a task goes to | `orchestrator/placement`, pure |
+//! | which ports of the host a task gets | `state/ports.rs`, pure |
+//! | how long its address rests on Docker | `runtime/docker/rest.rs` |
 //! | how one task gets from record to container and back | `orchestrator/step.rs`, pure |
 //! | when and why a desired count moves | `orchestrator/autoscaling/decide.rs`, pure |
 //! | what of us is measured over time | `orchestrator/sampler`, kept in `series` |

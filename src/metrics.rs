@@ -94,6 +94,7 @@ specs! {
     SERVICE_STARTS = "roadstead_service_task_starts_total" ["service"] "Tasks started.";
     PASSES = "roadstead_orchestrator_passes_total" [] "Passes of the reconciler.";
     PASS_SECONDS = "roadstead_orchestrator_pass_seconds" [] "Time of one pass of the reconciler.";
+    RESTS_CUT = "roadstead_rests_cut_total" ["what"] "Addresses and ports of stopped tasks given to others before their time, because there were no others.";
     SERIES_REFUSED = "roadstead_series_refused_total" [] "Samples not kept over time because there are too many series.";
     RUNTIME_ERRORS = "roadstead_runtime_errors_total" ["runtime", "call"] "Calls to the container runtime that failed.";
     API_CALLS = "roadstead_api_calls_total" ["service", "operation", "code"] "Calls of the AWS APIs, by error code or OK.";

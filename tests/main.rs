@@ -41,6 +41,8 @@ mod limits;
 mod metadata;
 /// What containers find by name.
 mod names;
+/// Addresses and ports of tasks on Docker: who gets them, and who does not.
+mod ports;
 /// Who a connection is of, told by the proxy before us.
 mod proxy_protocol;
 /// The README's first minutes.

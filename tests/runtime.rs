@@ -8,6 +8,8 @@ mod docker;
 mod fixture;
 #[path = "support/runtime_process.rs"]
 mod process;
+#[path = "support/runtime_rest.rs"]
+mod rest;
 
 use std::time::Duration;
 

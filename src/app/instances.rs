@@ -10,6 +10,7 @@ use super::{DataDir, LOGS, StartError};
 use crate::api::file::ApplyError;
 use crate::clock::{self, Timestamp};
 use crate::config::{InstanceSettings, RuntimeKind, Settings};
+use crate::metrics::Metrics;
 use crate::model::{Capacity, Contact, ContainerInstance, InstanceKind, InstanceName};
 use crate::runtime::docker::Docker;
 use crate::runtime::process::Process;
@@ -20,9 +21,13 @@ use crate::state::{Store, StoreError, Tx};
 const TELL: Duration = Duration::from_secs(3);
 
 /// Opens every instance's runtime.
-pub(super) fn open(settings: &Settings, data_dir: &DataDir) -> Result<Fleet, StartError> {
+pub(super) fn open(
+    settings: &Settings,
+    data_dir: &DataDir,
+    metrics: &Metrics,
+) -> Result<Fleet, StartError> {
     let one = |instance: InstanceSettings| {
-        let runtime = runtime(&instance, data_dir)?;
+        let runtime = runtime(&instance, data_dir, metrics)?;
         Ok((InstanceName::new(instance.name), runtime))
     };
     settings.instances().into_iter().map(one).collect()
@@ -31,13 +36,14 @@ pub(super) fn open(settings: &Settings, data_dir: &DataDir) -> Result<Fleet, Sta
 fn runtime(
     instance: &InstanceSettings,
     data_dir: &DataDir,
+    metrics: &Metrics,
 ) -> Result<Arc<dyn Runtime>, StartError> {
     let (folder, uid) = (data_dir.path(), data_dir.uid());
     let name = InstanceName::new(instance.name.as_str());
     Ok(match (instance.kind(), &instance.docker) {
         (RuntimeKind::Docker, Some(endpoint)) => {
             let docker = Docker::connect(endpoint, uid, instance.network.clone())?;
-            Arc::new(docker.keep_logs(&folder.join(LOGS)))
+            Arc::new(docker.keep_logs(&folder.join(LOGS)).count(metrics))
         }
         _ if name == InstanceName::default() => {
             Arc::new(Process::open(&folder.join("process"), uid)?)
@@ -109,6 +115,7 @@ fn row(
     row.limits = (written.cpu, written.memory);
     row.reserved = Capacity { cpu: written.reserve.cpu, memory_mib: written.reserve.memory };
     row.reserved_ports.clone_from(&written.reserve.ports);
+    (row.host_ports, row.address) = (written.host_ports, written.address);
     row.capacity = told.or(row.capacity);
     row.contact = match (told, row.contact) {
         (Some(_), _) => Contact::Connected,

@@ -3,11 +3,12 @@
 //! **Invariant:** no two instances have one name, or one Docker Engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use super::{BadSetting, RuntimeKind, RuntimeSettings, Settings};
-use crate::model::{InstanceName, RESERVED_PORTS, ZONE};
+use crate::model::{HostPortRange, InstanceName, RESERVED_PORTS, ZONE};
 
 /// ECS: characters of an attribute's name and value.
 const ATTRIBUTE: usize = 128;
@@ -35,6 +36,12 @@ pub struct InstanceSettings {
     pub cpu: Option<u32>,
     /// MiB. None: what its machine has.
     pub memory: Option<u32>,
+    /// Where ports of the host are chosen from.
+    #[serde(default)]
+    pub host_ports: HostPortRange,
+    /// Where its ports of the host are reached. None: its containers are reached at their own
+    /// addresses.
+    pub address: Option<IpAddr>,
     #[serde(default)]
     pub reserve: Reserve,
 }
@@ -71,6 +78,8 @@ impl InstanceSettings {
             attributes: BTreeMap::new(),
             cpu: None,
             memory: None,
+            host_ports: runtime.host_ports,
+            address: None,
             reserve: Reserve::default(),
         }
     }
@@ -118,6 +127,11 @@ impl InstanceSettings {
                 "instance.attributes",
                 !self.attributes.keys().any(|name| name.starts_with("ecs.")),
                 "must not begin with ecs.: those are built in",
+            ),
+            (
+                "instance.address",
+                self.address.is_none_or(|address| is_docker && !address.is_unspecified()),
+                "must be an address of a Docker instance's machine",
             ),
             (
                 "instance.reserve.ports",

@@ -6,11 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Account, Arn, ClusterName, InstanceName, NetworkMode, TaskDefinition, Transport};
+use super::{
+    Account, Arn, ClusterName, HOST_PORTS, HostPortRange, InstanceName, NetworkMode,
+    TaskDefinition, Transport,
+};
 use crate::clock::Timestamp;
 
 /// The zone of instances that name none.
@@ -35,6 +39,13 @@ pub struct ContainerInstance {
     /// Not for tasks.
     pub reserved: Capacity,
     pub reserved_ports: BTreeSet<u16>,
+    /// Where ports are chosen from.
+    #[serde(default)]
+    pub host_ports: HostPortRange,
+    /// Where its ports of the host are reached. None: its containers are reached at their own
+    /// addresses.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
     pub contact: Contact,
     pub registered_at: Timestamp,
     /// What was asked of it in some cluster; nothing: it is ACTIVE there.
@@ -114,6 +125,8 @@ impl ContainerInstance {
             limits: (None, None),
             reserved: Capacity::default(),
             reserved_ports: BTreeSet::new(),
+            host_ports: HOST_PORTS,
+            address: None,
             contact: Contact::Silent,
             registered_at,
             memberships: BTreeMap::new(),
@@ -206,8 +219,12 @@ pub fn instance_id(cluster: &ClusterName, name: &InstanceName) -> String {
 pub struct Demand {
     pub cpu: u64,
     pub memory_mib: u64,
-    /// Ports of the host that it names; those that the host chooses are never in anybody's way.
+    /// Ports of the host that it names; those that are chosen for it are not among them.
     pub ports: BTreeSet<(Transport, u16)>,
+    /// How many of each transport it names no port of the host for …
+    pub unnamed: BTreeMap<Transport, usize>,
+    /// … and whether they are published on every instance.
+    pub is_published: bool,
 }
 
 impl Demand {
@@ -223,6 +240,11 @@ impl Demand {
             matches!(definition.network_mode, Some(NetworkMode::Awsvpc | NetworkMode::None));
         let mappings = definition.containers.iter().flat_map(|container| &container.port_mappings);
         let mappings = mappings.filter(|_| !has_own);
+        let has_none = |mapping: &&super::PortMapping| mapping.host_port.is_none_or(|p| p == 0);
+        let mut unnamed = BTreeMap::new();
+        for mapping in mappings.clone().filter(has_none).filter(|_| !is_host) {
+            *unnamed.entry(mapping.protocol).or_default() += mapping.ports().len();
+        }
         let named = mappings.filter_map(|mapping| {
             let named = mapping.host_port.filter(|port| *port > 0);
             let port = if is_host { Some(mapping.container_port) } else { named };
@@ -233,6 +255,8 @@ impl Demand {
             cpu: definition.cpu.map_or_else(|| sum(|c| c.cpu), u64::from),
             memory_mib: definition.memory_mib.map_or_else(|| sum(memory), u64::from),
             ports: named.collect(),
+            unnamed,
+            is_published: definition.network_mode == Some(NetworkMode::Bridge),
         }
     }
 }
@@ -279,6 +303,14 @@ mod tests {
         check(Some(NetworkMode::Host), &[80, 81, 82]);
         check(Some(NetworkMode::Awsvpc), &[]);
         check(Some(NetworkMode::None), &[]);
+        let mut unnamed = |mode| {
+            definition.network_mode = mode;
+            let demand = Demand::of(&definition);
+            (demand.unnamed.get(&Transport::Tcp).copied(), demand.is_published)
+        };
+        assert_eq!(unnamed(None), (Some(2), false));
+        assert_eq!(unnamed(Some(NetworkMode::Bridge)), (Some(2), true));
+        assert_eq!(unnamed(Some(NetworkMode::Host)), (None, false));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, DeploymentId, InstanceName, Run, ServiceKey, TaskDefinition, TaskDefinitionKey,
-    TaskId, Transport,
+    ClusterName, ContainerInstance, DeploymentId, HostPorts, InstanceName, NetworkMode, Run,
+    ServiceKey, TaskDefinition, TaskDefinitionKey, TaskId, Transport,
 };
 use crate::clock::Timestamp;
 
@@ -52,6 +52,12 @@ pub struct Task {
     /// It `replaces` a task that is well, for its availability zone.
     #[serde(default)]
     pub rebalances: bool,
+    /// Ports of the host that were chosen for it.
+    #[serde(default)]
+    pub host_ports: Vec<HostPorts>,
+    /// Until when those are given to no other, once it is STOPPED.
+    #[serde(default)]
+    pub rests_until: Option<Timestamp>,
 }
 
 impl Task {
@@ -95,6 +101,8 @@ impl Task {
             run: None,
             exec: false,
             rebalances: false,
+            host_ports: Vec::new(),
+            rests_until: None,
         }
     }
 
@@ -142,6 +150,29 @@ impl Task {
         };
         let own = self.containers.iter().find(|row| maps(&row.name)).and_then(|row| row.address);
         own.or(self.address)
+    }
+
+    /// Where `port` of the task is reached by whoever is not on `instance`'s networks: at the
+    /// instance's address, where the file gives it one, at the port of the host that leads to it;
+    /// else at the container's own. None: nobody knows where yet.
+    #[must_use]
+    pub fn reached(
+        &self,
+        definition: &TaskDefinition,
+        instance: Option<&ContainerInstance>,
+        port: u16,
+    ) -> Option<(IpAddr, u16)> {
+        let own = || Some((self.address_of(definition, port)?, port));
+        let Some(address) = instance.and_then(|instance| instance.address) else { return own() };
+        match definition.network_mode {
+            Some(NetworkMode::Awsvpc | NetworkMode::None) => own(),
+            Some(NetworkMode::Host) => Some((address, port)),
+            None | Some(NetworkMode::Bridge) => {
+                let mut bound = self.containers.iter().flat_map(|row| &row.bindings);
+                let bound = bound.find(|bound| bound.container_port == port);
+                Some((address, bound?.host_port))
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! fit together: nothing is registered before it runs, nothing is active once it is to stop, no
 //! address is free while it may be named.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use super::{apply, rollout, traffic};
 use crate::clock::Timestamp;
 use crate::model::{
     Container, ContainerHealth, ContainerStatus, Desired, DiscoveryInstance, InstanceKey, Observed,
-    RECORD_TTL, Registration, Service, ServiceDiscovery, Stop, StopCode, Target, TargetGroupName,
-    Task, TaskId, TaskStatus,
+    PortMapping, RECORD_TTL, Registration, Service, ServiceDiscovery, Stop, StopCode, Target,
+    TargetGroupName, Task, TaskId, TaskStatus, Transport,
 };
-use crate::state::{Key, Quarantine, QuarantineKey, State, Tx};
+use crate::runtime::RuntimeError;
+use crate::state::{Key, Quarantine, QuarantineKey, State, Tx, ports};
 
 /// What a record is based on.
 #[derive(Clone, Debug, Default)]
@@ -26,10 +28,20 @@ pub(super) struct Evidence {
     pub shown: Option<Vec<Observed>>,
     /// A container that cannot be made or started, and why.
     pub failure: Option<(String, String)>,
+    /// Ports of the host that somebody else has.
+    pub taken: BTreeSet<(Transport, u16)>,
 }
 
-/// Writes `record` of a task as it was when the record was decided. False: it is another task by
-/// now, and nothing was written.
+/// What became of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// False: it is another task by now, and nothing was written.
+    pub done: bool,
+    /// Ports given before their rest was over, for want of others.
+    pub early: usize,
+}
+
+/// Writes `record` of a task as it was when the record was decided.
 pub(super) fn write(
     tx: &mut Tx<'_>,
     before: &Task,
@@ -37,10 +49,11 @@ pub(super) fn write(
     evidence: &Evidence,
     settings: &Settings,
     now: Timestamp,
-) -> bool {
+) -> Written {
     if tx.state().tasks.get(&before.id).map(AsRef::as_ref) != Some(before) {
-        return false;
+        return Written::default();
     }
+    let mut early = 0;
     let seen = evidence.shown.as_deref().map_or(Seen::Unknown, Seen::Known);
     let mut task = before.clone();
     task.containers = step::containers(before, seen, now);
@@ -50,6 +63,14 @@ pub(super) fn write(
             if *status == TaskStatus::Running {
                 task.started_at = Some(now);
             }
+        }
+        Record::Begin => {
+            task.known = TaskStatus::Pending;
+            early = give_ports(tx, &mut task, evidence, settings, now);
+        }
+        Record::Ports(name) => {
+            task.host_ports.retain(|ports| ports.container != *name);
+            early = give_ports(tx, &mut task, evidence, settings, now);
         }
         Record::Containers => register_again(tx, before, &task, now),
         Record::Restart(name) => restart(before, &mut task, name, now),
@@ -67,7 +88,7 @@ pub(super) fn write(
         Record::Finish => finish(tx, &mut task, settings, now),
     }
     tx.put(task);
-    true
+    Written { done: true, early }
 }
 
 /// Where a task is to be registered: as its own deployment has it, which need not be what its
@@ -93,6 +114,33 @@ pub(super) fn places<'a>(state: &'a State, task: &Task) -> Option<Places<'a>> {
     Some(Places { service, groups, discovery: discovery.as_ref() })
 }
 
+/// Chooses the ports of the host that the task has not; without enough of them it dies. How many
+/// still rested.
+fn give_ports(
+    tx: &mut Tx<'_>,
+    task: &mut Task,
+    evidence: &Evidence,
+    settings: &Settings,
+    now: Timestamp,
+) -> usize {
+    let Some(definition) = tx.state().definitions.get(&task.definition) else { return 0 };
+    match ports::give(tx.state(), task, definition, &task.host_ports, &evidence.taken, now) {
+        Ok(given) => {
+            task.host_ports = given.ports;
+            given.early
+        }
+        Err((container, why)) => {
+            let why = RuntimeError::CannotStart(why).to_string();
+            blame(task, &container, &why);
+            let blamed = Some((container, why));
+            let reason = words::FAILED_TO_START.to_owned();
+            let stop = Stop { code: StopCode::TaskFailedToStart, reason, blamed };
+            die(tx, task, &stop, settings, now);
+            0
+        }
+    }
+}
+
 fn activate(
     tx: &mut Tx<'_>,
     task: &mut Task,
@@ -103,8 +151,12 @@ fn activate(
     task.known = TaskStatus::Activating;
     let definition = tx.state().definitions.get(&task.definition).cloned();
     let first = definition.as_ref().and_then(|definition| definition.first_port());
+    let instance = tx.state().instances.get(&task.instance).cloned();
     let at = |task: &Task, port: Option<u16>| {
         definition.as_ref().zip(port).and_then(|(d, port)| task.address_of(d, port))
+    };
+    let reached = |task: &Task, port: u16| {
+        definition.as_ref().and_then(|d| task.reached(d, instance.as_deref(), port))
     };
     let any = || shown.iter().find_map(|container| container.address);
     task.address = task.address.or_else(|| at(task, first)).or_else(any);
@@ -116,10 +168,11 @@ fn activate(
     let groups: Vec<_> = places.groups.into_iter().filter(there).collect();
     let groups: Vec<_> = groups.into_iter().map(|(group, port)| (group.clone(), port)).collect();
     for (group, port) in groups {
+        let (address, port) = reached(task, port).unwrap_or((address, port));
         let target = Target {
             id: tx.next_registration(),
             group: group.clone(),
-            address: at(task, Some(port)).unwrap_or(address),
+            address,
             port,
             task: Some(task.id.clone()),
             registration: Registration::Active,
@@ -169,20 +222,38 @@ fn register_again(tx: &mut Tx<'_>, before: &Task, task: &Task, now: Timestamp) {
         let mut all = names.iter().filter_map(|name| definition.container(name));
         all.any(|container| container.port_mappings.iter().any(|m| m.ports().contains(&port)))
     };
+    let row = tx.state().instances.get(&task.instance).cloned();
+    // The container's port behind the one that it was reached at.
+    let behind = |address: Option<IpAddr>, port: u16| {
+        let mapped = definition.containers.iter().flat_map(|c| &c.port_mappings);
+        let mut mapped = mapped.flat_map(PortMapping::ports);
+        let was = |own: &u16| {
+            let reached = before.reached(&definition, row.as_deref(), *own);
+            reached.is_some_and(|(at, host)| Some(at) == address && host == port)
+        };
+        mapped.find(was).unwrap_or(port)
+    };
     let targets: Vec<Target> = tx.state().targets_of_task(&task.id).cloned().collect();
-    for target in targets.into_iter().filter(|t| t.is_active() && is_theirs(t.port)) {
-        let address = task.address_of(&definition, target.port).unwrap_or(target.address);
+    for target in targets.into_iter().filter(Target::is_active) {
+        let own = behind(Some(target.address), target.port);
+        if !is_theirs(own) {
+            continue;
+        }
+        let reached = task.reached(&definition, row.as_deref(), own);
+        let (address, port) = reached.unwrap_or((target.address, target.port));
         tx.remove(Key::Verdict(target.id));
         tx.remove(Key::Target(target.id));
         let id = tx.next_registration();
-        tx.put(Target { id, address, registered_at: now, ..target });
+        tx.put(Target { id, address, port, registered_at: now, ..target });
     }
     let instances: Vec<DiscoveryInstance> =
         tx.state().instances_of_task(&task.id).cloned().collect();
     for instance in instances {
-        let Some(port) = instance.port.filter(|port| is_theirs(*port)) else { continue };
-        let address = task.address_of(&definition, port).or(instance.address);
-        tx.put(DiscoveryInstance { address, ..instance });
+        let own = instance.port.map(|port| behind(instance.address, port));
+        let Some(own) = own.filter(|own| is_theirs(*own)) else { continue };
+        if let Some((address, port)) = task.reached(&definition, row.as_deref(), own) {
+            tx.put(DiscoveryInstance { address: Some(address), port: Some(port), ..instance });
+        }
     }
 }
 
@@ -227,6 +298,9 @@ fn blame(task: &mut Task, container: &str, reason: &str) {
 }
 
 fn finish(tx: &mut Tx<'_>, task: &mut Task, settings: &Settings, now: Timestamp) {
+    if !task.host_ports.is_empty() {
+        task.rests_until = Some(now + rest(tx.state(), task, settings));
+    }
     let ttl = withdraw_instances(tx, &task.id);
     let targets: Vec<_> = tx.state().targets_of_task(&task.id).map(|target| target.id).collect();
     for target in targets {
@@ -240,6 +314,20 @@ fn finish(tx: &mut Tx<'_>, task: &mut Task, settings: &Settings, now: Timestamp)
     }
     task.known = TaskStatus::Stopped;
     task.stopped_at = Some(now);
+}
+
+/// For how long the address and the ports of a task are given to no other once it is gone: somebody
+/// may still know them. Nobody does when everything ends.
+pub(super) fn rest(state: &State, task: &Task, settings: &Settings) -> Duration {
+    if task.stop.as_ref().is_some_and(|stop| stop.reason == words::LEAVING) {
+        return Duration::ZERO;
+    }
+    let groups = state.targets_of_task(&task.id).filter_map(|t| state.target_groups.get(&t.group));
+    let delays = groups.map(|group| group.deregistration_delay);
+    let instances = state.instances_of_task(&task.id);
+    let services = instances.map(|i| state.discovery_services.get(&i.key.service));
+    let ttls = services.map(|service| service.map_or(RECORD_TTL, |service| service.ttl));
+    delays.chain(ttls).max().unwrap_or_default().max(settings.quarantine)
 }
 
 /// Removes the instances of a task; the longest time for which somebody may remember one.

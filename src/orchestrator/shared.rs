@@ -70,6 +70,7 @@ impl Post {
 pub(super) struct Meters {
     pub drain_seconds: Histogram,
     pub drains_cut: Counter,
+    pub ports_cut: Counter,
 }
 
 impl Meters {
@@ -77,6 +78,7 @@ impl Meters {
         Self {
             drain_seconds: metrics.histogram(&names::DRAIN_SECONDS, &[]),
             drains_cut: metrics.counter(&names::DRAINS_CUT, &[]),
+            ports_cut: metrics.counter(&names::RESTS_CUT, &["ports"]),
         }
     }
 }

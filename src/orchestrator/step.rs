@@ -109,6 +109,10 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     To(TaskStatus),
+    /// PENDING, with ports of the host for its containers.
+    Begin,
+    /// Other ports for one of its containers: somebody else has one of these.
+    Ports(String),
     /// Containers run: ACTIVATING, with its address, targets and instances.
     Activate,
     /// It died or cannot be started: DEACTIVATING, nothing of it routable any more.
@@ -154,7 +158,7 @@ pub fn next(
                 return Step::Record(Record::Die(died(task, dead)));
             }
             match known {
-                TaskStatus::Provisioning => Step::Record(Record::To(TaskStatus::Pending)),
+                TaskStatus::Provisioning => Step::Record(Record::Begin),
                 TaskStatus::Pending => bring_up(task, definition, &containers, seen, facts, now),
                 TaskStatus::Activating => Step::Record(Record::To(TaskStatus::Running)),
                 _ if containers != task.containers => Step::Record(Record::Containers),

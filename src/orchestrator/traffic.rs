@@ -158,8 +158,12 @@ pub(super) fn instance(state: &State, task: &Task) -> Option<DiscoveryInstance> 
     }
     let definition = state.definitions.get(&task.definition);
     let port = discovery.container_port.or_else(|| definition.and_then(|d| d.first_port()));
-    let at = definition.zip(port).and_then(|(d, port)| task.address_of(d, port));
-    let address = at.or(task.address)?;
+    let row = state.instances.get(&task.instance).map(AsRef::as_ref);
+    let at = definition.zip(port).and_then(|(d, port)| task.reached(d, row, port));
+    let (address, port) = match at {
+        Some((address, port)) => (address, Some(port)),
+        None => (task.address?, port),
+    };
     Some(DiscoveryInstance {
         address: Some(address),
         port,

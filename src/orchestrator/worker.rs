@@ -19,7 +19,7 @@ use super::step::{self, Facts, Record, Seen, Step};
 use super::variables;
 use crate::clock::{self, Instant};
 use crate::metrics::Counter;
-use crate::model::{Observed, Task, TaskDefinition, TaskId, TaskStatus};
+use crate::model::{NetworkMode, Observed, Task, TaskDefinition, TaskId, TaskStatus};
 use crate::runtime::{ContainerSpec, RuntimeError};
 use crate::state::StoreError;
 
@@ -27,6 +27,9 @@ use crate::state::StoreError;
 const RETRY: Duration = Duration::from_millis(200);
 /// … up to here (ours: a full pass).
 const RETRY_MOST: Duration = Duration::from_secs(10);
+
+/// How often other ports are chosen for a task whose ports somebody else has (ours).
+const CHOICES: u32 = 5;
 
 /// How the loop reaches a worker.
 #[derive(Debug, Default)]
@@ -63,6 +66,8 @@ pub(super) struct Worker {
     evidence: Evidence,
     /// The tick of the last effect.
     trust: u64,
+    /// How often ports were chosen again.
+    chosen_again: u32,
     /// Calls that failed in a row, and when the next may be made.
     errors: u32,
     retry_at: Option<Instant>,
@@ -87,8 +92,9 @@ impl Worker {
             id: task.id.clone(),
             desk: Arc::clone(desk),
             rng,
-            evidence: Evidence { shown, failure: None },
+            evidence: Evidence { shown, ..Evidence::default() },
             trust,
+            chosen_again: 0,
             errors: 0,
             retry_at: None,
             draining: None,
@@ -174,8 +180,12 @@ impl Worker {
                 failpoint::reach("before", "start");
                 let started = post.runtime.start(&self.id, &name).await;
                 failpoint::reach("after", "start");
-                let errors = post.errors.start.clone();
-                self.made(post, &name, started, &errors);
+                match started {
+                    Err(RuntimeError::PortTaken(why)) if self.may_choose_again(task) => {
+                        self.choose_again(post, task, &name, &why).await;
+                    }
+                    started => self.made(post, &name, started, &post.errors.start.clone()),
+                }
             }
             Step::Restart(name) => {
                 tracing::info!(task = %self.id, container = name, "restarted by its policy");
@@ -184,7 +194,7 @@ impl Worker {
                 self.made(post, &name, started, &errors);
             }
             Step::Stop(names) => self.stop(post, definition, &names).await,
-            Step::Remove(names) => self.remove(post, &names).await,
+            Step::Remove(names) => self.remove(post, task, definition, &names).await,
             Step::Look => {
                 self.desk.looking.store(true, Ordering::Release);
                 post.sight.ask();
@@ -229,8 +239,14 @@ impl Worker {
         match written {
             Ok(committed) => {
                 self.succeeded();
+                if committed.value.early > 0 {
+                    let ports = committed.value.early;
+                    tracing::warn!(task = %self.id, ports, "given before their rest was over");
+                    let ports = u64::try_from(ports).unwrap_or(u64::MAX);
+                    self.shared.meters.ports_cut.add(self.shared.metrics.control(), ports);
+                }
                 if drained
-                    && committed.value
+                    && committed.value.done
                     && let Some(draining) = &self.draining
                 {
                     draining.measure(&self.shared, now);
@@ -245,10 +261,12 @@ impl Worker {
 
     async fn create(&mut self, post: &Post, task: &Task, definition: &TaskDefinition, name: &str) {
         let cluster = task.cluster.as_str();
-        let Some(spec) = ContainerSpec::new(&self.id, cluster, definition, name, task.address)
+        let Some(mut spec) = ContainerSpec::new(&self.id, cluster, definition, name, task.address)
         else {
             return;
         };
+        let chosen = task.host_ports.iter().filter(|ports| ports.container == name);
+        spec.host_ports = chosen.cloned().collect();
         failpoint::reach("before", "create");
         let created = match self.complete(post, spec).await {
             Ok(spec) => post.runtime.create(&spec).await,
@@ -308,6 +326,33 @@ impl Worker {
         }
     }
 
+    /// Somebody may take a port between its choice and the start: that is nobody's failure, for a
+    /// few times.
+    fn may_choose_again(&self, task: &Task) -> bool {
+        !task.host_ports.is_empty() && self.chosen_again < CHOICES
+    }
+
+    /// Has the container made anew, with other ports.
+    async fn choose_again(&mut self, post: &Post, task: &Task, name: &str, why: &str) {
+        self.chosen_again += 1;
+        tracing::info!(task = %self.id, container = name, why, "other ports are chosen");
+        let own = task.host_ports.iter().filter(|ports| ports.container == name);
+        let taken = own.flat_map(|own| own.ports().map(move |port| (own.protocol, port)));
+        self.evidence.taken.extend(taken);
+        let removed = post.runtime.remove(&self.id, name).await;
+        self.trust = post.sight.tick();
+        if let Err(error) = removed {
+            self.evidence.shown = None;
+            tracing::warn!(task = %self.id, container = name, %error, "not taken down");
+            self.failed();
+            return;
+        }
+        if let Some(shown) = &mut self.evidence.shown {
+            shown.retain(|container| container.container != name);
+        }
+        self.commit(&Arc::new(task.clone()), Record::Ports(name.to_owned())).await;
+    }
+
     async fn acknowledge(&mut self) {
         let Some(draining) = &mut self.draining else { return };
         let now = self.shared.clock.now();
@@ -335,10 +380,25 @@ impl Worker {
         self.count(answers, &post.errors.stop.clone());
     }
 
-    async fn remove(&mut self, post: &Post, names: &[String]) {
+    async fn remove(
+        &mut self,
+        post: &Post,
+        task: &Task,
+        definition: &TaskDefinition,
+        names: &[String],
+    ) {
         let removals = names.iter().map(|name| post.runtime.remove(&self.id, name));
         failpoint::reach("before", "remove");
-        let answers = join_all(removals).await;
+        let rest = record::rest(&self.shared.store.read(), task, &self.shared.settings);
+        let has_address = definition.network_mode == Some(NetworkMode::Awsvpc);
+        let kept = match has_address && !rest.is_zero() {
+            true => post.runtime.keep_address(&self.id, rest).await,
+            false => Ok(()),
+        };
+        let answers = match kept {
+            Ok(()) => join_all(removals).await,
+            Err(error) => vec![Err(error)],
+        };
         failpoint::reach("after", "remove");
         self.trust = post.sight.tick();
         if answers.iter().all(Result::is_ok) {

@@ -13,9 +13,11 @@ mod host;
 mod logs;
 mod network;
 mod pause;
+mod rest;
 mod shape;
 mod volumes;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,11 +34,12 @@ use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
-use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, START, STATS, STOP};
+use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, STATS, STOP};
 use self::logs::Followers;
 use self::pause::Pause;
 use super::{ContainerSpec, EVENTS, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
+use crate::metrics::{Counter, Metrics, names};
 use crate::model::{Capacity, NetworkMode, Observed, ObservedState, TaskId, Usage};
 
 /// What Docker calls its own bridge.
@@ -51,6 +54,19 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// While another removal of the same container is under way.
 const REMOVE_POLL: Duration = Duration::from_millis(100);
 
+/// A counter with the cell that the control side counts in.
+#[derive(Debug)]
+struct Cut {
+    counter: Counter,
+    cell: usize,
+}
+
+impl Cut {
+    fn add(&self) {
+        self.counter.add(self.cell, 1);
+    }
+}
+
 /// The Docker runtime. Dropping it leaves the containers running.
 #[derive(Debug)]
 pub struct Docker {
@@ -64,6 +80,8 @@ pub struct Docker {
     swept_at: Mutex<Option<Instant>>,
     /// None: there is no folder for log streams.
     followers: Option<Followers>,
+    /// Addresses that did not rest for as long as they were to. None: nobody counts.
+    cut: Option<Cut>,
     events: broadcast::Sender<RuntimeEvent>,
     follower: AbortHandle,
 }
@@ -96,6 +114,7 @@ impl Docker {
             making: tokio::sync::RwLock::default(),
             swept_at: Mutex::default(),
             followers: None,
+            cut: None,
             events,
             follower,
         })
@@ -106,6 +125,14 @@ impl Docker {
     #[must_use]
     pub fn keep_logs(mut self, directory: &Path) -> Self {
         self.followers = Some(Followers::new(directory.to_owned(), Handle::current()));
+        self
+    }
+
+    /// Counts addresses that did not rest for as long as they were to.
+    #[must_use]
+    pub fn count(mut self, metrics: &Metrics) -> Self {
+        let counter = metrics.counter(&names::RESTS_CUT, &["address"]);
+        self.cut = Some(Cut { counter, cell: metrics.control() });
         self
     }
 
@@ -130,9 +157,14 @@ impl Docker {
     }
 
     /// A running container with the address of its pause; without a pause it is killed.
-    async fn joined(&self, mut observed: Observed, pause: &str) -> Result<Observed, Failure> {
+    async fn joined(
+        &self,
+        mut observed: Observed,
+        (pause, is_network): (&str, bool),
+    ) -> Result<Observed, Failure> {
         match self.look_at_pause(pause).await? {
-            Pause::At(address) => observed.address = address,
+            Pause::At(address) if is_network => observed.address = address,
+            Pause::At(_) => {}
             Pause::Gone => {
                 tracing::warn!(task = %observed.task, "its pause container is gone");
                 match self.kill(&observed.runtime_id).await {
@@ -194,7 +226,7 @@ impl Docker {
             return Err(RuntimeError::CannotCreate(text.to_owned()));
         }
         self.make_volumes(spec).await?;
-        if spec.network_mode == Some(NetworkMode::Awsvpc) {
+        if pause::is_needed(spec) {
             self.make_pause(spec).await?;
         }
         let name = self.name(&spec.task, &spec.definition.name);
@@ -249,8 +281,14 @@ impl Docker {
     }
 
     /// Removes the pauses and volumes of tasks of which nothing else is left: a process ended in
-    /// between, or somebody removed the containers. False: not now, a container is being made.
-    async fn sweep(&self) -> Result<bool, Failure> {
+    /// between, or somebody removed the containers. Only where there is something to remove is
+    /// nothing made meanwhile: a slow engine must not hold up what is to start. False: not now, a
+    /// container is being made.
+    async fn sweep(&self, live: &BTreeSet<TaskId>) -> Result<bool, Failure> {
+        self.sweep_resting().await?;
+        if !self.has_pauses_beside(live).await? && !self.has_volumes_beside(live).await? {
+            return Ok(true);
+        }
         let Ok(_alone) = self.making.try_write() else { return Ok(false) };
         let live = self.all().await?.into_iter().map(|container| container.task).collect();
         self.sweep_pauses(&live).await?;
@@ -282,9 +320,12 @@ impl Docker {
     async fn start_once(&self, found: &Observed) -> Result<(), RuntimeError> {
         let id = found.runtime_id.as_str();
         self.start_pause(id).await?;
-        let started =
-            self.engine.call(START, |client| async move { client.start_container(id, None).await });
-        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
+        match self.start_somewhere(id).await {
+            Err(Failure::Refused(text)) if network::is_taken(&text) => {
+                Err(RuntimeError::PortTaken(text))
+            }
+            other => other.map_err(|failure| failure.into_error(RuntimeError::CannotStart)),
+        }
     }
 
     /// What Docker counts of a container. None: it does not run.
@@ -401,7 +442,8 @@ impl Runtime for Docker {
         {
             followers.finish(id).await;
         }
-        if found.state != ObservedState::Running {
+        let is_last = found.state != ObservedState::Running;
+        if is_last && !self.runs(task).await.map_err(failed)? {
             self.remove_pause(task).await.map_err(failed)?;
         }
         let options = RemoveContainerOptionsBuilder::default().v(true).build();
@@ -435,7 +477,8 @@ impl Runtime for Docker {
         let observed = self.all().await.map_err(failed)?;
         let swept_at = *self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
         if swept_at.is_none_or(|at| at.elapsed() >= SWEEP) {
-            match self.sweep().await {
+            let live = observed.iter().map(|container| container.task.clone()).collect();
+            match self.sweep(&live).await {
                 Ok(true) => {
                     let mut swept_at = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
                     *swept_at = Some(instant());
@@ -461,6 +504,11 @@ impl Runtime for Docker {
     ) -> Result<serde_json::Value, RuntimeError> {
         let stats = self.statistics(task, container, false).await?;
         serde_json::to_value(stats).map_err(|error| RuntimeError::Unavailable(error.to_string()))
+    }
+
+    async fn keep_address(&self, task: &TaskId, rest: Duration) -> Result<(), RuntimeError> {
+        let kept = self.rest_pause(task, rest).await;
+        kept.map_err(|failure| failure.into_error(RuntimeError::Unavailable))
     }
 
     async fn capacity(&self) -> Result<Capacity, RuntimeError> {

@@ -24,8 +24,8 @@ use tokio::sync::broadcast;
 pub use self::exec::{Exec, Input, Output, Session, Size};
 pub use self::fleet::Fleet;
 use crate::model::{
-    Capacity, ContainerDefinition, NetworkMode, Observed, SecretText, Sharing, TaskDefinition,
-    TaskId, Usage, Volume,
+    Capacity, ContainerDefinition, HostPorts, NetworkMode, Observed, SecretText, Sharing,
+    TaskDefinition, TaskId, Usage, Volume,
 };
 
 /// Events a slow reader may be behind before it has to look for itself.
@@ -53,6 +53,8 @@ pub struct ContainerSpec {
     pub address: Option<IpAddr>,
     /// The definition's environment and ours (`ADDRESS`, `PORT`, `TASK_ID`); ours wins.
     pub environment: BTreeMap<String, String>,
+    /// The host's ports that were chosen for it (Docker).
+    pub host_ports: Vec<HostPorts>,
     /// Whom it asks for names, where its definition does not say (Docker). None: whom its machine
     /// asks.
     pub name_server: Option<IpAddr>,
@@ -96,6 +98,7 @@ impl ContainerSpec {
             volumes: definition.volumes.clone(),
             address,
             environment,
+            host_ports: Vec::new(),
             name_server: None,
             secrets: BTreeMap::new(),
         })
@@ -144,6 +147,9 @@ pub enum RuntimeError {
     CannotExecute(String),
     #[error("DockerTimeoutError: {0}")]
     Timeout(String),
+    /// A port of the host that was chosen for it is somebody else's.
+    #[error("CannotStartContainerError: {0}")]
+    PortTaken(String),
     /// The runtime itself does not answer: nothing is known, nothing may be concluded.
     #[error("runtime unavailable: {0}")]
     Unavailable(String),
@@ -190,6 +196,13 @@ pub trait Runtime: Send + Sync + std::fmt::Debug {
 
     /// Deletes a container that does not run, with all that belongs to it but its log.
     async fn remove(&self, task: &TaskId, container: &str) -> Result<(), RuntimeError>;
+
+    /// Before the last container of a task is removed: keeps the address that the task has as a
+    /// whole from every other container, for so long. Only Docker gives addresses out by itself,
+    /// so elsewhere there is nothing to keep.
+    async fn keep_address(&self, _task: &TaskId, _rest: Duration) -> Result<(), RuntimeError> {
+        Ok(())
+    }
 
     /// What the machine has that the containers run on.
     async fn capacity(&self) -> Result<Capacity, RuntimeError>;

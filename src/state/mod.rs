@@ -8,6 +8,7 @@
 mod bell;
 pub mod ipam;
 mod journal;
+pub mod ports;
 mod refer;
 mod store;
 mod tables;

@@ -31,7 +31,7 @@ use super::fixture::{Behaviour, CONTAINER, Fixture, event, until};
 pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 /// One for all runs: it is small, and so at most one stays behind.
 const REPOSITORY: &str = "roadstead-test-busybox";
-const TAG: &str = "static";
+const TAG: &str = "static-2";
 const BUSYBOX: &str = "/bin/busybox";
 const LONG: Duration = Duration::from_secs(30);
 
@@ -85,7 +85,7 @@ fn root_file_system() -> Vec<u8> {
     let bin = root.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
-    for name in ["sh", "sleep", "echo", "nc"] {
+    for name in ["sh", "sleep", "echo", "nc", "ps", "grep", "readlink"] {
         symlink("busybox", bin.join(name)).unwrap();
     }
     let tar = Command::new("tar").arg("-c").arg("-C").arg(root.path()).arg(".").output().unwrap();
@@ -120,7 +120,7 @@ pub(crate) fn remove_all(uid: &str) {
     let _ = std::thread::spawn(move || runtime.block_on(work)).join();
 }
 
-async fn remove(id: &str) {
+pub(super) async fn remove(id: &str) {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let _ = client().remove_container(id, Some(options)).await;
 }
@@ -143,7 +143,7 @@ async fn container_is_reached_at_its_address_without_published_ports() {
 }
 
 /// What a server says that greets everybody.
-async fn greeting(address: SocketAddr) -> [u8; 5] {
+pub(super) async fn greeting(address: SocketAddr) -> [u8; 5] {
     until(async || {
         let mut stream = TcpStream::connect(address).await.ok()?;
         let mut said = [0; 5];
@@ -153,7 +153,7 @@ async fn greeting(address: SocketAddr) -> [u8; 5] {
     .await
 }
 
-fn greeter(world: &Fixture, port: u16, mode: Option<NetworkMode>) -> ContainerSpec {
+pub(super) fn greeter(world: &Fixture, port: u16, mode: Option<NetworkMode>) -> ContainerSpec {
     let script = format!("echo up; while :; do echo hello | nc -l -p {port} -w 5; done");
     let mut spec = world.script("t1", &script);
     spec.definition.port_mappings = vec![PortMapping::tcp(port)];
@@ -187,10 +187,7 @@ async fn named_port_of_the_host_leads_to_the_container_and_is_taken_once() {
     spec.task = "t2".into();
     world.runtime.create(&spec).await.unwrap();
     let error = world.runtime.start(&spec.task, CONTAINER).await.unwrap_err();
-    assert!(
-        matches!(&error, RuntimeError::CannotStart(text) if text.contains("already")),
-        "{error}"
-    );
+    assert!(matches!(&error, RuntimeError::PortTaken(text) if text.contains("already")), "{error}");
 }
 
 #[tokio::test]
@@ -321,7 +318,7 @@ async fn events_of_another_cluster_are_not_heard() {
 }
 
 /// A script in another container of the same task, and its exit code.
-async fn beside(world: &Fixture, spec: &ContainerSpec) -> Option<i32> {
+pub(super) async fn beside(world: &Fixture, spec: &ContainerSpec) -> Option<i32> {
     let name = &spec.definition.name;
     world.runtime.create(spec).await.unwrap();
     world.runtime.start(&spec.task, name).await.unwrap();
@@ -457,7 +454,7 @@ async fn output_is_copied_into_its_stream_once_and_whole() {
     assert_eq!(messages, ["one", "three", "two"], "{said}");
 }
 
-async fn pause_of(world: &Fixture, task: &str) -> Option<String> {
+pub(super) async fn pause_of(world: &Fixture, task: &str) -> Option<String> {
     let name = format!("roadstead-{}-{task}.pause", world.uid());
     client().inspect_container(&name, None).await.ok()?.id
 }

@@ -130,6 +130,7 @@ impl Fixture {
             volumes: Vec::new(),
             address,
             environment: BTreeMap::new(),
+            host_ports: Vec::new(),
             name_server: None,
             secrets: BTreeMap::new(),
         }

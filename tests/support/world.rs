@@ -58,6 +58,8 @@ pub(crate) struct Service {
     pub(crate) stop_timeout: u32,
     pub(crate) deregistration_delay: &'static str,
     pub(crate) maximum_percent: u32,
+    /// Its definition's `networkMode`.
+    pub(crate) mode: Option<&'static str>,
     /// A second target group, and a second listener on the next port for test traffic.
     pub(crate) paired: bool,
     /// Further lines of the service.
@@ -79,6 +81,7 @@ impl Service {
             stop_timeout: 20,
             deregistration_delay: "20s",
             maximum_percent: 200,
+            mode: None,
             paired: false,
             more: "",
         }
@@ -126,7 +129,7 @@ healthy_threshold = 2
 unhealthy_threshold = {threshold}
 [[task_definition]]
 family = "{name}"
-[[task_definition.containerDefinitions]]
+{mode}[[task_definition.containerDefinitions]]
 name = "{name}"
 {image}command = {command:?}
 stopTimeout = {stop_timeout}
@@ -142,6 +145,7 @@ load_balancers = [{{ target_group = "{name}", container_port = {port}{pair} }}]
 {groups}
 "#,
             more = self.more,
+            mode = self.mode.map(|m| format!("networkMode = {m:?}\n")).unwrap_or_default(),
             second = if self.paired {
                 let port = self.port + 1;
                 format!("[[load_balancer.listener]]\nport = {port}\ntarget_group = {name:?}")

@@ -125,7 +125,7 @@ impl Container {
         })
     }
 
-    pub(super) fn refused(&self, at: &Path, mode: Option<NetworkMode>) -> Result<(), Bad> {
+    pub(super) fn refused(&self, at: &Path) -> Result<(), Bad> {
         let says = |member: Option<Something>| member.unwrap_or_default().0;
         for (is_said, member) in [
             (says(self.repository_credentials), "repositoryCredentials"),
@@ -135,10 +135,6 @@ impl Container {
             (says(self.disable_networking), "disableNetworking"),
         ] {
             refuse(is_said, &at.key(member))?;
-        }
-        let list = at.key("portMappings");
-        for (index, port) in self.port_mappings.iter().flatten().enumerate() {
-            port.refused(&list.index(index), mode)?;
         }
         Ok(())
     }
@@ -414,15 +410,6 @@ impl Check {
 }
 
 impl Port {
-    fn refused(&self, at: &Path, mode: Option<NetworkMode>) -> Result<(), Bad> {
-        if mode == Some(NetworkMode::Bridge) && self.container_port_range.is_some() {
-            let reason = "needs host ports in a row, which are not given out here; leave \
-                          networkMode out: then the task has an address of its own";
-            return Err(Bad::new(&at.key("containerPortRange"), reason));
-        }
-        Ok(())
-    }
-
     fn meaning(&self, at: &Path, mode: Option<NetworkMode>) -> Result<PortMapping, Bad> {
         let range = self.range(&at.key("containerPortRange"), mode)?;
         let (port, range_end) = match (self.container_port, range) {

@@ -80,15 +80,9 @@ impl Definition {
         refuse(says(self.proxy_configuration), &root.key("proxyConfiguration"))?;
         refuse(says(self.inference_accelerators), &root.key("inferenceAccelerators"))?;
         refuse(says(self.enable_fault_injection), &root.key("enableFaultInjection"))?;
-        for (mode, member) in [(self.pid_mode, "pidMode"), (self.ipc_mode, "ipcMode")] {
-            if mode == Some(Sharing::Task) {
-                let reason = "task is not supported here; containers of a task share no namespace";
-                return Err(Bad::new(&root.key(member), reason));
-            }
-        }
         let list = root.key("containerDefinitions");
         for (index, container) in self.container_definitions.iter().flatten().enumerate() {
-            container.refused(&list.index(index), self.network_mode)?;
+            container.refused(&list.index(index))?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{instance, tag, task_definition};
 use crate::api::wire::time::seconds;
 use crate::model::{
-    Account, Contact, Container, ContainerStatus, Desired, LaunchType, NetworkMode, Overrides,
-    Task, TaskDefinition,
+    Account, Contact, Container, ContainerDefinition, ContainerStatus, Desired, LaunchType,
+    NetworkMode, Overrides, PortMapping, Task, TaskDefinition,
 };
 use crate::state::State;
 
@@ -122,6 +122,32 @@ pub(super) fn container_arn(account: &Account, task: &Task, name: &str) -> Strin
     account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id)).to_string()
 }
 
+/// ECS's `networkBindings`: a range of ports is one.
+fn bindings(written: Option<&ContainerDefinition>, row: &Container) -> Vec<Value> {
+    let mappings = written.map(|written| written.port_mappings.as_slice()).unwrap_or_default();
+    let mut shown = Vec::new();
+    for binding in &row.bindings {
+        let (own, host) = (binding.container_port, binding.host_port);
+        let mut of_range = mappings.iter().filter(|mapping| mapping.range_end.is_some());
+        let range = of_range.find(|m| m.protocol == binding.protocol && m.ports().contains(&own));
+        let mut one = json!({
+            "bindIP": binding.bind_address.to_string(),
+            "protocol": binding.protocol.to_string(),
+        });
+        match range.map(PortMapping::ports) {
+            Some(range) if own == *range.start() => {
+                let last = host.saturating_add(range.end() - range.start());
+                one["containerPortRange"] = json!(format!("{}-{}", range.start(), range.end()));
+                one["hostPortRange"] = json!(format!("{host}-{last}"));
+            }
+            Some(_) => continue,
+            None => (one["containerPort"], one["hostPort"]) = (json!(own), json!(host)),
+        }
+        shown.push(one);
+    }
+    shown
+}
+
 fn container(
     account: &Account,
     task: &Task,
@@ -134,14 +160,7 @@ fn container(
         ContainerStatus::Running => "RUNNING",
         ContainerStatus::Stopped => "STOPPED",
     };
-    let binding = |binding: &crate::model::NetworkBinding| {
-        json!({
-            "bindIP": binding.bind_address.to_string(),
-            "containerPort": binding.container_port,
-            "hostPort": binding.host_port,
-            "protocol": binding.protocol.to_string(),
-        })
-    };
+    let bindings = bindings(written, row);
     let interface = row.address.or(task.address).map(|address| {
         let name = if address.is_ipv4() { "privateIpv4Address" } else { "ipv6Address" };
         json!({ "attachmentId": attachment_id(task), name: address.to_string() })
@@ -156,7 +175,7 @@ fn container(
         "exitCode": row.exit_code,
         "reason": row.reason,
         "healthStatus": row.health.as_str(),
-        "networkBindings": row.bindings.iter().map(binding).collect::<Vec<_>>(),
+        "networkBindings": bindings,
         "managedAgents": task.exec.then(|| {
             let started = task.started_at.map(seconds);
             [json!({

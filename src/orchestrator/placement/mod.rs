@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     ClusterName, Contact, ContainerInstance, Demand, Group, InstanceKind, InstanceName, Launch,
-    PlacementConstraint, PlacementStrategy, Service, TaskDefinition, TaskDefinitionKey, TaskStatus,
-    Transport, ZONE_ATTRIBUTE,
+    PlacementConstraint, PlacementStrategy, Service, Task, TaskDefinition, TaskDefinitionKey,
+    TaskStatus, Transport, ZONE_ATTRIBUTE,
 };
 use crate::state::State;
 
@@ -32,6 +32,8 @@ pub struct Seat<'a> {
     cpu: u64,
     memory_mib: u64,
     ports: BTreeSet<(Transport, u16)>,
+    /// Ports that are still to be chosen.
+    promised: BTreeMap<Transport, usize>,
     /// Tasks that are not STOPPED.
     tasks: usize,
     groups: BTreeMap<(&'a ClusterName, Group<'a>), Count>,
@@ -115,6 +117,7 @@ impl<'a> Board<'a> {
             };
             if let Some(seat) = board.seats.iter_mut().find(|s| s.instance.name == task.instance) {
                 seat.take(demand, (&task.cluster, task.group()), task.is_live());
+                seat.chose(task);
             }
         }
         board
@@ -320,14 +323,42 @@ fn queries(wanted: &Wanted<'_>) -> Vec<Query> {
 
 impl<'a> Seat<'a> {
     fn empty(instance: &'a ContainerInstance) -> Self {
-        let (ports, groups) = (BTreeSet::new(), BTreeMap::new());
-        Self { instance, cpu: 0, memory_mib: 0, ports, tasks: 0, groups }
+        let (ports, groups, promised) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { instance, cpu: 0, memory_mib: 0, ports, promised, tasks: 0, groups }
+    }
+
+    /// What is to be chosen for a task here.
+    fn unnamed(&self, demand: &Demand) -> Vec<(Transport, usize)> {
+        let is_published = demand.is_published || self.instance.address.is_some();
+        let all = demand.unnamed.iter().filter(|_| is_published);
+        all.map(|(transport, count)| (*transport, *count)).collect()
+    }
+
+    /// Takes over what was chosen for a task that has been charged.
+    fn chose(&mut self, task: &Task) {
+        for ports in &task.host_ports {
+            if let Some(promised) = self.promised.get_mut(&ports.protocol) {
+                *promised = promised.saturating_sub(usize::from(ports.count));
+            }
+            self.ports.extend(ports.ports().map(|port| (ports.protocol, port)));
+        }
+    }
+
+    /// Ports that can still be chosen, those that rest included.
+    fn ports_left(&self, transport: Transport) -> usize {
+        let range = self.instance.host_ports;
+        let taken = self.ports(transport).into_iter().filter(|port| range.contains(*port)).count();
+        let promised = self.promised.get(&transport).copied().unwrap_or_default();
+        range.len().saturating_sub(taken + promised)
     }
 
     fn take(&mut self, demand: &Demand, group: (&'a ClusterName, Group<'a>), wanted: bool) {
         self.cpu += demand.cpu;
         self.memory_mib += demand.memory_mib;
         self.ports.extend(demand.ports.iter().copied());
+        for (transport, count) in self.unnamed(demand) {
+            *self.promised.entry(transport).or_default() += count;
+        }
         self.tasks += 1;
         let count = self.groups.entry(group).or_default();
         count.all += 1;
@@ -440,7 +471,10 @@ impl<'a> Seat<'a> {
             self.ports.contains(port) || instance.reserved_ports.contains(&port.1)
         };
         // Every task of child processes has an address of its own.
-        if instance.kind == InstanceKind::Docker && demand.ports.iter().any(taken) {
+        let mut unnamed = self.unnamed(demand).into_iter();
+        let is_full = unnamed.any(|(transport, count)| count > self.ports_left(transport));
+        let is_docker = instance.kind == InstanceKind::Docker;
+        if is_docker && (is_full || demand.ports.iter().any(taken)) {
             return Err(Refusal::Ports);
         }
         Ok(())

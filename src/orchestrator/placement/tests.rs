@@ -1,15 +1,15 @@
 //! Situations in, instances out.
 //!
-//! `NAME [zone=Z] [cpu=N] [memory=N] [attribute=NAME:VALUE] [draining] [Silent] [Docker]` an
-//! instance; `on NAME GROUP CPU [xN] [port=P] [stopping]` tasks that are there.
+//! `NAME [zone=Z] [cpu=N] [memory=N] [attribute=NAME:VALUE] [ports=N] [draining] [Silent]
+//! [Docker]` an instance; `on NAME GROUP CPU [xN] [port=P] [stopping]` tasks that are there.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    Capacity, Container, ContainerDefinition, Desired, Membership, PortMapping, Run, ServiceKey,
-    Task, TaskId,
+    Capacity, Container, ContainerDefinition, Desired, HOST_PORTS, HostPortRange, Membership,
+    NetworkMode, PortMapping, Run, ServiceKey, TaskId,
 };
 
 type Tasks = BTreeMap<TaskId, Arc<Task>>;
@@ -44,6 +44,8 @@ fn instance(words: &[&str]) -> ContainerInstance {
     row.zone = field(words, "zone=").unwrap_or("a").to_owned();
     let given = field(words, "attribute=").and_then(|pair| pair.split_once(':'));
     row.attributes.extend(given.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let ports = u16::try_from(number(words, "ports=", 12_000)).unwrap();
+    row.host_ports = HostPortRange { last: HOST_PORTS.first + ports - 1, ..HOST_PORTS };
     if words.contains(&"Silent") {
         row.contact = Contact::Silent;
     }
@@ -215,6 +217,12 @@ fn nothing_is_given_twice() {
     assert_eq!(placed(two, "service:web", "", 3, &port), "a1 a2 no (a1:Ports a2:Ports)");
     let taken = "a1 Docker\non a1 x 2 port=8080";
     assert_eq!(placed(taken, "service:web", "", 1, &port), "no (a1:Ports)");
+    // Those that are to be chosen have to be there as well.
+    let mut chosen = definition(1, 1, None);
+    chosen.network_mode = Some(NetworkMode::Bridge);
+    chosen.containers[0].port_mappings = vec![PortMapping::tcp(80)];
+    let two = "a1 Docker ports=2";
+    assert_eq!(placed(two, "service:web", "", 3, &chosen), "a1 a1 no (a1:Ports)");
     // Processes have an address each.
     assert_eq!(placed("a1", "service:web", "", 2, &port), "a1 a1");
 }

@@ -89,7 +89,7 @@ fn check(task_text: &str, seen_text: &str, expected: &str) {
 
 #[test]
 fn task_comes_up_container_by_container() {
-    check("PROVISIONING", "?", "to PENDING");
+    check("PROVISIONING", "?", "begin");
     check("PENDING", "?", "look");
     check("PENDING", "", "create app");
     check("PENDING", "app=created", "create log");

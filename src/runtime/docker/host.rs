@@ -10,9 +10,9 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::{logs, network, shape, volumes};
+use super::{logs, network, pause, shape, volumes};
 use crate::model::{
-    ContainerDefinition, Device, LinuxParameters, LogConfiguration, NetworkMode, Tmpfs,
+    ContainerDefinition, Device, LinuxParameters, LogConfiguration, NetworkMode, Sharing, Tmpfs,
 };
 use crate::runtime::ContainerSpec;
 
@@ -37,8 +37,8 @@ pub(super) fn config(spec: &ContainerSpec, uid: &str, docker_network: Option<&st
         memory_reservation: definition.memory_reservation_mib.map(bytes),
         network_mode: network::mode(spec, uid, docker_network),
         port_bindings: network::bindings(spec),
-        pid_mode: spec.pid_mode.map(|mode| mode.as_str().to_owned()),
-        ipc_mode: spec.ipc_mode.map(|mode| mode.as_str().to_owned()),
+        pid_mode: spec.pid_mode.map(|mode| shared(mode, spec, uid)),
+        ipc_mode: spec.ipc_mode.map(|mode| shared(mode, spec, uid)),
         log_config: Some(log(definition.log.as_ref())),
         binds: some(volumes::binds(spec, uid)),
         volumes_from: some(definition.volumes_from.iter().map(|from| {
@@ -82,6 +82,14 @@ fn name_servers(spec: &ContainerSpec) -> Option<Vec<String>> {
 /// The same of what holds the address of a task.
 pub(super) fn pause_name_servers(spec: &ContainerSpec) -> Option<Vec<String>> {
     some(spec.name_server.map(|server| server.to_string()))
+}
+
+/// Docker's word for whose namespace it is.
+fn shared(mode: Sharing, spec: &ContainerSpec, uid: &str) -> String {
+    match mode {
+        Sharing::Task => pause::mode(uid, &spec.task),
+        Sharing::Host | Sharing::None => mode.as_str().to_owned(),
+    }
 }
 
 /// A restarted daemon must not start what nobody wants any more.

@@ -1,9 +1,9 @@
 //! Network modes and ports, in Docker's words. Pure, but for this machine's own addresses.
 //!
 //! A container is reached at its own address in Docker's network. A port of the host leads to it
-//! where the definition names one, and, in network mode bridge, for every mapping: Docker chooses
-//! those, so two never clash. In mode host the container has the machine's network, and is reached
-//! at the loopback address; in mode awsvpc all containers of a task have one address (`pause`).
+//! where the definition names one, and where one was chosen for it. In mode host the container has
+//! the machine's network, and is reached at the loopback address; in mode awsvpc all containers of
+//! a task have one address (`pause`).
 //! **Invariant:** no port is published that the definition does not map.
 
 use std::collections::HashMap;
@@ -31,33 +31,44 @@ pub(super) fn mode(spec: &ContainerSpec, uid: &str, network: Option<&str>) -> Op
     }
 }
 
-/// The mappings that get a port of the host.
-fn published(spec: &ContainerSpec) -> impl Iterator<Item = &PortMapping> {
+/// Every port of the container that gets one of the host, with that; none: Docker chooses it.
+fn published(spec: &ContainerSpec) -> Vec<(String, Option<u16>)> {
     let mode = spec.network_mode;
-    spec.definition.port_mappings.iter().filter(move |mapping| match mode {
-        None => mapping.host_port.is_some(),
-        Some(NetworkMode::Bridge) => true,
-        Some(NetworkMode::Awsvpc | NetworkMode::Host | NetworkMode::None) => false,
-    })
-}
-
-fn name(mapping: &PortMapping) -> String {
-    format!("{}/{}", mapping.container_port, mapping.protocol)
+    if !matches!(mode, None | Some(NetworkMode::Bridge)) {
+        return Vec::new();
+    }
+    let mappings = spec.definition.port_mappings.iter();
+    let all = mappings.flat_map(|mapping| mapping.ports().map(move |port| (mapping, port)));
+    let published = |(mapping, port): (&PortMapping, u16)| {
+        let named = mapping.host_port.filter(|port| *port > 0);
+        let own = spec.host_ports.iter().filter(|chosen| chosen.protocol == mapping.protocol);
+        let host = named.or_else(|| own.filter_map(|chosen| chosen.of(port)).next());
+        // One of an older journal has none recorded.
+        let is_published = host.is_some() || mode == Some(NetworkMode::Bridge);
+        is_published.then(|| (format!("{port}/{}", mapping.protocol), host))
+    };
+    all.filter_map(published).collect()
 }
 
 pub(super) fn bindings(spec: &ContainerSpec) -> Option<PortMap> {
-    let binding = |mapping: &PortMapping| {
-        let port = mapping.host_port.map(|port| port.to_string()).unwrap_or_default();
+    let binding = |(name, port): (String, Option<u16>)| {
+        let port = port.map(|port| port.to_string()).unwrap_or_default();
         let binding = PortBinding { host_ip: None, host_port: Some(port) };
-        (name(mapping), Some(vec![binding]))
+        (name, Some(vec![binding]))
     };
-    let all: HashMap<_, _> = published(spec).map(binding).collect();
+    let all: HashMap<_, _> = published(spec).into_iter().map(binding).collect();
     (!all.is_empty()).then_some(all)
+}
+
+/// Whether Docker could not publish a port because somebody has it: another container, or a socket
+/// of the host.
+pub(super) fn is_taken(text: &str) -> bool {
+    text.contains("port is already allocated") || text.contains("address already in use")
 }
 
 /// Docker publishes only what is exposed as well.
 pub(super) fn exposed(spec: &ContainerSpec) -> Option<Vec<String>> {
-    let all: Vec<String> = published(spec).map(name).collect();
+    let all: Vec<String> = published(spec).into_iter().map(|(name, _)| name).collect();
     (!all.is_empty()).then_some(all)
 }
 

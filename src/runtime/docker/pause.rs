@@ -1,28 +1,33 @@
-//! Network mode awsvpc: the containers of a task share the network of one that does nothing.
+//! What the containers of a task share is held by one that does nothing: their network in mode
+//! awsvpc, their processes and their IPC in the modes `task`.
 //!
-//! ECS's own way: a pause container holds the address, the others join it. Its image is ours, made
-//! on the spot: one program of a few instructions that sleeps for ever. **Invariant:** a container
-//! whose pause is gone has no network any more and is killed: pause death is task death; a pause
-//! goes before the containers that joined it, so that none is left behind.
+//! ECS's own way: the others join the pause container. Its image is ours, made on the spot: one
+//! program of a few instructions that sleeps for ever, and lets the kernel bury whatever child is
+//! left to it. **Invariant:** a container whose pause is gone has no network any more and is
+//! killed: pause death is task death; a pause goes before the containers that joined it, so that
+//! none is left behind.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, HealthConfig, HostConfig,
+};
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
 };
 use futures_util::TryStreamExt as _;
 
 use super::engine::{CREATE, Failure, LIST, REMOVE, START};
+use super::rest::{is_exhausted, is_resting};
 use super::shape::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::{Docker, host, shape};
-use crate::model::TaskId;
+use crate::model::{NetworkMode, Sharing, TaskId};
 use crate::runtime::{ContainerSpec, RuntimeError};
 
 const REPOSITORY: &str = "roadstead-pause";
 /// Another program needs another tag.
-const TAG: &str = "1";
+const TAG: &str = "2";
 const PROGRAM: &str = "pause";
 /// How Docker writes a network that is another container's.
 const JOINED: &str = "container:";
@@ -37,9 +42,20 @@ pub(super) fn mode(uid: &str, task: &TaskId) -> String {
     format!("{JOINED}{}", name(uid, task))
 }
 
-/// The id or name of the container whose network this one has.
-pub(super) fn joined(container: &ContainerInspectResponse) -> Option<&str> {
-    container.host_config.as_ref()?.network_mode.as_deref()?.strip_prefix(JOINED)
+/// The id or name of the container that this one has joined, and whether its network is that one's.
+pub(super) fn joined(container: &ContainerInspectResponse) -> Option<(&str, bool)> {
+    let host = container.host_config.as_ref()?;
+    let modes = [(&host.network_mode, true), (&host.pid_mode, false), (&host.ipc_mode, false)];
+    let mut pauses = modes.into_iter().filter_map(|(mode, is_network)| {
+        Some((mode.as_deref()?.strip_prefix(JOINED)?, is_network))
+    });
+    pauses.next()
+}
+
+/// Whether the containers of a task share anything that a pause has to hold.
+pub(super) fn is_needed(spec: &ContainerSpec) -> bool {
+    spec.network_mode == Some(NetworkMode::Awsvpc)
+        || [spec.pid_mode, spec.ipc_mode].contains(&Some(Sharing::Task))
 }
 
 /// What stands after a pause was looked at.
@@ -56,15 +72,27 @@ fn program(architecture: &str) -> Option<Vec<u8>> {
     const BASE: u64 = 0x40_0000;
     const CODE: u64 = 64 + 56;
     let (machine, code): (u16, &[u8]) = match architecture {
-        // mov eax, 34 (pause); syscall; jmp to the beginning.
-        "x86_64" => (62, &[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]),
-        // x0 to x4 = 0; x8 = 73 (ppoll); svc 0; b to the beginning.
+        // rt_sigaction(SIGCHLD, [SIG_IGN, 0, 0, 0], 0, 8); then mov eax, 34 (pause); syscall; jmp
+        // back to that.
+        "x86_64" => (
+            62,
+            &[
+                0x6a, 0, 0x6a, 0, 0x6a, 0, 0x6a, 1, 0xb8, 13, 0, 0, 0, 0xbf, 17, 0, 0, 0, 0x48,
+                0x89, 0xe6, 0x31, 0xd2, 0x41, 0xba, 8, 0, 0, 0, 0x0f, 0x05, 0xb8, 34, 0, 0, 0,
+                0x0f, 0x05, 0xeb, 0xf7,
+            ],
+        ),
+        // The same, on 32 bytes of the stack; then x0 to x4 = 0; x8 = 73 (ppoll); svc 0; b back to
+        // that.
         "aarch64" => (
             183,
             &[
-                0x00, 0x00, 0x80, 0xd2, 0x01, 0x00, 0x80, 0xd2, 0x02, 0x00, 0x80, 0xd2, 0x03, 0x00,
-                0x80, 0xd2, 0x04, 0x00, 0x80, 0xd2, 0x28, 0x09, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4,
-                0xf9, 0xff, 0xff, 0x17,
+                0xff, 0x83, 0x00, 0xd1, 0x20, 0x00, 0x80, 0xd2, 0xe0, 0x03, 0x00, 0xf9, 0xff, 0xff,
+                0x00, 0xa9, 0xff, 0x0f, 0x00, 0xf9, 0x20, 0x02, 0x80, 0xd2, 0xe1, 0x03, 0x00, 0x91,
+                0x02, 0x00, 0x80, 0xd2, 0x03, 0x01, 0x80, 0xd2, 0xc8, 0x10, 0x80, 0xd2, 0x01, 0x00,
+                0x00, 0xd4, 0x00, 0x00, 0x80, 0xd2, 0x01, 0x00, 0x80, 0xd2, 0x02, 0x00, 0x80, 0xd2,
+                0x03, 0x00, 0x80, 0xd2, 0x04, 0x00, 0x80, 0xd2, 0x28, 0x09, 0x80, 0xd2, 0x01, 0x00,
+                0x00, 0xd4, 0xf9, 0xff, 0xff, 0x17,
             ],
         ),
         _ => return None,
@@ -119,7 +147,11 @@ impl Docker {
             ("roadstead.pause", "1".to_owned()),
         ];
         let host = HostConfig {
-            network_mode: self.network.clone(),
+            network_mode: match spec.network_mode {
+                Some(NetworkMode::Awsvpc) => self.network.clone(),
+                _ => Some("none".to_owned()),
+            },
+            ipc_mode: (spec.ipc_mode == Some(Sharing::Task)).then(|| "shareable".to_owned()),
             dns: host::pause_name_servers(spec),
             ..host::never_restarted()
         };
@@ -175,11 +207,23 @@ impl Docker {
         let container = self.engine.inspect(id).await;
         let container =
             container.map_err(|failure| failure.into_error(RuntimeError::CannotStart))?;
-        let Some(pause) = container.as_ref().and_then(joined) else { return Ok(()) };
-        let started = self
-            .engine
-            .call(START, |client| async move { client.start_container(pause, None).await });
-        started.await.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
+        let Some((pause, _)) = container.as_ref().and_then(joined) else { return Ok(()) };
+        let started = self.start_somewhere(pause).await;
+        started.map_err(|failure| failure.into_error(RuntimeError::CannotStart))
+    }
+
+    /// Starts a container; where its network has no address left, in the place of one that rests.
+    pub(super) async fn start_somewhere(&self, id: &str) -> Result<(), Failure> {
+        loop {
+            let started = self
+                .engine
+                .call(START, |client| async move { client.start_container(id, None).await });
+            let started = started.await;
+            let is_full = started.as_ref().is_err_and(is_exhausted);
+            if !is_full || !self.give_back().await? {
+                return started;
+            }
+        }
     }
 
     /// The pause that a running container has joined.
@@ -192,19 +236,47 @@ impl Docker {
         })
     }
 
+    /// Whether some container of the task runs.
+    pub(super) async fn runs(&self, task: &TaskId) -> Result<bool, Failure> {
+        let labels = vec![
+            format!("{LABEL_CLUSTER}={}", self.cluster_uid),
+            format!("{LABEL_TASK}={task}"),
+            LABEL_CONTAINER.to_owned(),
+        ];
+        let filters = [("label", labels)].into();
+        let options = ListContainersOptionsBuilder::default().filters(&filters).build();
+        let all = self.engine.retry(LIST, |client| {
+            let options = options.clone();
+            async move { client.list_containers(Some(options)).await }
+        });
+        Ok(!all.await?.is_empty())
+    }
+
     /// Removes the task's pause, if it has one.
     pub(super) async fn remove_pause(&self, task: &TaskId) -> Result<(), Failure> {
-        let name = name(&self.cluster_uid, task);
-        // Whatever has the name: only what carries our label is touched.
-        let found = self.engine.inspect(&name).await?;
-        let labels = found.and_then(|found| found.config?.labels);
-        if labels.as_ref().and_then(|all| all.get(LABEL_CLUSTER)) != Some(&self.cluster_uid) {
-            return Ok(());
+        match self.own_pause(task).await? {
+            Some(id) => self.remove_by_force(&id).await,
+            None => Ok(()),
         }
+    }
+
+    /// The id of the task's pause. None: it has none.
+    pub(super) async fn own_pause(&self, task: &TaskId) -> Result<Option<String>, Failure> {
+        // Whatever has the name: only what carries our label is touched.
+        let Some(found) = self.engine.inspect(&name(&self.cluster_uid, task)).await? else {
+            return Ok(None);
+        };
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let is_ours = labels.get(LABEL_CLUSTER) == Some(&self.cluster_uid);
+        Ok(found.id.filter(|_| is_ours))
+    }
+
+    /// Removes one that does not end by itself.
+    pub(super) async fn remove_by_force(&self, id: &str) -> Result<(), Failure> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let removed = self.engine.retry(REMOVE, |client| {
-            let (name, options) = (name.clone(), options.clone());
-            async move { client.remove_container(&name, Some(options)).await }
+            let options = options.clone();
+            async move { client.remove_container(id, Some(options)).await }
         });
         match removed.await {
             Ok(()) | Err(Failure::Gone(_) | Failure::Conflict(_)) => Ok(()),
@@ -212,8 +284,8 @@ impl Docker {
         }
     }
 
-    /// Pauses of tasks of which nothing else is left.
-    pub(super) async fn sweep_pauses(&self, live: &BTreeSet<TaskId>) -> Result<(), Failure> {
+    /// Every pause of ours, those that rest included.
+    pub(super) async fn pauses(&self) -> Result<Vec<ContainerSummary>, Failure> {
         let labels =
             vec![format!("{LABEL_CLUSTER}={}", self.cluster_uid), "roadstead.pause".into()];
         let filters = [("label", labels)].into();
@@ -222,12 +294,25 @@ impl Docker {
             let options = options.clone();
             async move { client.list_containers(Some(options)).await }
         });
-        for pause in all.await? {
-            let labels = pause.labels.unwrap_or_default();
-            let Some(task) = labels.get(LABEL_TASK).map(|task| TaskId::from(task.as_str())) else {
-                continue;
-            };
-            debug_assert!(!labels.contains_key(LABEL_CONTAINER));
+        all.await
+    }
+
+    /// The tasks of pauses that do not rest.
+    async fn pausing(&self) -> Result<Vec<TaskId>, Failure> {
+        let all = self.pauses().await?.into_iter().filter(|pause| !is_resting(pause));
+        let task =
+            |pause: ContainerSummary| Some(TaskId::from(pause.labels?.get(LABEL_TASK)?.as_str()));
+        Ok(all.filter_map(task).collect())
+    }
+
+    /// Whether there is a pause of a task that is not among these.
+    pub(super) async fn has_pauses_beside(&self, live: &BTreeSet<TaskId>) -> Result<bool, Failure> {
+        Ok(self.pausing().await?.iter().any(|task| !live.contains(task)))
+    }
+
+    /// Pauses of tasks of which nothing else is left; those that rest have their own time.
+    pub(super) async fn sweep_pauses(&self, live: &BTreeSet<TaskId>) -> Result<(), Failure> {
+        for task in self.pausing().await? {
             if !live.contains(&task) {
                 self.remove_pause(&task).await?;
             }

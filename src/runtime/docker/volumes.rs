@@ -116,6 +116,15 @@ impl Docker {
         Ok(())
     }
 
+    /// Whether there is a volume of a task that is not among these.
+    pub(super) async fn has_volumes_beside(
+        &self,
+        live: &BTreeSet<TaskId>,
+    ) -> Result<bool, Failure> {
+        let all = self.own_volumes(Vec::new()).await?;
+        Ok(all.iter().filter_map(|(_, task)| task.as_ref()).any(|task| !live.contains(task)))
+    }
+
     async fn own_volumes(
         &self,
         further: Vec<String>,

@@ -23,6 +23,7 @@ fn spec(task: &str, address: Option<&str>) -> ContainerSpec {
         volumes: Vec::new(),
         address: address.map(|address| address.parse().unwrap()),
         environment: BTreeMap::new(),
+        host_ports: Vec::new(),
         name_server: None,
         secrets: BTreeMap::new(),
     }

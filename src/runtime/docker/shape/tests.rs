@@ -3,7 +3,7 @@
 use bollard::models::RestartPolicyNameEnum;
 
 use super::*;
-use crate::model::{ContainerDefinition, NetworkMode, PortMapping, Sharing, Transport};
+use crate::model::{ContainerDefinition, HostPorts, NetworkMode, PortMapping, Sharing, Transport};
 
 fn spec(cpu: Option<u32>) -> ContainerSpec {
     ContainerSpec {
@@ -27,6 +27,7 @@ fn spec(cpu: Option<u32>) -> ContainerSpec {
         volumes: Vec::new(),
         address: None,
         environment: [("PORT".to_owned(), "80".to_owned())].into(),
+        host_ports: Vec::new(),
         name_server: None,
         secrets: BTreeMap::new(),
     }
@@ -214,6 +215,42 @@ fn log_drivers_are_docker_s_and_files_have_a_bound() {
         r#""driver": "syslog", "options": {"tag": "a"}"#,
         r#"{"Type": "syslog", "Config": {"tag": "a"}}"#,
     );
+}
+
+#[test]
+fn chosen_ports_of_the_host_lead_to_those_of_the_container() {
+    let mut spec = spec(None);
+    spec.network_mode = Some(NetworkMode::Bridge);
+    let range = PortMapping { range_end: Some(8001), ..PortMapping::tcp(8000) };
+    spec.definition.port_mappings = vec![range, PortMapping::tcp(80)];
+    let chosen = |container_port, host_port, count| HostPorts {
+        container: "app".to_owned(),
+        protocol: Transport::Tcp,
+        container_port,
+        host_port,
+        count,
+    };
+    spec.host_ports = vec![chosen(8000, 20_005, 2), chosen(80, 20_000, 1)];
+    let asked = request(&spec, "u", None).unwrap();
+    let bound = asked.host_config.unwrap().port_bindings.unwrap();
+    let bound: BTreeMap<_, _> = bound
+        .into_iter()
+        .map(|(name, all)| (name, all.unwrap().remove(0).host_port.unwrap()))
+        .collect();
+    let expected = [("80/tcp", "20000"), ("8000/tcp", "20005"), ("8001/tcp", "20006")];
+    let expected: BTreeMap<_, _> =
+        expected.map(|(name, port)| (name.to_owned(), port.to_owned())).into();
+    assert_eq!(bound, expected);
+    assert_eq!(asked.exposed_ports.unwrap().len(), 3);
+}
+
+#[test]
+fn namespaces_of_a_task_are_its_pauses() {
+    let mut spec = spec(None);
+    (spec.pid_mode, spec.ipc_mode) = (Some(Sharing::Task), Some(Sharing::Task));
+    let host = request(&spec, "u", None).unwrap().host_config.unwrap();
+    let pause = Some("container:roadstead-u-t1.pause".to_owned());
+    assert_eq!((host.pid_mode, host.ipc_mode, host.network_mode), (pause.clone(), pause, None));
 }
 
 /// The network mode, port mappings as `PORT[:HOST_PORT][/udp] …`, and Docker's network, ports
