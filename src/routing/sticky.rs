@@ -225,8 +225,8 @@ mod tests {
             noise in prop::collection::vec(any::<u8>(), 0..40),
         ) {
             let text = |pairs: &[(String, String)]| {
-                let all: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                all.join("; ")
+                let all = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+                all.collect::<Vec<_>>().join("; ")
             };
             // In one line or in two, as HTTP/2 may send them.
             let at = if pairs.is_empty() { 0 } else { cut.index(pairs.len()) };

@@ -254,7 +254,8 @@ mod tests {
             let Ok(Some(transform)) = Transform::compile(&transforms) else { return Ok(()) };
             let (path, query) = url.split_once('?').unwrap_or((&url, ""));
             if let Ok(done) = transform.apply(&host, path, query) {
-                let is_one_word = |text: &String| text.bytes().all(|byte| byte > b' ' && byte != 127);
+                let is_good = |byte: u8| byte > b' ' && byte != 127;
+                let is_one_word = |text: &String| text.bytes().all(is_good);
                 proptest::prop_assert!(done.host.iter().chain(&done.target).all(is_one_word));
                 proptest::prop_assert!(done.target.is_none_or(|target| target.starts_with('/')));
             }
