@@ -64,6 +64,8 @@ specs! {
     LISTENER_TLS_ERRORS = "roadstead_listener_tls_errors_total" ["listener", "reason"] "TLS handshakes with clients that failed: busy, timeout, closed, incompatible, alert, malformed, certificate, other.";
     LISTENER_TOKENS = "roadstead_listener_tokens_total" ["listener", "outcome"] "Requests that had to bring a token: accepted or refused.";
     LISTENER_LOGINS = "roadstead_listener_logins_total" ["listener", "outcome"] "Logins at identity providers: success, failure or error; and sessions refreshed.";
+    LISTENER_LOGIN_SECONDS = "roadstead_listener_login_seconds" ["listener"] "Time that an identity provider took for one login or one session refreshed: its tokens and its claims.";
+    LISTENER_LOGINS_OVERSIZED = "roadstead_listener_logins_oversized_total" ["listener"] "Logins that failed because a provider said more of a user than may be kept: 11 KB.";
     JWKS_READINGS = "roadstead_jwks_readings_total" ["outcome"] "Readings of the keys that verify tokens: good or bad.";
     GROUP_REQUESTS = "roadstead_target_group_requests_total" ["target_group"] "Requests and flows sent to the group's targets.";
     GROUP_RESPONSES = "roadstead_target_group_responses_total" ["target_group", "class"] "Responses of targets, by status class.";

@@ -204,13 +204,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_enough_for_tcp() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        // Bound, and not listening yet: nobody else gets the port.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
         let tcp = NameEndpoint { protocol: NameProtocol::Tcp, ..endpoint(port) };
+        assert!(matches!(probe(&"a".into(), &tcp).await, Result::Failed(_)));
+        let _listener = socket.listen(16).unwrap();
         let passed = Result::Passed("Success: TCP connection established".to_owned());
         assert_eq!(probe(&"a".into(), &tcp).await, passed);
-        drop(listener);
-        assert!(matches!(probe(&"a".into(), &tcp).await, Result::Failed(_)));
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub(super) fn count_check(
         (_, Some(Cause::Login(LoginFailure::Denied))) => {}
         (_, Some(Cause::Login(failure))) if failure.status() == 500 => {
             metrics.logins.error.add(thread, 1);
+            let is_oversized = failure == LoginFailure::TooLarge;
+            metrics.logins.oversized.add(thread, u64::from(is_oversized));
         }
         (_, Some(Cause::Login(_))) => metrics.logins.failure.add(thread, 1),
         _ => {}

@@ -294,4 +294,35 @@ mod tests {
         let names: Vec<_> = nominated("close, X-A ,content-length,, x-b").collect();
         assert_eq!(names, ["X-A", "x-b"]);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_we_write_of_what_was_sent_ends_no_line(
+            sent in "[ -~\t]{0,80}",
+            host in "[!-~]{0,30}",
+            addresses in proptest::collection::vec("[0-9a-f.:, ]{0,40}", 0..4),
+        ) {
+            let is_text = |text: &str| text.bytes().all(|byte| byte == b'\t' || byte >= b' ');
+            let now = Timestamp::from_millis(1);
+            let id = trace_id(Some(&sent), now, &mut fastrand::Rng::with_seed(1));
+            proptest::prop_assert!(is_text(&id) && id.contains("Root="), "{}", id);
+            let host = super::host(&host, 80);
+            proptest::prop_assert!(host.is_none_or(|host| is_text(&host)));
+            let mut value = Vec::new();
+            let sent = addresses.iter().map(|one| one.as_bytes());
+            if write_forwarded_for(sent, "10.0.0.1", &mut value).is_ok() {
+                let value = String::from_utf8(value).unwrap();
+                proptest::prop_assert!(is_text(&value) && value.ends_with("10.0.0.1"), "{}", value);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_the_readers_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+            text in ".{0,40}",
+        ) {
+            let _ = (target_authority(&bytes), is_grpc(&bytes), is_valid_name(&text));
+            let _ = (is_of_login(&text), is_of_certificate(&text), nominated(&text).count());
+        }
+    }
 }

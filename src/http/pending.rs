@@ -7,6 +7,7 @@ use super::choice::Instead;
 use super::errors::Cause;
 use super::own::Own;
 use crate::auth::{Arrival, Fetcher, Missing, Refreshed, Refreshing};
+use crate::clock;
 use crate::routing::RoutedListener;
 
 /// How often one exchange waits before it is given up: for a session, then for keys.
@@ -44,6 +45,8 @@ impl Pending {
         (listener, thread): (&RoutedListener, usize),
     ) -> Waited {
         let logins = &listener.metrics.logins;
+        let begun = clock::instant();
+        let took = || logins.seconds.observe(thread, begun.elapsed());
         match self {
             Self::Keys(missing) => {
                 missing.keys.read_again().await;
@@ -51,16 +54,21 @@ impl Pending {
             }
             Self::Session(refreshing) => {
                 let refreshed = refreshing.run(fetcher).await;
+                took();
                 logins.refreshed.add(thread, u64::from(refreshed.is_good()));
                 Waited::Refreshed(refreshed)
             }
-            Self::Arrival(arrival) => match arrival.complete(fetcher).await {
-                Ok(redirection) => {
-                    logins.success.add(thread, 1);
-                    Waited::Done(Instead::Answer(Own::Sent(Box::new(redirection))))
-                }
-                Err(failure) => Waited::Done(Instead::Refuse(Cause::Login(failure))),
-            },
+            Self::Arrival(arrival) => {
+                let completed = arrival.complete(fetcher).await;
+                took();
+                Waited::Done(match completed {
+                    Ok(redirection) => {
+                        logins.success.add(thread, 1);
+                        Instead::Answer(Own::Sent(Box::new(redirection)))
+                    }
+                    Err(failure) => Instead::Refuse(Cause::Login(failure)),
+                })
+            }
         }
     }
 }

@@ -10,8 +10,8 @@ use super::check::{Checks, KeySets};
 use super::secure::{self, Sealed};
 use super::sticky::CookieKeys;
 use super::{
-    Forwarding, ListenerMetrics, LoginMetrics, OwnResponses, RoutedAction, RoutedListener, Routing,
-    SocketKey,
+    Forwarding, ListenerMetrics, LoginMetrics, OWN_CODES, OwnResponses, RoutedAction,
+    RoutedListener, Routing, SocketKey,
 };
 use crate::auth::Seals;
 use crate::balance::slow_start::{Member, begun};
@@ -459,9 +459,11 @@ impl ListenerMetrics {
                     failure: count("failure"),
                     error: count("error"),
                     refreshed: count("refreshed"),
+                    oversized: metrics.counter(&names::LISTENER_LOGINS_OVERSIZED, &[listener]),
+                    seconds: metrics.histogram(&names::LISTENER_LOGIN_SECONDS, &[listener]),
                 }
             },
-            own: OwnResponses([400, 408, 414, 429, 460, 502, 503, 504, 0].map(own)),
+            own: OwnResponses(OWN_CODES.map(own)),
         }
     }
 }

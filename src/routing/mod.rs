@@ -164,11 +164,20 @@ pub struct LoginMetrics {
     pub error: Counter,
     /// Sessions that went on with another access token.
     pub refreshed: Counter,
+    /// Of the errors: the provider said more than may be kept.
+    pub oversized: Counter,
+    /// How long the provider took, whatever came of it.
+    pub seconds: Histogram,
 }
+
+/// Codes of responses generated here that are counted apart; 0: all others, redirects and fixed
+/// responses among them.
+pub const OWN_CODES: [u16; 15] =
+    [400, 401, 405, 408, 414, 429, 460, 463, 464, 500, 502, 503, 504, 561, 0];
 
 /// Counters of the responses generated here.
 #[derive(Debug)]
-pub struct OwnResponses([(u16, Counter); 9]);
+pub struct OwnResponses([(u16, Counter); OWN_CODES.len()]);
 
 impl OwnResponses {
     /// The counter of `code`; codes without one of their own share `other`.

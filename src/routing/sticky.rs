@@ -219,6 +219,37 @@ mod tests {
 
     proptest! {
         #[test]
+        fn cookies_are_read_as_they_were_written(
+            pairs in prop::collection::vec(("[!#-+.-:<>-~]{1,8}", "[!#-+.-:<-~]{0,8}"), 0..6),
+            cut in any::<prop::sample::Index>(),
+            noise in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let text = |pairs: &[(String, String)]| {
+                let all = pairs.iter().map(|(name, value)| format!("{name}={value}"));
+                all.collect::<Vec<_>>().join("; ")
+            };
+            // In one line or in two, as HTTP/2 may send them.
+            let at = if pairs.is_empty() { 0 } else { cut.index(pairs.len()) };
+            let lines = [text(&pairs[..at]), text(&pairs[at..])];
+            let mut map = http::HeaderMap::new();
+            for line in lines.iter().filter(|line| !line.is_empty()) {
+                map.append("cookie", line.parse().unwrap());
+            }
+            let mut read = Vec::new();
+            each_cookie(Headers::Map(&map), |name, value| {
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                read.push((text(name), text(value)));
+                false
+            });
+            prop_assert_eq!(read, pairs);
+            if let Ok(noise) = http::HeaderValue::from_bytes(&noise) {
+                map.append("cookie", noise);
+                let keys = keys(&["a"]);
+                prop_assert_eq!(keys.read(CookieKind::Target, Headers::Map(&map), NOW), None);
+            }
+        }
+
+        #[test]
         fn no_text_opens_that_was_not_sealed(
             at in 0usize..TEXT,
             byte in any::<u8>(),

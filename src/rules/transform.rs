@@ -240,4 +240,25 @@ mod tests {
         check(&"a".repeat(1025), "a", "longer than 1024");
         check("a", &"a".repeat(1025), "longer than 1024");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_rewritten_ends_no_line(
+            regex in "[\\^]?(/|a|[.]|\\(a\\)|\\(.\\*\\)){0,4}",
+            replace in "[$0-9/a \r\n\\x{e4}]{0,12}",
+            host in "[a-z.]{1,12}",
+            url in "/[!-~]{0,20}",
+        ) {
+            let both = rewrite(&regex, &replace);
+            let transforms = Transforms { host_header: both.clone(), url: both };
+            let Ok(Some(transform)) = Transform::compile(&transforms) else { return Ok(()) };
+            let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+            if let Ok(done) = transform.apply(&host, path, query) {
+                let is_good = |byte: u8| byte > b' ' && byte != 127;
+                let is_one_word = |text: &String| text.bytes().all(is_good);
+                proptest::prop_assert!(done.host.iter().chain(&done.target).all(is_one_word));
+                proptest::prop_assert!(done.target.is_none_or(|target| target.starts_with('/')));
+            }
+        }
+    }
 }

@@ -43,6 +43,7 @@ pub(super) fn unit(metric: &str) -> &'static str {
     match metric {
         "CPUUtilization" | "MemoryUtilization" => "Percent",
         "TargetResponseTime" => "Seconds",
+        "ELBAuthLatency" => "Milliseconds",
         "ProcessedBytes" => "Bytes",
         _ => "Count",
     }

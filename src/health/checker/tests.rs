@@ -88,7 +88,8 @@ fn store() -> Store {
 fn group(interval: Duration, protocol: Protocol) -> TargetGroup {
     let mut health_check = HealthCheck::defaults(protocol);
     health_check.interval = interval;
-    health_check.timeout = interval / 2;
+    // Whoever answers at all passes, however slow the machine is.
+    health_check.timeout = DEADLINE;
     health_check.healthy_threshold = 2;
     TargetGroup {
         health_check,

@@ -21,6 +21,14 @@ fn says(text: &str) -> Target {
     Target::Says(text.as_bytes().to_vec())
 }
 
+/// An address that refuses: bound and not listening, so that nobody else gets the port.
+fn closed() -> (tokio::net::TcpSocket, SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
 async fn serve(listener: TcpListener, target: Target, seen: oneshot::Sender<String>) {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut request = Vec::new();
@@ -118,9 +126,7 @@ async fn head_without_end_is_given_up() {
 #[tokio::test]
 async fn resets_and_refusals_fail() {
     check(Target::Resets, Outcome::Failed).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let (_socket, address) = closed();
     assert_eq!(probe(address, &http(Duration::from_secs(20))).await.outcome, Outcome::Failed);
 }
 
@@ -148,11 +154,10 @@ async fn request_is_elbs() {
 #[tokio::test]
 async fn tcp_probe_passes_where_somebody_listens() {
     let check = HealthCheck::defaults(Protocol::Tcp);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    assert_eq!(probe(address, &check).await.outcome, Outcome::Passed);
-    drop(listener);
+    let (socket, address) = closed();
     assert_eq!(probe(address, &check).await.outcome, Outcome::Failed);
+    let _listener = socket.listen(16).unwrap();
+    assert_eq!(probe(address, &check).await.outcome, Outcome::Passed);
 }
 
 /// A target that speaks HTTP/2: this status, these fields, and these trailers where there are any.

@@ -245,3 +245,6 @@ impl Carrier {
         self.pool.len() + self.links.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

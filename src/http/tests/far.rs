@@ -10,9 +10,10 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::h2::soon;
 use crate::tls::{Handshakes, Server, Stream};
@@ -172,4 +173,40 @@ pub(super) async fn status(response: h2::client::ResponseFuture) -> String {
     let status = fields.get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
     let how = if answer.trailers.is_some() { "trailers" } else { "head" };
     format!("{} {} in {how}", answer.status, status.unwrap_or_else(|| "none".into()))
+}
+
+/// A way to a target on which no byte passes any more once it is told so, though nothing is closed.
+pub(super) struct Way {
+    pub(super) address: SocketAddr,
+    silent: Arc<std::sync::Mutex<CancellationToken>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Way {
+    pub(super) async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let silent = Arc::<std::sync::Mutex<CancellationToken>>::default();
+        let mut tasks = JoinSet::new();
+        let own = Arc::clone(&silent);
+        tasks.spawn(async move {
+            let mut all = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let silent = own.lock().unwrap().clone();
+                all.spawn(async move {
+                    let mut far = TcpStream::connect(target).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        () = silent.cancelled() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { address, silent, _tasks: tasks }
+    }
+
+    /// Nothing passes any more on the connections that there are.
+    pub(super) fn silence(&self) {
+        std::mem::take(&mut *self.silent.lock().unwrap()).cancel();
+    }
 }

@@ -20,11 +20,11 @@ const MOST: usize = 64 << 20;
 fn duration() -> Duration {
     match super::is_full() {
         true => Duration::from_secs(30),
-        false => Duration::from_millis(1500),
+        false => Duration::from_millis(160),
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![a, b, c, kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -35,7 +35,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 /// GET, http, /, authority "t".
 const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 1, b't'];
 /// POST, http, /, authority "t".
-const POST: [u8; 6] = [0x83, 0x86, 0x84, 0x41, 1, b't'];
+pub(super) const POST: [u8; 6] = [0x83, 0x86, 0x84, 0x41, 1, b't'];
 
 /// The `number`th piece of a flood; `stream` is a number that was not used before.
 type Flood = fn(number: u32, stream: u32) -> Vec<u8>;
@@ -120,9 +120,9 @@ async fn floods_end_with_goaway_while_others_are_served() {
     let mut honest = Peer::new(&world).await;
     for (name, piece) in FLOODS {
         let before = resident();
-        let until = clock::instant() + duration() / u32::try_from(FLOODS.len()).unwrap();
+        let end = clock::instant() + duration();
         let (mut said, mut rounds, mut served) = (Vec::new(), 0, 0);
-        while rounds == 0 || clock::instant() < until {
+        while rounds == 0 || clock::instant() < end {
             let flooding = async { said.push(flood(&world, piece).await) };
             let asking = async {
                 for _ in 0..5 {
@@ -139,8 +139,13 @@ async fn floods_end_with_goaway_while_others_are_served() {
         // What the kernel resets because of unread frames may take the GOAWAY with it.
         assert!(said.iter().all(|code| matches!(code, None | Some(11))), "{name}: {said:?}");
         assert!(said.contains(&Some(11)), "{name}: ENHANCE_YOUR_CALM in {said:?}");
-        let grown = resident().saturating_sub(before);
-        assert!(grown < MOST, "{name}: {grown} bytes");
+        let grown = || resident().saturating_sub(before);
+        super::note(&format!(
+            "{name}: {rounds} rounds, {served} served, {} KiB more",
+            grown() / 1024
+        ));
+        // Other tests of this process may have something for a while.
+        until(&format!("{name} costs no more than it may"), || grown() < MOST).await;
     }
     until("nothing is under way", || world.in_flight() == 0).await;
     drop(honest);

@@ -13,7 +13,7 @@ use crate::model::{Action, Carrier, FixedResponse, ListenerKey};
 use crate::state::Key;
 
 /// Short enough to wait for, long enough for a slow machine to do in time what it should.
-const SHORT: Duration = Duration::from_millis(400);
+const SHORT: Duration = Duration::from_secs(1);
 
 fn plan() -> Plan {
     Plan::of(Carrier::Native)
@@ -295,7 +295,7 @@ async fn failed_targets_are_replaced_as_in_http_1() {
     let bad = Target::new(|_| Act::Last(String::new())).await;
     let good = Target::new(|request| ok(&request.body)).await;
     let world = World::new(plan(), &[("a", &bad), ("a", &good)]).await;
-    world.register("a", nobody().await).await;
+    world.register("a", nobody()).await;
     let mut peer = Peer::new(&world).await;
     for _ in 0..6 {
         assert_eq!(peer.ask(request(Method::PUT, "/"), "body").await.unwrap().body, "body");

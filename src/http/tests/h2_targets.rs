@@ -7,11 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use http::{Method, Response, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::far::{Asked, Far, map};
+use super::super::head::PREFACE;
+use super::super::limits::{PING_EVERY, UNHEARD};
+use super::far::{Asked, Far, Way, map};
+use super::floods::frame;
 use super::h2::{Peer, answer, request, soon};
 use super::world::*;
+use crate::clock;
 use crate::model::{Carrier, Protocol, ProtocolVersion};
 use crate::state::Key;
 use crate::tls::policy::RECOMMENDED;
@@ -374,4 +380,88 @@ async fn http_2_is_agreed_on_over_tls_on_both_sides_or_not_spoken() {
     let stream = Asking::new(&["h2"], "", "").dial(world.key.address, "test").await.unwrap();
     let got = Peer::over(stream, &h2::client::Builder::new()).await.get("/").await;
     assert_eq!(got.status, 502);
+}
+
+#[tokio::test]
+async fn no_request_is_lost_on_a_link_whose_target_went_silent() {
+    let far = Far::new(echo).await;
+    let way = Way::to(far.address).await;
+    let world = World::new(plan(), &[]).await;
+    world.register("a", way.address).await;
+    let mut peer = Peer::new(&world).await;
+    assert_eq!(peer.post("/", "one").await.body, "one");
+    tokio::time::sleep(UNHEARD).await;
+    assert_eq!(peer.post("/", "two").await.body, "two");
+    assert_eq!(far.connections(), 1, "who answers is not left");
+    way.silence();
+    tokio::time::sleep(UNHEARD).await;
+    // Not idempotent: sent on the silent link it would be lost.
+    assert_eq!(peer.post("/", "three").await.body, "three");
+    assert_eq!(far.connections(), 2);
+    assert_eq!(world.metric("roadstead_target_group_retries_total", "\"a\""), 0);
+}
+
+#[tokio::test]
+async fn a_link_at_rest_whose_target_went_silent_is_given_up() {
+    let far = Far::new(echo).await;
+    let way = Way::to(far.address).await;
+    let world = World::new(plan(), &[]).await;
+    world.register("a", way.address).await;
+    let mut peer = Peer::new(&world).await;
+    assert_eq!(peer.post("/", "one").await.body, "one");
+    assert_eq!(world.plane.pooled(), 1);
+    way.silence();
+    tokio::time::pause();
+    let begun = clock::instant();
+    until("it was given up", || world.plane.pooled() == 0).await;
+    assert!(begun.elapsed() >= PING_EVERY, "{:?}", begun.elapsed());
+}
+
+/// Answers PINGs and requests, frame by frame; counts the PINGs.
+async fn count_pings(mut stream: TcpStream, pings: Arc<AtomicUsize>) {
+    stream.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        let number = u32::from_be_bytes(head[5..9].try_into().unwrap());
+        let answer = match head[3] {
+            // :status 200, and the end.
+            1 => frame(1, 5, number, &[0x88]),
+            4 if head[4] == 0 => frame(4, 1, 0, &[]),
+            6 if head[4] == 0 => {
+                pings.fetch_add(1, Ordering::SeqCst);
+                frame(6, 1, 0, &payload)
+            }
+            _ => continue,
+        };
+        stream.write_all(&answer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pings_are_fewer_than_what_grpcs_servers_take_for_a_flood() {
+    let (world, listener) = by_hand(plan()).await;
+    let pings = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&pings);
+    let target = tokio::spawn(async move {
+        count_pings(listener.accept().await.unwrap().0, count).await;
+    });
+    let sent = || pings.load(Ordering::SeqCst);
+    let exchange = async || assert_eq!(Peer::new(&world).await.get("/").await.status, 200);
+    let rest = async || {
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::resume();
+    };
+    exchange().await;
+    assert_eq!(sent(), 1, "each link begins with one");
+    rest().await;
+    assert_eq!(sent(), 3, "two, and no more, while it rests");
+    exchange().await;
+    assert_eq!(sent(), 4, "and one before it is trusted again");
+    rest().await;
+    assert_eq!(sent(), 6);
+    target.abort();
 }

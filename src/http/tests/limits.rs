@@ -18,7 +18,7 @@ async fn retries_end_with_the_budget(carrier: Carrier) {
     for _ in 0..8 {
         assert_eq!(client.get("/").await.status(), 200);
     }
-    world.register("a", nobody().await).await;
+    world.register("a", nobody()).await;
     let (mut good, mut bad) = (0, 0);
     for _ in 0..40 {
         let answer = world.get("/").await;
@@ -43,8 +43,8 @@ async fn without_a_budget_nothing_is_retried(carrier: Carrier) {
     let retry_budget = RetryBudget { percent: 0, minimum_per_second: 0 };
     let routing = GroupRouting { retry_budget, ..GroupRouting::default() };
     let world = World::new(Plan { routing, ..Plan::of(carrier) }, &[]).await;
-    world.register("a", nobody().await).await;
-    world.register("a", nobody().await).await;
+    world.register("a", nobody()).await;
+    world.register("a", nobody()).await;
     assert_eq!(world.get("/").await.status(), 502);
     assert_eq!(world.metric("roadstead_target_group_retries_refused_total", "\"a\""), 1);
     assert_eq!(world.metric("roadstead_target_group_connection_errors_total", "\"a\""), 1);
@@ -77,7 +77,7 @@ async fn clients_beyond_a_limit_are_told_when_to_come_again(carrier: Carrier) {
     assert_eq!(last.status(), 429);
     assert_eq!(last.header("x-roadstead-reason"), Some("RateLimited"));
     let after: u32 = last.header("retry-after").unwrap().parse().unwrap();
-    assert!((50..=60).contains(&after), "{after}");
+    assert!((30..=60).contains(&after), "{after}");
     assert_eq!(last.header("connection"), Some("keep-alive"), "it costs no connection");
     assert_eq!(target.requests(), 3);
     let refused = |rule: &str| {
@@ -128,16 +128,17 @@ async fn a_rules_timeout_is_for_the_whole_head() {
 
 #[tokio::test]
 async fn a_rules_timeout_leaves_bodies_and_other_rules_alone() {
-    let plan = with_timeout(Duration::from_millis(200), false);
+    let timeout = Duration::from_secs(2);
+    let plan = with_timeout(timeout, false);
     let (world, listener) = by_hand(plan).await;
     let target = async {
         let mut target = accept(&listener).await;
         target.message().await.unwrap();
         target.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no").await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(timeout + timeout / 4).await;
         target.send("k").await;
         target.message().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        tokio::time::sleep(timeout + timeout / 4).await;
         target.send(LONG).await;
     };
     let client = async {

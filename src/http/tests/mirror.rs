@@ -59,7 +59,7 @@ async fn copies_are_counted_by_what_became_of_them() {
     let world = World::new(plan(100, 10), &[("a", &target)]).await;
     assert_eq!(world.get("/").await.body, "a");
     assert_eq!(mirrored(&world, "dropped"), 1);
-    world.register("b", nobody().await).await;
+    world.register("b", nobody()).await;
     assert_eq!(world.get("/").await.body, "a");
     until("the failure", || mirrored(&world, "failed") == 1).await;
     world.at_rest().await;

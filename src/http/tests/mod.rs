@@ -5,6 +5,12 @@ pub(super) fn is_full() -> bool {
     std::env::var_os("ROADSTEAD_FULL").is_some_and(|value| value == "1")
 }
 
+#[allow(clippy::print_stderr, reason = "figures are for whoever reads the test's output")]
+/// A figure for whoever reads the test's output.
+fn note(line: &str) {
+    eprintln!("note: {line}");
+}
+
 /// Runs each of these functions as a test of either carrier.
 macro_rules! on_both_carriers {
     ($($name:ident),* $(,)?) => {
@@ -25,6 +31,7 @@ macro_rules! on_both_carriers {
 }
 
 mod anomalies;
+mod client;
 mod compression;
 mod desync;
 mod endings;

@@ -384,7 +384,7 @@ async fn a_half_read_head_of_a_target_is_502() {
 
 #[tokio::test]
 async fn silent_clients_and_targets_end_in_time() {
-    let plan = Plan { idle_timeout: Duration::from_millis(400), ..plan() };
+    let plan = Plan { idle_timeout: Duration::from_secs(1), ..plan() };
     let (world, listener) = by_hand(plan).await;
     // A client that reads nothing of a large answer.
     let mut client = world.client().await;

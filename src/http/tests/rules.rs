@@ -150,7 +150,7 @@ async fn a_retry_is_rewritten_too(carrier: Carrier) {
     let rewriting = Rule { transforms: Transforms { host_header: None, url }, ..plain };
     let plan = Plan { rules: vec![rewriting], ..Plan::of(carrier) };
     let world = World::new(plan, &[]).await;
-    world.register("b", nobody().await).await;
+    world.register("b", nobody()).await;
     world.register("b", target.address).await;
     for n in 0..4 {
         assert_eq!(world.get(&format!("/a{n}")).await.body, "b");

@@ -150,15 +150,25 @@ pub(super) const SWITCH: &str =
 /// The two ends of a WebSocket that leads to a target played by the test.
 pub(super) async fn switched(world: &World, listener: &TcpListener) -> (Client, Client) {
     let mut client = world.client().await;
+    let target = switch(&mut client, listener).await;
+    (client, target)
+}
+
+/// The other end of a WebSocket that this client asks for.
+pub(super) async fn switch(client: &mut Client, listener: &TcpListener) -> Client {
     client.send(ASK).await;
     let mut target = accept(listener).await;
     target.head().await.unwrap();
     target.send(SWITCH).await;
     assert_eq!(client.head().await.unwrap().status(), 101);
-    (client, target)
+    target
 }
 
-/// An address where nobody listens.
-pub(super) async fn nobody() -> std::net::SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address where nobody listens, nor will as long as this process lives: it stays bound.
+pub(super) fn nobody() -> std::net::SocketAddr {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::mem::forget(socket);
+    address
 }

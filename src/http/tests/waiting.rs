@@ -43,7 +43,8 @@ async fn a_target_has_no_more_exchanges_than_it_may(carrier: Carrier) {
 }
 
 async fn who_finds_the_queue_full_or_waits_too_long_gets_503(carrier: Carrier) {
-    let routing = one_at_a_time(1, Duration::from_millis(300));
+    let patience = Duration::from_secs(2);
+    let routing = one_at_a_time(1, patience);
     let plan = Plan { routing, log: true, ..Plan::of(carrier) };
     let (world, listener) = by_hand(plan).await;
     let (mut first, mut second) = (world.client().await, world.client().await);
@@ -57,7 +58,7 @@ async fn who_finds_the_queue_full_or_waits_too_long_gets_503(carrier: Carrier) {
     assert_eq!((full.status(), full.header("x-roadstead-reason")), (503, Some("TargetsBusy")));
     let late = second.response().await;
     assert_eq!((late.status(), late.header("x-roadstead-reason")), (503, Some("TargetsBusy")));
-    assert!(begun.elapsed() >= Duration::from_millis(300));
+    assert!(begun.elapsed() >= patience);
     assert_eq!(late.header("connection"), Some("keep-alive"));
     assert_eq!(refused(&world, "queue"), 2);
     target.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
@@ -66,6 +67,26 @@ async fn who_finds_the_queue_full_or_waits_too_long_gets_503(carrier: Carrier) {
     drop((first, second));
     let lines = world.logged(3).await;
     assert_eq!(lines.iter().filter(|line| line.contains("\"TargetsBusy\"")).count(), 2);
+}
+
+async fn a_websocket_holds_its_place_until_it_ends(carrier: Carrier) {
+    let routing = one_at_a_time(10, PATIENCE);
+    let (world, listener) = by_hand(Plan { routing, ..Plan::of(carrier) }).await;
+    let (mut tunnel, mut target) = switched(&world, &listener).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    until("it waits", || waiting(&world, "queue") == 1).await;
+    for _ in 0..3 {
+        tunnel.send("ping").await;
+        assert_eq!(target.take(4).await.unwrap(), "ping");
+        assert_eq!((waiting(&world, "queue"), world.in_flight()), (1, 1));
+    }
+    drop((tunnel, target));
+    let mut target = accept(&listener).await;
+    target.message().await.unwrap();
+    target.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 200);
+    assert_eq!(waiting(&world, "queue"), 0);
 }
 
 async fn requests_are_held_until_there_is_a_target(carrier: Carrier) {
@@ -104,6 +125,7 @@ async fn nobody_is_held_for_longer_than_allowed(carrier: Carrier) {
 on_both_carriers!(
     a_target_has_no_more_exchanges_than_it_may,
     who_finds_the_queue_full_or_waits_too_long_gets_503,
+    a_websocket_holds_its_place_until_it_ends,
     requests_are_held_until_there_is_a_target,
     nobody_is_held_for_longer_than_allowed,
 );

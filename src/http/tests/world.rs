@@ -1,13 +1,10 @@
-//! A plane on real sockets: a State with one load balancer, targets that do as they are told, and a
-//! raw client.
+//! A plane on real sockets: a State with one load balancer, and targets that do as they are told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +16,14 @@ use crate::metrics::Metrics;
 use crate::model::*;
 use crate::routing::{Context, DataThread, Publisher, Reader, SocketKey, keep_keys};
 use crate::state::{Journal, Key, Store, StoreError};
+use crate::tls::Authorities;
 use crate::tls::policy::RECOMMENDED;
 use crate::tls::testing::{Client as Asking, Pem};
-use crate::tls::{Authorities, Stream};
 
-pub(super) use super::target::{ASK, Act, SWITCH, Target, accept, by_hand, nobody, ok, switched};
+pub(super) use super::client::{Client, Response};
+pub(super) use super::target::{
+    ASK, Act, SWITCH, Target, accept, by_hand, nobody, ok, switch, switched,
+};
 
 /// The file of an access log.
 const LOG: &str = "access.log";
@@ -81,6 +81,8 @@ pub(super) struct Plan {
     pub(super) requests: RequestRules,
     pub(super) responses: ResponseRules,
     pub(super) rate_limit: Option<RateLimit>,
+    /// What the kernel holds for a client; 0: as it likes.
+    pub(super) send_buffer: usize,
 }
 
 impl Plan {
@@ -88,7 +90,7 @@ impl Plan {
         Self {
             carrier,
             idle_timeout: PATIENCE,
-            client_keep_alive: PATIENCE,
+            client_keep_alive: Duration::from_secs(3600),
             rules: Vec::new(),
             default_action: None,
             log: false,
@@ -103,6 +105,7 @@ impl Plan {
             requests: RequestRules::default(),
             responses: ResponseRules::default(),
             rate_limit: None,
+            send_buffer: 0,
         }
     }
 }
@@ -137,7 +140,11 @@ impl World {
     /// Groups `a`, which the default action forwards to, and `b`.
     pub(super) async fn new(plan: Plan, targets: &[(&str, &Target)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        socket2::SockRef::from(&listener).set_tcp_nodelay(true).unwrap();
+        let socket = socket2::SockRef::from(&listener);
+        socket.set_tcp_nodelay(true).unwrap();
+        if plan.send_buffer > 0 {
+            socket.set_send_buffer_size(plan.send_buffer).unwrap();
+        }
         let address = listener.local_addr().unwrap();
         let key = SocketKey { address, transport: Transport::Tcp };
         let metrics = Metrics::new(1);
@@ -411,187 +418,5 @@ impl World {
         let mut lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
         let line = lines.find(|line| line.contains(label));
         line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
-    }
-}
-
-/// A response, or what a target got.
-#[derive(Clone, Debug)]
-pub(super) struct Response {
-    pub(super) head: String,
-    pub(super) body: String,
-}
-
-impl Response {
-    pub(super) fn status(&self) -> u16 {
-        self.head.split(' ').nth(1).unwrap().parse().unwrap()
-    }
-
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let named = |line: &'_ str| {
-            line.split_once(':').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name))
-        };
-        let line = self.head.lines().skip(1).find(|line| named(line))?;
-        line.split_once(':').map(|(_, value)| value.trim())
-    }
-}
-
-/// One end of a connection, by hand.
-pub(super) struct Client {
-    pub(super) stream: Stream,
-    buffer: BytesMut,
-}
-
-impl Client {
-    pub(super) fn new(stream: impl Into<Stream>) -> Self {
-        let stream = stream.into();
-        stream.tcp().set_nodelay(true).unwrap();
-        Self { stream, buffer: BytesMut::new() }
-    }
-
-    pub(super) async fn connect(address: std::net::SocketAddr) -> Self {
-        Self::new(TcpStream::connect(address).await.unwrap())
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.stream.tcp().local_addr().unwrap().port()
-    }
-
-    /// The other end may be gone already.
-    pub(super) async fn send(&mut self, text: &str) {
-        let _ = self.stream.write_all(text.as_bytes()).await;
-    }
-
-    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
-    }
-
-    /// Closes this half.
-    pub(super) async fn shut(&mut self) {
-        let _ = self.stream.shutdown().await;
-    }
-
-    /// Whether these bytes come before the end.
-    pub(super) async fn until_bytes(&mut self, bytes: &[u8]) -> bool {
-        while !self.buffer.windows(bytes.len()).any(|window| window == bytes) {
-            if !self.more().await {
-                return false;
-            }
-        }
-        true
-    }
-
-    pub(super) async fn get(&mut self, path: &str) -> Response {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")).await;
-        self.response().await
-    }
-
-    pub(super) async fn post(&mut self, path: &str, body: &str) -> Response {
-        let length = body.len();
-        self.send(&format!(
-            "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
-        .await;
-        self.response().await
-    }
-
-    pub(super) async fn response(&mut self) -> Response {
-        self.message().await.expect("the connection ended without a response")
-    }
-
-    /// False: the stream has ended.
-    async fn more(&mut self) -> bool {
-        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await;
-        read.expect("nothing came").is_ok_and(|count| count > 0)
-    }
-
-    /// A head without a body.
-    pub(super) async fn head(&mut self) -> Option<Response> {
-        let end = loop {
-            let found = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
-            if let Some(end) = found {
-                break end;
-            }
-            if !self.more().await {
-                return None;
-            }
-        };
-        let head = self.buffer.split_to(end + 4);
-        Some(Response { head: String::from_utf8(head.to_vec()).unwrap(), body: String::new() })
-    }
-
-    /// A whole message, framed by length, chunks, or (responses alone) the end of the stream.
-    pub(super) async fn message(&mut self) -> Option<Response> {
-        let mut message = self.head().await?;
-        if let Some(length) = message.header("content-length") {
-            message.body = self.take(length.parse().unwrap()).await?;
-        } else if message.header("transfer-encoding").is_some() {
-            loop {
-                let size = self.line().await?;
-                let size = usize::from_str_radix(size.trim(), 16).unwrap();
-                if size == 0 {
-                    // Trailers, if any, and the empty line.
-                    while !self.line().await?.trim().is_empty() {}
-                    break;
-                }
-                message.body += &self.take(size).await?;
-                self.line().await?;
-            }
-        } else if message.head.starts_with("HTTP/")
-            && message.status() >= 200
-            && message.status() != 204
-        {
-            message.body = self.rest().await;
-        }
-        Some(message)
-    }
-
-    pub(super) async fn take(&mut self, count: usize) -> Option<String> {
-        Some(String::from_utf8(self.take_bytes(count).await?).unwrap())
-    }
-
-    pub(super) async fn take_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
-        while self.buffer.len() < count {
-            if !self.more().await {
-                return None;
-            }
-        }
-        Some(self.buffer.split_to(count).to_vec())
-    }
-
-    async fn line(&mut self) -> Option<String> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                return self.take(end + 1).await;
-            }
-            if !self.more().await {
-                return None;
-            }
-        }
-    }
-
-    /// Everything until the end of the stream.
-    pub(super) async fn rest(&mut self) -> String {
-        String::from_utf8(self.rest_bytes().await).unwrap()
-    }
-
-    pub(super) async fn rest_bytes(&mut self) -> Vec<u8> {
-        while self.more().await {}
-        self.buffer.split().to_vec()
-    }
-
-    /// Waits for the end; true when nothing came before it.
-    pub(super) async fn ended(&mut self) -> bool {
-        self.rest().await.is_empty()
-    }
-
-    pub(super) async fn echo(&mut self) {
-        loop {
-            let bytes = self.buffer.split();
-            let _ = self.stream.write_all(&bytes).await;
-            let read = self.stream.read_buf(&mut self.buffer).await;
-            if !read.is_ok_and(|count| count > 0) {
-                return;
-            }
-        }
     }
 }

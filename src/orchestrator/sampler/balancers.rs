@@ -9,20 +9,21 @@ use std::time::Duration;
 
 use super::{Deltas, Points};
 use crate::balance::{Group, GroupMetrics};
-use crate::metrics::{BUCKETS, Histogram};
+use crate::metrics::{BUCKETS, Counter, Histogram};
 use crate::model::{LoadBalancerKind, MetricId, TargetGroupName};
-use crate::routing::{RoutedAction, RoutedListener, Routing};
+use crate::routing::{OWN_CODES, RoutedAction, RoutedListener, Routing};
 use crate::series::Point;
 use crate::state::State;
 
 const APPLICATION: &str = "AWS/ApplicationELB";
 const NETWORK: &str = "AWS/NetworkELB";
 
-/// Own responses for which no target had been chosen: CloudWatch's `RequestCount` leaves their
-/// requests out. 0: redirects, fixed responses.
-const WITHOUT_TARGET: [u16; 5] = [400, 408, 414, 503, 0];
-const ELB_4XX: [u16; 4] = [400, 408, 414, 460];
-const ELB_5XX: [(u16, &str); 3] = [
+/// Own responses for which a target had been chosen: CloudWatch's `RequestCount` leaves the
+/// requests of all others out.
+const WITH_TARGET: [u16; 3] = [460, 502, 504];
+/// Those with a metric of their own.
+const ELB_5XX: [(u16, &str); 4] = [
+    (500, "HTTPCode_ELB_500_Count"),
     (502, "HTTPCode_ELB_502_Count"),
     (503, "HTTPCode_ELB_503_Count"),
     (504, "HTTPCode_ELB_504_Count"),
@@ -41,7 +42,10 @@ type Seen = ([u64; BUCKETS.len() + 1], Duration);
 #[derive(Debug, Default)]
 pub(super) struct Balancers {
     deltas: Deltas,
-    times: BTreeMap<TargetGroupName, Seen>,
+    /// By what they are of.
+    times: BTreeMap<String, Seen>,
+    /// Seen in this look.
+    timed: BTreeSet<String>,
 }
 
 /// A load balancer's kind and its part of the dimensions.
@@ -74,7 +78,8 @@ impl Balancers {
             let dimension = format!("targetgroup/{}/{}", row.name, row.id);
             self.group(group, &dimension, &fronts, &mut points);
         }
-        self.times.retain(|name, _| routing.groups.contains_key(name));
+        let timed = std::mem::take(&mut self.timed);
+        self.times.retain(|name, _| timed.contains(name));
         self.deltas.turn();
         points.done()
     }
@@ -103,18 +108,58 @@ impl Balancers {
         points.count(id("NewConnectionCount"), connections);
         points.count(id("RejectedConnectionCount"), rejected);
         points.gauge(id("ActiveConnectionCount"), active);
-        let all: u64 = metrics.requests.iter().map(crate::metrics::Counter::total).sum();
+        self.answers(listener, path, points);
+        self.logins(listener, path, points);
+    }
+
+    /// What a listener of an application load balancer answered, and with what.
+    fn answers(&mut self, listener: &RoutedListener, path: &str, points: &mut Points) {
+        let metrics = &listener.metrics;
+        let name = listener.listener.key.to_string();
+        let mut delta = |what: &str, total| self.deltas.of(format!("{name} {what}"), total);
+        let id = |name: &str| MetricId::new(APPLICATION, name, &[("LoadBalancer", path)]);
+        let all: u64 = metrics.requests.iter().map(Counter::total).sum();
         let own = |code: u16| metrics.own.of(code).total();
-        let without: u64 = WITHOUT_TARGET.iter().map(|code| own(*code)).sum();
+        let sum = |counts: fn(u16) -> bool| -> u64 {
+            OWN_CODES.into_iter().filter(|code| counts(*code)).map(own).sum()
+        };
+        let without = sum(|code| !WITH_TARGET.contains(&code));
         let chosen = delta("requests", all.saturating_sub(without));
         points.count(id("RequestCount"), chosen);
-        let client = delta("4xx", ELB_4XX.iter().map(|code| own(*code)).sum());
-        points.count(id("HTTPCode_ELB_4XX_Count"), client);
+        let of_clients = delta("4xx", sum(|code| code / 100 == 4));
+        points.count(id("HTTPCode_ELB_4XX_Count"), of_clients);
+        let of_ours = delta("5xx", sum(|code| code / 100 == 5));
+        points.count(id("HTTPCode_ELB_5XX_Count"), of_ours);
         for (code, name) in ELB_5XX {
-            let count = delta(name, own(code));
-            points.count(id(name), count);
-            points.count(id("HTTPCode_ELB_5XX_Count"), count);
+            points.count(id(name), delta(name, own(code)));
         }
+    }
+
+    /// What AWS tells where there is something to tell alone.
+    fn logins(&mut self, listener: &RoutedListener, path: &str, points: &mut Points) {
+        let (metrics, logins) = (&listener.metrics, &listener.metrics.logins);
+        let listener = listener.listener.key.to_string();
+        let id = |name: &str| MetricId::new(APPLICATION, name, &[("LoadBalancer", path)]);
+        let non_compliant = metrics.non_compliant.iter().map(Counter::total).sum();
+        for (name, total) in [
+            ("DesyncMitigationMode_NonCompliant_Request_Count", non_compliant),
+            ("ELBAuthSuccess", logins.success.total()),
+            ("ELBAuthFailure", logins.failure.total()),
+            ("ELBAuthError", logins.error.total()),
+            ("ELBAuthRefreshTokenSuccess", logins.refreshed.total()),
+            ("ELBAuthUserClaimsSizeExceeded", logins.oversized.total()),
+        ] {
+            let count = self.deltas.of(format!("{listener} {name}"), total);
+            if count > 0 {
+                points.count(id(name), count);
+            }
+        }
+        let latency = self.times(format!("{listener} logins"), &logins.seconds);
+        let milliseconds = latency.map(|Point { count, sum, min, max }| {
+            let [sum, min, max] = [sum, min, max].map(|seconds| seconds * 1000.0);
+            Point { count, sum, min, max }
+        });
+        points.some(id("ELBAuthLatency"), milliseconds);
     }
 
     fn group(&mut self, group: &Group, dimension: &str, fronts: &[Front], points: &mut Points) {
@@ -126,7 +171,7 @@ impl Balancers {
             let total = metrics.responses[class].total();
             (metric, self.deltas.of(format!("{name} {metric}"), total))
         });
-        let times = self.times(&group.name, &metrics.response_seconds);
+        let times = self.times(name, &metrics.response_seconds);
         let per_target = per_target(requests, metrics);
         let web = fronts.iter().any(|(kind, _)| *kind == LoadBalancerKind::Application);
         if web {
@@ -149,6 +194,8 @@ impl Balancers {
             }
             points.count(both("RequestCount"), requests);
             points.some(both("RequestCountPerTarget"), per_target);
+            points.gauge(both("AnomalousHostCount"), hosts(&metrics.anomalous));
+            points.gauge(both("MitigatedHostCount"), hosts(&metrics.mitigated));
             for (name, count) in classes.iter().chain([&("TargetConnectionErrorCount", errors)]) {
                 points.count(both(name), *count);
                 points.count(front(name), *count);
@@ -158,11 +205,12 @@ impl Balancers {
         }
     }
 
-    /// The response times since the last call; the least and the greatest are bounds of buckets.
-    fn times(&mut self, group: &TargetGroupName, histogram: &Histogram) -> Option<Point> {
+    /// The times since the last call; the least and the greatest are bounds of buckets.
+    fn times(&mut self, name: String, histogram: &Histogram) -> Option<Point> {
         let now = histogram.totals();
         let nothing = || ([0; BUCKETS.len() + 1], Duration::ZERO);
-        let before = self.times.insert(group.clone(), now).unwrap_or_else(nothing);
+        self.timed.insert(name.clone());
+        let before = self.times.insert(name, now).unwrap_or_else(nothing);
         let added = |bucket: usize| now.0[bucket].saturating_sub(before.0[bucket]);
         let buckets = 0..=BUCKETS.len();
         let count: u64 = buckets.clone().map(added).sum();

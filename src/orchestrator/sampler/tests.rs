@@ -1,5 +1,7 @@
 //! What of a State and its counters is recorded, and under which names.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::model::{
     Account, Action, CLIENT_KEEP_ALIVE, Carrier, Cluster, ContainerDefinition, IDLE_TIMEOUT,
@@ -115,6 +117,8 @@ async fn what_the_planes_counted_is_told_once_under_awss_names() {
     front.metrics.requests[1].add(0, 5);
     front.metrics.requests[4].add(0, 3);
     front.metrics.own.of(503).add(0, 2);
+    front.metrics.own.of(401).add(0, 1);
+    front.metrics.requests[3].add(0, 1);
     front.metrics.received.add(0, 100);
     front.metrics.sent.add(0, 50);
     wire.metrics.connections.add(0, 4);
@@ -166,6 +170,64 @@ async fn what_the_planes_counted_is_told_once_under_awss_names() {
     let points = balancers.points(&store.read(), &routing);
     assert_eq!(sums(&points, "NewFlowCount"), format!("AWS/NetworkELB LoadBalancer={net} 0"));
     assert_eq!(sums(&points, "TargetResponseTime"), "");
+}
+
+/// What stands in the README between the marks of this name, line by line.
+fn table(name: &str) -> Vec<String> {
+    let readme = include_str!("../../../README.md");
+    let (_, rest) = readme.split_once(&format!("<!-- {name} -->\n")).expect(name);
+    let (table, _) = rest.split_once("<!-- end -->").expect(name);
+    table.lines().skip(2).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn logins_and_anomalies_are_told_under_awss_names_and_the_readme_has_all_names() {
+    let (store, metrics) = (store().await, Metrics::new(1));
+    let routing = routing(&store, &metrics);
+    let mut balancers = Balancers::default();
+    let points = balancers.points(&store.read(), &routing);
+    assert_eq!(sums(&points, "ELBAuthSuccess"), "", "nothing to tell");
+    let front = routing.listeners.values().find(|l| l.elb.starts_with("app/")).unwrap();
+    let logins = &front.metrics.logins;
+    for (counter, count) in [
+        (&logins.success, 5),
+        (&logins.failure, 4),
+        (&logins.error, 3),
+        (&logins.refreshed, 2),
+        (&logins.oversized, 1),
+        (&front.metrics.non_compliant[1], 7),
+    ] {
+        counter.add(0, count);
+    }
+    logins.seconds.observe(0, Duration::from_millis(4));
+    logins.seconds.observe(0, Duration::from_millis(40));
+    let web = &routing.groups[&"web".into()].metrics;
+    web.anomalous.set(2);
+    web.mitigated.set(1);
+    web.requests.add(0, 1);
+    web.response_seconds.observe(0, Duration::from_millis(2));
+    let points = balancers.points(&store.read(), &routing);
+    let app = "AWS/ApplicationELB LoadBalancer=app/front/1111111111111111";
+    for (name, sum) in [
+        ("ELBAuthSuccess", 5),
+        ("ELBAuthFailure", 4),
+        ("ELBAuthError", 3),
+        ("ELBAuthRefreshTokenSuccess", 2),
+        ("ELBAuthUserClaimsSizeExceeded", 1),
+        ("DesyncMitigationMode_NonCompliant_Request_Count", 7),
+        ("ELBAuthLatency", 44),
+    ] {
+        assert_eq!(sums(&points, name), format!("{app} {sum}"), "{name}");
+    }
+    let latency = points.iter().find(|(id, _)| id.name == "ELBAuthLatency").unwrap().1;
+    assert_eq!((latency.count, latency.min, latency.max), (2.0, 2.5, 50.0));
+    let both = format!("{app},TargetGroup=targetgroup/web/2222222222222222");
+    assert_eq!(sums(&points, "AnomalousHostCount"), format!("{both} 2"));
+    assert_eq!(sums(&points, "MitigatedHostCount"), format!("{both} 1"));
+    let told: BTreeSet<_> = points.iter().map(|(id, _)| id.name.as_str()).collect();
+    let known = table("metrics of load balancers");
+    let known: BTreeSet<_> = known.iter().filter_map(|line| line.split('`').nth(1)).collect();
+    assert_eq!(known, told);
 }
 
 /// One running task of `c/web`, of a definition with these CPU units and this memory.

@@ -292,4 +292,20 @@ mod tests {
             assert!(!counts.look(&frame(4, 0, 0), || now));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_and_no_pieces_change_its_mind(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            step in 1usize..40,
+        ) {
+            let begin = clock::instant();
+            let whole = [PREFACE, &bytes].concat();
+            let is_flood = |step: usize| {
+                let mut counts = Counts::new(begin);
+                whole.chunks(step).filter(|piece| counts.look(piece, || begin)).count() > 0
+            };
+            proptest::prop_assert_eq!(is_flood(step), is_flood(whole.len()));
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! Keyed by registration, so that an address that comes back inherits nothing. One table per data
 //! thread; each link has a task of its own that reads and writes it. Not here: what becomes of an
 //! exchange whose stream ends early. **Invariant:** at most [`STREAMS`] exchanges share a link, and
-//! none begins on one that its target has said farewell to, or that is retired because the newest
-//! snapshot does not send to its registration.
+//! none begins on one that its target has said farewell to, that is retired because the newest
+//! snapshot does not send to its registration, or that has been silent and does not answer a PING.
 
 mod head;
 mod stream;
@@ -17,15 +17,16 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
-use h2::Ping;
 use h2::client::{Builder, Connection, SendRequest};
+use h2::{Ping, PingPong};
 use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::super::account::is_sent_to;
 use super::super::errors::Cause;
 use super::super::head::RESPONSE_HEADERS;
-use super::super::limits::{CONNECT_TIMEOUT, TARGET_IDLE};
+use super::super::limits::{CONNECT_TIMEOUT, PING_ANSWER, PING_EVERY, PINGS, TARGET_IDLE, UNHEARD};
 use super::super::retry::Failure;
 use super::fields::MOST;
 use super::lane::Lane;
@@ -93,6 +94,10 @@ struct Inner {
 struct Link {
     state: Mutex<State>,
     cut: CancellationToken,
+    /// A PING is wanted now.
+    wanted: Arc<Notify>,
+    /// Changes with each answer to a PING, and when no more answers are to be waited for.
+    answers: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -103,6 +108,18 @@ struct State {
     is_used: bool,
     is_cut: bool,
     idle_since: Instant,
+    /// When the target said something last.
+    heard: Instant,
+    /// PINGs since it said something of an exchange.
+    pings: u32,
+}
+
+/// What a link has for an exchange.
+#[derive(Debug)]
+enum Room {
+    Seat(Seat),
+    /// It has been silent: is anybody there?
+    Doubtful(Arc<Link>),
 }
 
 /// A place on a link, for one exchange.
@@ -149,8 +166,15 @@ impl Link {
             is_used: false,
             is_cut: false,
             idle_since: clock::instant(),
+            heard: clock::instant(),
+            pings: 0,
         };
-        Arc::new(Self { state: Mutex::new(state), cut: CancellationToken::new() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            cut: CancellationToken::new(),
+            wanted: Arc::default(),
+            answers: watch::Sender::new(()),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,7 +182,7 @@ impl Link {
     }
 
     /// None: it is full, or takes no more.
-    fn seat(self: &Arc<Self>) -> Option<Seat> {
+    fn seat(self: &Arc<Self>) -> Option<Room> {
         let mut state = self.lock();
         let send = state.send.as_mut()?;
         // Who allows none at all for a while still gets one to wait there.
@@ -174,14 +198,51 @@ impl Link {
         if state.streams >= most {
             return None;
         }
+        if clock::instant().saturating_duration_since(state.heard) >= UNHEARD {
+            return Some(Room::Doubtful(Arc::clone(self)));
+        }
         state.streams += 1;
         let is_reused = std::mem::replace(&mut state.is_used, true);
         drop(state);
-        Some(Seat { send, link: Arc::clone(self), is_reused })
+        Some(Room::Seat(Seat { send, link: Arc::clone(self), is_reused }))
+    }
+
+    /// The target has said something of an exchange.
+    fn hear(&self) {
+        let mut state = self.lock();
+        (state.heard, state.pings) = (clock::instant(), 0);
+    }
+
+    /// The target has answered a PING.
+    fn answered(&self) {
+        let mut state = self.lock();
+        (state.heard, state.pings) = (clock::instant(), state.pings + 1);
+        drop(state);
+        self.answers.send_replace(());
+    }
+
+    /// Asks the target whether it is there. Who asks at the same time waits for the same answer;
+    /// without one the link takes no more exchanges.
+    async fn ask(&self) {
+        let mut answers = self.answers.subscribe();
+        self.wanted.notify_one();
+        if tokio::time::timeout(PING_ANSWER, answers.changed()).await.is_err() {
+            self.retire();
+        }
+    }
+
+    /// When it is asked next by itself, or looked at again where it has been asked often enough.
+    fn asked_at(&self) -> Instant {
+        let state = self.lock();
+        match state.pings < PINGS {
+            true => state.heard + PING_EVERY,
+            false => clock::instant() + TARGET_IDLE,
+        }
     }
 
     fn retire(&self) {
         self.lock().send = None;
+        self.answers.send_replace(());
     }
 
     /// Whatever runs there ends now.
@@ -228,8 +289,13 @@ impl Links {
         is_secure: bool,
     ) -> Result<Seat, Failed> {
         loop {
-            if let Some(seat) = self.take(target.id) {
-                return Ok(seat);
+            match self.take(target.id) {
+                Some(Room::Seat(seat)) => return Ok(seat),
+                Some(Room::Doubtful(link)) => {
+                    link.ask().await;
+                    continue;
+                }
+                None => {}
             }
             let link = self.coming(target, is_secure).await?;
             if link.is_over() {
@@ -238,12 +304,12 @@ impl Links {
         }
     }
 
-    fn take(&self, id: RegistrationId) -> Option<Seat> {
+    fn take(&self, id: RegistrationId) -> Option<Room> {
         let mut inner = self.lock();
         let links = inner.links.get_mut(&id)?;
-        let seat = links.iter().find_map(Link::seat);
+        let room = links.iter().find_map(Link::seat);
         links.retain(|link| !link.is_over());
-        seat
+        room
     }
 
     fn coming(self: &Arc<Self>, target: &Endpoint, is_secure: bool) -> Shared<Coming> {
@@ -346,8 +412,40 @@ async fn open(address: SocketAddr, is_secure: bool) -> Result<Arc<Link>, Failed>
             }
             Err(_) => return Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
         }
+        link.hear();
+        tokio::spawn(watch_over(ping, Arc::downgrade(&link)));
     }
     Ok(link)
+}
+
+/// Asks a link's target whether it is there: when somebody wants to know, and now and then while
+/// nothing is heard of it. Without an answer the link takes no more exchanges; those that it has
+/// are left alone, for the target may only be slow.
+async fn watch_over(mut ping: PingPong, link: Weak<Link>) {
+    let Some(wanted) = link.upgrade().map(|link| Arc::clone(&link.wanted)) else { return };
+    loop {
+        let Some(asked_at) = link.upgrade().map(|link| link.asked_at()) else { return };
+        tokio::select! {
+            () = wanted.notified() => {}
+            () = tokio::time::sleep_until(asked_at) => {
+                // Something was heard meanwhile, or it has been asked often enough.
+                if link.upgrade().is_some_and(|link| link.asked_at() > clock::instant()) {
+                    continue;
+                }
+            }
+        }
+        let answered = tokio::time::timeout(PING_ANSWER, ping.ping(Ping::opaque())).await;
+        let Some(link) = link.upgrade() else { return };
+        match answered {
+            Ok(Ok(_)) => link.answered(),
+            // Whoever runs the connection tells why it has ended.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::debug!("a target does not answer on an HTTP/2 connection");
+                return link.retire();
+            }
+        }
+    }
 }
 
 /// Reads and writes a connection until it ends: when nobody holds the link any more and nothing

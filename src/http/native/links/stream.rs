@@ -139,7 +139,11 @@ impl Stream {
         room: (&Buffers, usize),
     ) -> Poll<io::Result<usize>> {
         while self.ahead.is_empty() {
-            match ready!(self.poll_next(cx)) {
+            let next = ready!(self.poll_next(cx));
+            if next.is_ok() {
+                self.seat.link.hear();
+            }
+            match next {
                 Ok(Some(bytes)) => self.ahead = bytes,
                 Ok(None) => return Poll::Ready(Ok(0)),
                 Err(error) => {
