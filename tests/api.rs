@@ -124,6 +124,20 @@ async fn keys_may_do_what_their_policies_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn policies_see_the_tags_that_tasks_are_given() {
+    const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "ecs:DescribeTasks", "Resource": "*",
+         "Condition": {"StringEquals": {"aws:ResourceTag/team": "ci"}}},
+        {"Effect": "Allow", "Action": "ecs:StopTask", "Resource": "*",
+         "Condition": {"StringEquals": {"ecs:ResourceTag/aws:ecs:serviceName": "none"}}}
+    ]}"#;
+    let running = World::new().api_key("ci", POLICY).start().await;
+    let arguments = ["AKIACI00000000000000", &"c".repeat(40), PROGRAM];
+    client(&running, "tags_policies.py", &arguments).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_made_changed_and_deleted_by_the_stock_command() {
     let (running, folder) = (World::new().start().await, certificates::folder());
     client(&running, "journey.py", &[folder.path().to_str().unwrap(), PROGRAM]).await;
