@@ -14,10 +14,12 @@ use crate::state::{MemoryJournal, Tx};
 
 mod fleet;
 mod gradual;
+mod drains;
 
 const DELAY: Duration = Duration::from_secs(30);
 
 fn definition() -> TaskDefinition {
+const ORIGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     let container = ContainerDefinition {
         port_mappings: vec![PortMapping::tcp(80)],
         command: vec!["run".to_owned()],
@@ -71,17 +73,16 @@ impl House {
 
     fn on(journal: MemoryJournal, sim: Sim) -> Self {
         let fleet = Fleet::one(Arc::new(sim.clone()));
-        Self::of(journal, sim, &fleet)
+        Self::of(journal, sim, &fleet, Clock::paused(ORIGIN))
     }
 
-    fn of(journal: MemoryJournal, sim: Sim, fleet: &Fleet) -> Self {
+    fn of(journal: MemoryJournal, sim: Sim, fleet: &Fleet, clock: Clock) -> Self {
         let store = Store::memory(&journal).unwrap();
         let metrics = Metrics::new(1);
         let reader = Reader::new(&metrics);
         let account = Account { region: "local".into(), id: "0".repeat(12) };
         let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
         let slot = reader.register();
-        let clock = Clock::paused(Timestamp::from_millis(1_700_000_000_000));
         let settings =
             Settings { addresses: Some("127.64.0.0/24".parse().unwrap()), ..Settings::default() };
         let publisher = Publisher::new(store.clone(), reader.clone(), context);
