@@ -62,6 +62,8 @@ pub(crate) struct Service {
     pub(crate) more: &'static str,
 }
 
+    /// Further lines of its target group.
+    pub(crate) group: &'static str,
 impl Service {
     pub(crate) fn http(name: &'static str, desired: u32) -> Self {
         Self {
@@ -82,6 +84,7 @@ impl Service {
         }
     }
 
+            group: "",
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
         self
@@ -120,6 +123,7 @@ deregistration_delay = "{delay}"
 [target_group.health_check]
 {path}interval = "{interval}"
 timeout = "400ms"
+{group}
 healthy_threshold = 2
 unhealthy_threshold = {threshold}
 [[task_definition]]
@@ -143,6 +147,7 @@ load_balancers = [{{ target_group = "{name}", container_port = {port}{pair} }}]
             second = if self.paired {
                 let port = self.port + 1;
                 format!("[[load_balancer.listener]]\nport = {port}\ntarget_group = {name:?}")
+            group = self.group,
             } else {
                 String::new()
             },
