@@ -45,6 +45,8 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     pub(crate) desired: u32,
     pub(crate) tcp: bool,
+    /// The last part of its load balancer's address.
+    pub(crate) front: u8,
     pub(crate) port: u16,
     /// Behind `whoami`.
     pub(crate) arguments: Vec<String>,
@@ -60,16 +62,17 @@ pub(crate) struct Service {
     pub(crate) paired: bool,
     /// Further lines of the service.
     pub(crate) more: &'static str,
-}
-
     /// Further lines of its target group.
     pub(crate) group: &'static str,
+}
+
 impl Service {
     pub(crate) fn http(name: &'static str, desired: u32) -> Self {
         Self {
             name,
             desired,
             tcp: false,
+            front: 1,
             port: 8080,
             arguments: Vec::new(),
             command: None,
@@ -81,10 +84,10 @@ impl Service {
             maximum_percent: 200,
             paired: false,
             more: "",
+            group: "",
         }
     }
 
-            group: "",
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
         self
@@ -120,10 +123,10 @@ target_group = "{name}"
 name = "{name}"
 protocol = "{protocol}"
 deregistration_delay = "{delay}"
+{group}
 [target_group.health_check]
 {path}interval = "{interval}"
 timeout = "400ms"
-{group}
 healthy_threshold = 2
 unhealthy_threshold = {threshold}
 [[task_definition]]
@@ -144,10 +147,10 @@ load_balancers = [{{ target_group = "{name}", container_port = {port}{pair} }}]
 {groups}
 "#,
             more = self.more,
+            group = self.group,
             second = if self.paired {
                 let port = self.port + 1;
                 format!("[[load_balancer.listener]]\nport = {port}\ntarget_group = {name:?}")
-            group = self.group,
             } else {
                 String::new()
             },
@@ -315,7 +318,7 @@ impl World {
         }
         text.push_str("[[namespace]]\nname = \"demo.internal\"\n");
         for service in &self.services {
-            text.push_str(&service.toml(own));
+            text.push_str(&service.toml(self.address(service.front)));
         }
         text
     }
