@@ -6,11 +6,13 @@
 
 mod api;
 mod convergence;
+mod deploy;
 mod dns;
 mod harness;
 mod http1;
 mod http2;
 mod memory;
+mod reconcile;
 mod rules;
 mod tcp;
 
@@ -55,6 +57,8 @@ const BENCHES: &[(&str, &str, Run)] = &[
     ("tcp", "TCP: small exchanges, fresh connections, bulk", tcp::run),
     ("dns", "A and SRV queries of a zone of 100 services", dns::run),
     ("convergence", "from a commit to the decision that obeys it; compile times", convergence::run),
+    ("reconcile", "a pass of the orchestrator over 10,000 tasks", reconcile::run),
+    ("deploy", "first requests, deployments, containers that die", deploy::run),
     ("rules", "matching a request against 10 to 10,000 rules", rules::run),
     ("api", "the AWS APIs: first answer, calls per second", api::run),
     ("memory", "resident memory: quickstart, idle connections", memory::run),

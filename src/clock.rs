@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,12 @@ impl Timestamp {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+
+    /// So much earlier, the epoch at the earliest.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -74,6 +81,12 @@ pub enum Clock {
         origin: Timestamp,
         start: Instant,
     },
+    /// Likewise, and set forward or back by so many seconds.
+    Set {
+        origin: Timestamp,
+        start: Instant,
+        by: &'static AtomicI64,
+    },
 }
 
 impl Clock {
@@ -83,11 +96,22 @@ impl Clock {
         Self::Paused { origin, start: Instant::now() }
     }
 
+    /// Likewise, but `by` says by how many seconds it is set.
+    #[must_use]
+    pub fn set(origin: Timestamp, by: &'static AtomicI64) -> Self {
+        Self::Set { origin, start: Instant::now(), by }
+    }
+
     #[must_use]
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => now(),
             Self::Paused { origin, start } => *origin + start.elapsed(),
+            Self::Set { origin, start, by } => {
+                let (by, now) = (by.load(Ordering::Relaxed), *origin + start.elapsed());
+                let distance = Duration::from_secs(by.unsigned_abs());
+                if by < 0 { now.minus(distance) } else { now + distance }
+            }
         }
     }
 }

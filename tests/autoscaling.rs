@@ -3,13 +3,14 @@
 use roadstead::clock;
 use roadstead::model::{
     PolicyRule, ScalableTarget, ScalingKey, ScalingPolicy, ServiceKey, Suspended, TargetTracking,
-    TrackedMetric,
+    TaskStatus, TrackedMetric,
 };
-use roadstead::state::StoreError;
+use roadstead::state::{State, StoreError};
 
 use crate::support::aws::client;
 use crate::support::client::{self as http, Load};
-use crate::support::world::{Running, Service, World};
+use crate::support::until;
+use crate::support::world::{Running, Service, World, tasks_of};
 
 const FAST: &str = "[autoscaling]\nprofile = \"fast\"";
 
@@ -17,8 +18,8 @@ fn key() -> ServiceKey {
     ServiceKey { cluster: "default".into(), name: "web".into() }
 }
 
-/// One to three tasks for so many requests per target and minute.
-async fn track(running: &Running, target: f64) {
+/// So many to three tasks for so many requests per target and minute.
+async fn track(running: &Running, min: u32, target: f64) {
     let state = running.state();
     let balancer = state.load_balancers[&"web".into()].path();
     let group = &state.target_groups[&"web".into()];
@@ -35,7 +36,7 @@ async fn track(running: &Running, target: f64) {
         tx.put(ScalableTarget {
             service: key(),
             id: "id".into(),
-            min: 1,
+            min,
             max: 3,
             suspended: Suspended::default(),
             role_arn: None,
@@ -57,7 +58,7 @@ async fn load_brings_more_tasks_and_its_end_takes_them_away_unnoticed() {
     let world = World::new().setting(FAST).service(Service::http("web", 1));
     let running = world.start().await;
     running.settled("web", 1).await;
-    track(&running, 60.0).await;
+    track(&running, 1, 60.0).await;
     let load = Load::start(running.world.listener(8080), "/", 4);
     running.settled("web", 3).await;
     load.more(200).await;
@@ -72,6 +73,31 @@ async fn load_brings_more_tasks_and_its_end_takes_them_away_unnoticed() {
     let causes: Vec<_> = activities.iter().map(|activity| activity.cause.as_str()).collect();
     assert!(causes[0].contains("AlarmLow") && causes[0].ends_with("policy requests"), "{causes:?}");
     assert!(causes.last().unwrap().contains("AlarmHigh"), "{causes:?}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_bring_the_first_task_and_quiet_takes_the_last_away() {
+    let group = "hold = { requests = 10, timeout = \"60s\" }";
+    let service = Service { group, ..Service::http("web", 0) };
+    let running = World::new().setting(FAST).service(service).start().await;
+    track(&running, 0, 600.0).await;
+    for round in 1..=2 {
+        let asks = (0..5).map(|_| http::get(running.world.listener(8080), "/"));
+        for answer in futures_util::future::join_all(asks).await {
+            assert_eq!(answer.unwrap().status, 200, "round {round}");
+        }
+        let state = running.state();
+        let activity = state.scaling_histories[&key()].activities.back().unwrap().clone();
+        let cause = "requests wait for a target of arn:aws:elasticloadbalancing:local:";
+        assert!(activity.desired == 1 && activity.cause.starts_with(cause), "{activity:?}");
+        running.settled("web", 0).await;
+        let gone = |state: &State| tasks_of(state, "web").all(|t| t.known == TaskStatus::Stopped);
+        until("its last task to go", || gone(&running.state())).await;
+        let state = running.state();
+        let last = &state.scaling_histories[&key()].activities[0];
+        assert!(last.desired == 0 && last.cause.contains("AlarmLow"), "{last:?}");
+    }
     running.stop().await;
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use roadstead::model::{Desired, Rollout, StopCode, TaskId, TaskStatus};
@@ -169,6 +171,69 @@ async fn deleted_service_finishes_what_it_answers() {
     .await;
     let tally = load.finish().await;
     assert_eq!(tally.failed(), 0, "{tally:?}");
+    running.stop().await;
+}
+
+/// What the answers of one address were: their status, and whose they were.
+async fn answers(address: SocketAddr, stop: Arc<AtomicBool>) -> BTreeSet<(u16, String)> {
+    let (mut seen, mut stream) = (BTreeSet::new(), None);
+    while !stop.load(Ordering::Relaxed) {
+        let mut open = match stream.take() {
+            Some(open) => open,
+            None => TcpStream::connect(address).await.unwrap(),
+        };
+        let answer = client::exchange(&mut open, "GET", "/", false).await.unwrap();
+        let task = answer.header("x-task-id").unwrap_or_default().to_owned();
+        seen.insert((answer.status, task));
+        stream = (answer.header("connection") != Some("close")).then_some(open);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn address_that_goes_from_one_service_to_another_mixes_up_no_request() {
+    let world = World::new();
+    // Two addresses, one of which is a load balancer's: the other rests for no longer than names
+    // may be cached.
+    let pool = world.address(64);
+    let runtime = format!(
+        "[runtime]\nhealthy_after = \"0s\"\nquarantine = \"0s\"\naddresses = \"{pool}/30\""
+    );
+    let names = ["web", "other"];
+    let one = Service::http(names[0], 1);
+    let two = Service { front: 66, ..Service::http(names[1], 0) };
+    let mut running = world.setting(&runtime).service(one).service(two).start().await;
+    running.settled("web", 1).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let front = |last: u8| SocketAddr::new(running.world.address(last), 8080);
+    let asked = [1, 66].map(|last| tokio::spawn(answers(front(last), Arc::clone(&stop))));
+    for round in 0..full_or(20, 2) {
+        let from = usize::try_from(round % 2).unwrap();
+        running.edit(|services| services[from].desired = 0);
+        support::until("the task to be stopped", || {
+            let state = running.state();
+            tasks_of(&state, names[from]).all(|task| task.known == TaskStatus::Stopped)
+        })
+        .await;
+        running.edit(|services| services[1 - from].desired = 1);
+        running.settled(names[1 - from], 1).await;
+        let state = running.state();
+        let task = tasks_of(&state, names[1 - from]).find(|task| task.is_live()).unwrap();
+        assert_eq!(task.address, Some(running.world.address(65)));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let state = running.state();
+    for (name, asked) in names.into_iter().zip(asked) {
+        let own: BTreeSet<&str> = tasks_of(&state, name).map(|task| task.id.as_str()).collect();
+        let seen = asked.await.unwrap();
+        for (status, task) in &seen {
+            let is_own = *status == 200 && own.contains(task.as_str());
+            // Nobody is there while the other has the address.
+            assert!(is_own || *status == 503 && task.is_empty(), "{name}: {status} of {task:?}");
+        }
+        assert!(seen.iter().any(|(status, _)| *status == 200), "{name}: {seen:?}");
+    }
     running.stop().await;
 }
 

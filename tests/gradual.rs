@@ -271,28 +271,45 @@ async fn failed_hook_at_any_stage_goes_back_and_fails_no_request() {
     let load = Load::start(running.world.listener(8080), "/", 4);
     // There is nothing to reconcile with here.
     for (round, stage) in stages.iter().skip(1).enumerate() {
+        let heard = script.lock().unwrap().told.len();
         script.lock().unwrap().fails_at = Some((*stage).to_owned());
         load.more(20).await;
         let known = deployments(&running);
         revise(&mut running, round);
         let failed = went_back(&running, &good, &known).await;
         assert_eq!(failed.failure, Some(Failure::Hook), "{stage}");
-        assert_eq!(failed.shift.unwrap().stage.as_str(), *stage);
+        assert_eq!(failed.shift.as_ref().unwrap().stage.as_str(), *stage);
         running.settled("web", 1).await;
         assert_eq!(ids(&running.state()), before, "{stage}");
         assert_eq!(weights(api(&running), "web", 8080).await, Some([100, 0]), "{stage}");
         assert_eq!(named(&running.state()), BTreeSet::from([good.id.to_string()]));
+        let told = script.lock().unwrap().told[heard..].to_vec();
+        check_told(&told, &stages[1..=round + 1], &failed);
     }
     let tally = load.finish().await;
     assert_eq!(tally.failed(), 0, "{tally:?}");
-    // What a hook is told names the revisions and their traffic.
-    let told = script.lock().unwrap().told.clone();
-    let last = told.last().unwrap();
-    assert_eq!(last["lifecycleStage"], "POST_PRODUCTION_TRAFFIC_SHIFT");
-    let shares = last["executionDetails"]["productionTrafficWeights"].as_object().unwrap();
-    let target = last["targetServiceRevisionArn"].as_str().unwrap();
-    assert_eq!((shares.len(), &shares[target]), (2, &json!(100.0)), "{last}");
     running.stop().await;
+}
+
+/// Hooks were told of these stages and of the way back, each with the revisions and their traffic.
+fn check_told(told: &[Value], stages: &[&str], failed: &Deployment) {
+    let mut known = BTreeSet::new();
+    // One that was in progress was told again.
+    let first = |told: &&Value| known.insert(told["hookId"].as_str().unwrap().to_owned());
+    let told: Vec<&Value> = told.iter().filter(first).collect();
+    let back = ["PRODUCTION_TRAFFIC_SHIFT", "TEST_TRAFFIC_SHIFT"];
+    let heard: Vec<&str> = told.iter().map(|t| t["lifecycleStage"].as_str().unwrap()).collect();
+    assert_eq!(heard, [stages, &back[..]].concat());
+    let shifts = stages.iter().position(|stage| *stage == "PRODUCTION_TRAFFIC_SHIFT");
+    for (place, told) in told.iter().enumerate() {
+        let details = &told["executionDetails"];
+        assert_eq!(details["serviceDeploymentArn"], arn(failed).as_str(), "{told}");
+        let shares = details["productionTrafficWeights"].as_object().unwrap();
+        let target = told["targetServiceRevisionArn"].as_str().unwrap();
+        let is_shifted = place < stages.len() && shifts.is_some_and(|shifted| place >= shifted);
+        let share = if is_shifted { 100.0 } else { 0.0 };
+        assert_eq!((shares.len(), &shares[target]), (2, &json!(share)), "{told}");
+    }
 }
 
 /// An alarm that nothing evaluates away.

@@ -184,3 +184,36 @@ fn full_disk_fails_writes_and_recovers_without_a_restart() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[tokio::test]
+async fn journal_without_its_end_is_read_whole_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let store = Store::open(Journal::open(&path).unwrap(), &Metrics::new(1)).unwrap();
+    for n in 0..50 {
+        store.update(put(format!("ack-{n}"))).await.unwrap();
+    }
+    drop(store);
+    support::until("the journal to be let go", || Journal::open(&path).is_ok()).await;
+    let whole = std::fs::read(&path).unwrap();
+    let mut read = 0;
+    for left in [whole.len() - 1, whole.len() - 512, whole.len() - 4096, whole.len() / 2, 64, 0] {
+        let cut = dir.path().join(format!("cut-{left}.redb"));
+        std::fs::write(&cut, &whole[..left]).unwrap();
+        let opened = Journal::open(&cut).and_then(|journal| Store::open(journal, &Metrics::new(1)));
+        match opened {
+            // An empty file is a new one.
+            Ok(store) if left == 0 => assert!(store.read().clusters.is_empty()),
+            Ok(store) => {
+                read += 1;
+                let state = store.read();
+                let missing = (0..50).filter(|n| {
+                    !state.clusters.contains_key(&format!("ack-{n}-twin").as_str().into())
+                });
+                assert_eq!(missing.count(), 0, "of {left} bytes some were read");
+            }
+            Err(error) => support::note(&format!("{left} of {} bytes: {error}", whole.len())),
+        }
+    }
+    support::note(&format!("{read} journals without their ends were whole"));
+}

@@ -49,6 +49,8 @@ mod proxy_protocol;
 mod quickstart;
 /// What dies comes back.
 mod recovery;
+/// Deployments of every strategy at a constant rate.
+mod rollouts;
 /// The same battery against processes, Docker Engine and the simulation.
 mod runtime;
 /// Scaling and rolling out under load.

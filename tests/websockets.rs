@@ -17,16 +17,16 @@ use crate::support::{self, full_or};
 
 /// How a WebSocket went.
 #[derive(Debug)]
-struct Ended {
+pub(crate) struct Ended {
     echoes: u64,
     /// None: without a Close frame.
-    code: Option<CloseCode>,
+    pub(crate) code: Option<CloseCode>,
     /// After its close, the connection ended with an end and no reset.
-    clean: bool,
+    pub(crate) clean: bool,
     at: Instant,
 }
 
-async fn open(address: SocketAddr) -> WebSocketStream<TcpStream> {
+pub(crate) async fn open(address: SocketAddr) -> WebSocketStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (socket, response) =
         tokio_tungstenite::client_async(format!("ws://{address}/websocket"), stream).await.unwrap();
@@ -35,7 +35,7 @@ async fn open(address: SocketAddr) -> WebSocketStream<TcpStream> {
 }
 
 /// Says something all the time, and waits for each echo, until the other side ends it.
-async fn talk(mut socket: WebSocketStream<TcpStream>, said: Arc<AtomicU64>) -> Ended {
+pub(crate) async fn talk(mut socket: WebSocketStream<TcpStream>, said: Arc<AtomicU64>) -> Ended {
     let (mut echoes, mut code, mut clean) = (0, None, false);
     loop {
         let text = format!("message {echoes}");

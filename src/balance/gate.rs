@@ -79,6 +79,12 @@ impl Gate {
         self.waiting[Want::Slot as usize].load(Ordering::SeqCst)
     }
 
+    /// How many wait for a target, where there is none.
+    #[must_use]
+    pub fn held(&self) -> i64 {
+        self.waiting[Want::Target as usize].load(Ordering::SeqCst)
+    }
+
     /// A target may take one more.
     pub fn free(&self) {
         if self.queued() > 0 {
@@ -134,7 +140,11 @@ mod tests {
         let places: Vec<_> = (0..2).map(|_| gate.enter(Want::Slot, 2).unwrap()).collect();
         assert_eq!([places[0].is_behind(), places[1].is_behind()], [false, true]);
         assert!(gate.enter(Want::Slot, 2).is_none());
-        assert!(gate.enter(Want::Target, 1).is_some(), "others are counted apart");
+        let held = gate.enter(Want::Target, 1);
+        assert!(held.is_some(), "others are counted apart");
+        assert_eq!((gate.queued(), gate.held()), (2, 1));
+        drop(held);
+        assert_eq!(gate.held(), 0);
         assert_eq!((gate.queued(), gate.shown[0].value()), (2, 2));
         drop(places);
         assert_eq!((gate.queued(), gate.shown[0].value()), (0, 0));

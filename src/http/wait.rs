@@ -48,6 +48,9 @@ impl Wait {
             group.gate.refuse(want, thread.index);
             return Err(cause(want));
         };
+        if want == Want::Target && !place.is_behind() {
+            thread.reader.want();
+        }
         let until = clock::instant() + allowed.map_or(Duration::ZERO, |waiting| waiting.timeout);
         let generations = thread.reader.watch();
         // Who comes behind others lets them decide first.

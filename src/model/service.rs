@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AlarmName, CapacityItem, ClusterName, DeploymentId, DiscoveryKey, Failure, Family, GroupPair,
-    HookAction, Launch, Rollback, RuleWeights, ServiceKey, ServicePolicy, Shift, Stage, Strategy,
-    TargetGroupName, TaskDefinitionKey,
+    Hook, HookAction, Launch, Rollback, RuleWeights, ServiceKey, ServicePolicy, Shift, Stage,
+    Strategy, TargetGroupName, TaskDefinitionKey,
 };
 use crate::clock::Timestamp;
 
@@ -230,7 +230,8 @@ pub struct Deployment {
     /// While it is under way once more: the deployment that it is the way back from.
     #[serde(default)]
     pub back_from: Option<DeploymentId>,
-    /// It was completed, and gone back to later: what ended that says nothing about it.
+    /// It was completed and gone back to later, or its tasks served when those of the one before it
+    /// did not: what ended it says nothing about it.
     #[serde(default)]
     pub proven: bool,
     /// As the service had it when this deployment began.
@@ -270,6 +271,18 @@ impl Progress {
     #[must_use]
     pub fn find(&self, id: &DeploymentId) -> Option<&Deployment> {
         self.all().find(|deployment| &deployment.id == id)
+    }
+
+    /// The hooks that are told of a deployment: of a way back, those of the one that it leads away
+    /// from.
+    #[must_use]
+    pub fn hooks_of<'a>(&'a self, deployment: &'a Deployment) -> &'a [Hook] {
+        let shift = deployment.shift.as_ref().filter(|shift| shift.returning);
+        let told = match shift {
+            Some(shift) => shift.source.as_ref().and_then(|id| self.find(id)),
+            None => Some(deployment),
+        };
+        told.map(|told| &told.strategy.hooks[..]).unwrap_or_default()
     }
 
     /// Whether names lead to tasks of this deployment: where two share the traffic, they lead to

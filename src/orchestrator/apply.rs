@@ -60,6 +60,10 @@ fn make(tx: &mut Tx<'_>, step: &Move, settings: &Settings, now: Timestamp) {
             });
             traffic::name(tx, service, now);
         }
+        Move::Adopt { service, deployment, source } => {
+            rollout::adopt(tx, service, deployment, source);
+            traffic::name(tx, service, now);
+        }
         Move::Bake { service, deployment } => change(tx, service, |progress| {
             let found = progress.deployments.iter_mut().find(|d| &d.id == deployment);
             if let Some(deployment) = found {

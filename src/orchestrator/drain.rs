@@ -2,14 +2,14 @@
 //!
 //! **Invariant:** counters are read as final only after every data thread has acknowledged a
 //! generation in which the registration was draining, and after the process that this one took
-//! over from is gone.
+//! over from is gone; a wall clock that is set meanwhile makes no drain shorter or longer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
 use super::step::{DRAIN_POLL, Drain};
-use crate::clock::Timestamp;
+use crate::clock::{self, Instant, Timestamp};
 use crate::model::{
     DEREGISTRATION_DELAY, DiscoveryInstance, Generation, InstanceKey, RECORD_TTL, Registration,
     RegistrationId, Target, Task,
@@ -38,6 +38,8 @@ pub(super) struct Draining {
     /// Answers that an earlier process gave are on no record: until when they may be cached.
     told_before: Timestamp,
     acknowledged: bool,
+    /// The same moment by both clocks.
+    began: (Timestamp, Instant),
 }
 
 impl Draining {
@@ -87,6 +89,7 @@ impl Draining {
             ttl: names.unwrap_or_default(),
             told_before: Timestamp(0),
             acknowledged: false,
+            began: (now, clock::instant()),
         }
     }
 
@@ -94,13 +97,17 @@ impl Draining {
         let routing = shared.reader.load();
         let endpoints = self.targets.iter().filter_map(|id| routing.endpoints.get(id));
         let cached = self.instances.iter().map(|key| routing.zones.cached_until(key));
+        let cached = cached.max().unwrap_or_default().max(self.told_before);
+        // What the wall clock was set by since is no time that has passed.
+        let (wall, passed) = (shared.clock.now(), self.began.0 + self.began.1.elapsed());
+        let told = |at: Timestamp| (at + wall.since(passed)).minus(passed.since(wall));
         Drain {
             acknowledged: self.acknowledged,
             in_flight: endpoints.map(|endpoint| endpoint.in_flight()).sum(),
-            cached_until: cached.max().unwrap_or_default().max(self.told_before),
-            deadline: self.deadline,
-            silent_until: self.silent_until,
-            forgotten_at: self.forgotten_at,
+            cached_until: told(cached),
+            deadline: told(self.deadline),
+            silent_until: told(self.silent_until),
+            forgotten_at: told(self.forgotten_at),
             registered: !self.targets.is_empty() || !self.instances.is_empty(),
         }
     }
@@ -124,7 +131,7 @@ impl Draining {
         let cell = shared.metrics.control();
         shared.meters.drain_seconds.observe(cell, now.since(self.since));
         let busy = drain.in_flight > 0 || !drain.acknowledged;
-        if busy && now >= self.deadline {
+        if busy && now >= drain.deadline {
             shared.meters.drains_cut.add(cell, 1);
         }
     }

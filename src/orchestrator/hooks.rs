@@ -127,7 +127,8 @@ fn runs(progress: &Progress) -> impl Iterator<Item = Found<'_>> {
     let under_way = first.filter(|d| d.rollout == crate::model::Rollout::InProgress);
     under_way.into_iter().flat_map(move |deployment| {
         let runs = deployment.shift.iter().flat_map(|shift| &shift.hooks);
-        runs.filter_map(move |run| match &deployment.strategy.hooks.get(run.hook)?.target {
+        let hooks = progress.hooks_of(deployment);
+        runs.filter_map(move |run| match &hooks.get(run.hook)?.target {
             HookTarget::Webhook(url) => Some(Found { deployment, progress, run, url }),
             HookTarget::Pause => None,
         })
@@ -153,12 +154,17 @@ fn note(run: &mut HookRun, said: Option<Said>, now: Timestamp) {
     }
 }
 
-/// What a hook is sent: ECS's members, and the stage, which one function may have several of.
+/// What a hook is sent: ECS's members, and the stage, which one function may have several of. A way
+/// back is part of the deployment that it leads away from.
 fn document(account: &Account, found: &Found<'_>) -> Value {
     let service = &found.progress.service;
-    let (deployment, revision) = account.deployment(service, &found.deployment.id);
     let shift = found.deployment.shift.as_ref();
     let source = shift.and_then(|shift| found.progress.find(shift.source.as_ref()?));
+    let begun = match (shift, source) {
+        (Some(shift), Some(failed)) if shift.returning => failed,
+        _ => found.deployment,
+    };
+    let (deployment, revision) = account.deployment(service, &begun.id);
     let mut production = Map::new();
     let mut test = Map::new();
     for own in std::iter::once(found.deployment).chain(source) {

@@ -117,6 +117,13 @@ pub enum Move {
         shift: Box<Shift>,
         writes: Vec<RuleWeights>,
     },
+    /// A deployment that has nothing of its own yet takes its traffic from another than the one it
+    /// was begun beside.
+    Adopt {
+        service: ServiceKey,
+        deployment: DeploymentId,
+        source: DeploymentId,
+    },
     /// A rolling one is steady: its bake time begins.
     Bake {
         service: ServiceKey,
@@ -216,6 +223,7 @@ impl fmt::Display for Move {
                 }
                 Ok(())
             }
+            Self::Adopt { service, source, .. } => write!(f, "adopt {} {source}", service.name),
             Self::Bake { service, deployment } => write!(f, "bake {} {deployment}", service.name),
             Self::Hear { instance, contact, .. } => write!(f, "hear {instance} {contact:?}"),
             Self::Healthy(task) => write!(f, "healthy {task}"),

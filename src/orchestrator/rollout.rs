@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::apply::change;
 use crate::clock::Timestamp;
 use crate::model::{
-    Backoff, DEPLOYMENTS_KEPT, Deployment, DeploymentId, Failure, HookAction, HookOutcome,
+    Backoff, DEPLOYMENTS_KEPT, Deployment, DeploymentId, Failure, Hook, HookAction, HookOutcome,
     Progress, Rollback, Rollout, Service, ServiceKey, Share, Shift, Stage, Task, TaskId,
 };
 use crate::state::Tx;
@@ -84,13 +84,15 @@ pub(super) fn fail(
     let answers = row.as_ref().map(|row| row.options.answers.clone()).unwrap_or_default();
     change(tx, service, |progress| {
         supersede(progress, now);
+        let found = progress.deployments.iter().find(|d| &d.id == deployment);
+        let hooks = found.map(|failed| progress.hooks_of(failed).to_vec()).unwrap_or_default();
         let Some(failed) = progress.deployments.iter_mut().find(|d| &d.id == deployment) else {
             return;
         };
         failed.rollout = Rollout::Failed;
         failed.failure = Some(failure);
         failed.completed_at = Some(now);
-        end_hooks(failed, &answers, now);
+        end_hooks(failed, &hooks, &answers, now);
         let Some(to) = to else { return };
         failed.rollback =
             Some(Rollback { to: to.clone(), started_at: now, ended_at: None, successful: false });
@@ -108,8 +110,12 @@ pub(super) fn fail(
 }
 
 /// Says what came of the hooks that its deployment has ended over.
-fn end_hooks(deployment: &mut Deployment, answers: &BTreeMap<String, HookAction>, now: Timestamp) {
-    let hooks = &deployment.strategy.hooks;
+fn end_hooks(
+    deployment: &mut Deployment,
+    hooks: &[Hook],
+    answers: &BTreeMap<String, HookAction>,
+    now: Timestamp,
+) {
     for run in deployment.shift.iter_mut().flat_map(|shift| &mut shift.hooks) {
         if let HookOutcome::Failed(status) = run.outcome(hooks.get(run.hook), answers, now) {
             run.status = status;
@@ -132,6 +138,27 @@ pub(super) fn advance(
             deployment.completed_at = deployment.completed_at.or(Some(now));
         }
         deployment.shift = Some(shift.clone());
+    });
+}
+
+/// The newest deployment begins beside another than the one it was begun beside: that one's tasks
+/// serve. What it has of its own is still to be made.
+pub(super) fn adopt(
+    tx: &mut Tx<'_>,
+    service: &ServiceKey,
+    deployment: &DeploymentId,
+    source: &DeploymentId,
+) {
+    change(tx, service, |progress| {
+        let Some(adopted) = progress.all_mut().find(|own| &own.id == source) else { return };
+        adopted.proven = true;
+        let side = adopted.alternate;
+        let newest = progress.deployments.iter_mut().find(|own| &own.id == deployment);
+        let Some(newest) = newest else { return };
+        newest.alternate = side != newest.strategy.kind.is_gradual();
+        if let Some(shift) = &mut newest.shift {
+            shift.source = Some(source.clone());
+        }
     });
 }
 

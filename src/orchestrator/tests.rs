@@ -1,5 +1,7 @@
 //! Facts about the whole loop, on the simulated runtime and in virtual time.
 
+use std::cell::Cell;
+
 use super::*;
 use crate::model::{
     Account, Capacity, Cluster, ContainerCheck, ContainerDefinition, ContainerHealth,
@@ -12,10 +14,12 @@ use crate::runtime::sim::{EffectKind, Faults, Sim};
 use crate::runtime::{ContainerSpec, Runtime as _};
 use crate::state::{MemoryJournal, Tx};
 
+mod drains;
 mod fleet;
 mod gradual;
 
 const DELAY: Duration = Duration::from_secs(30);
+const ORIGIN: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn definition() -> TaskDefinition {
     let container = ContainerDefinition {
@@ -62,6 +66,8 @@ pub(super) struct House {
     slot: Slot,
     pub(super) reader: Reader,
     pub(super) work: JoinSet<()>,
+    /// The revision whose tasks fail their checks.
+    sick: Cell<Option<u32>>,
 }
 
 impl House {
@@ -71,17 +77,16 @@ impl House {
 
     fn on(journal: MemoryJournal, sim: Sim) -> Self {
         let fleet = Fleet::one(Arc::new(sim.clone()));
-        Self::of(journal, sim, &fleet)
+        Self::of(journal, sim, &fleet, Clock::paused(ORIGIN))
     }
 
-    fn of(journal: MemoryJournal, sim: Sim, fleet: &Fleet) -> Self {
+    fn of(journal: MemoryJournal, sim: Sim, fleet: &Fleet, clock: Clock) -> Self {
         let store = Store::memory(&journal).unwrap();
         let metrics = Metrics::new(1);
         let reader = Reader::new(&metrics);
         let account = Account { region: "local".into(), id: "0".repeat(12) };
         let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
         let slot = reader.register();
-        let clock = Clock::paused(Timestamp::from_millis(1_700_000_000_000));
         let settings =
             Settings { addresses: Some("127.64.0.0/24".parse().unwrap()), ..Settings::default() };
         let publisher = Publisher::new(store.clone(), reader.clone(), context);
@@ -97,7 +102,7 @@ impl House {
         let mut work = JoinSet::new();
         work.spawn(publisher.run(CancellationToken::new()));
         work.spawn(orchestrator.run(CancellationToken::new()));
-        Self { journal, sim, store, slot, reader, work }
+        Self { journal, sim, store, slot, reader, work, sick: Cell::new(None) }
     }
 
     pub(super) async fn scale(&self, count: u32) {
@@ -108,19 +113,26 @@ impl House {
         self.store.update(change).await.unwrap();
     }
 
-    /// The data thread acknowledges what is published, and every registration is healthy.
+    /// The data thread acknowledges what is published, and every registration is healthy but for
+    /// those of a sick revision.
     fn serve(&self) {
         self.slot.acknowledge(self.reader.load().generation);
         let state = self.store.read();
-        let fresh = state.targets.keys().filter(|id| state.verdict(**id).is_none());
-        let verdicts = fresh.map(|id| Verdict {
-            target: *id,
-            state: VerdictState::Healthy,
-            reason: None,
-            description: String::new(),
-            since: Timestamp(0),
-        });
-        let verdicts: Vec<_> = verdicts.collect();
+        let verdict = |target: &Arc<crate::model::Target>| {
+            let task = target.task.as_ref().and_then(|id| state.tasks.get(id));
+            let revision = task.map(|task| task.definition.revision);
+            let is_sick = revision.is_some() && revision == self.sick.get();
+            let now = if is_sick { VerdictState::Unhealthy } else { VerdictState::Healthy };
+            (state.verdict_state(target.id) != now).then(|| Verdict {
+                target: target.id,
+                state: now,
+                reason: None,
+                description: String::new(),
+                since: Timestamp(0),
+            })
+        };
+        let active = state.targets.values().filter(|target| target.is_active());
+        let verdicts: Vec<_> = active.filter_map(verdict).collect();
         let _ = self.store.update_riding(|tx| verdicts.into_iter().for_each(|row| tx.put(row)));
     }
 

@@ -118,6 +118,12 @@ pub(super) fn write(tx: &mut Tx<'_>, weights: &RuleWeights) {
     tx.put(listener);
 }
 
+/// Whether names lead to one of these.
+pub(super) fn leads_to(state: &State, tasks: &[&Task]) -> bool {
+    let mut named = state.discovery_instances.values().filter(|row| row.is_active());
+    !tasks.is_empty() && named.any(|row| tasks.iter().any(|t| Some(&t.id) == row.task.as_ref()))
+}
+
 /// Lets names lead to the tasks that they should lead to now, and to no others.
 pub(super) fn name(tx: &mut Tx<'_>, service: &ServiceKey, now: Timestamp) {
     let Some(progress) = tx.state().progress.get(service).cloned() else { return };

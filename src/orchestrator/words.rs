@@ -147,6 +147,18 @@ pub(super) fn unusable(service: &ServiceKey, deployment: &DeploymentId, rule: &s
     )
 }
 
+pub(super) fn divided(
+    service: &ServiceKey,
+    deployment: &DeploymentId,
+    source: &DeploymentId,
+) -> String {
+    format!(
+        "(service {}) (deployment {deployment}) waits: traffic is divided, and too few tasks of \
+         (deployment {source}), which is to have it, are healthy.",
+        service.name
+    )
+}
+
 pub(super) fn no_alarm(service: &ServiceKey, deployment: &DeploymentId, alarm: &str) -> String {
     format!("(service {}) (deployment {deployment}) has no alarm {alarm}.", service.name)
 }

@@ -37,6 +37,8 @@ struct Published {
     /// Processes before this one that still carry exchanges.
     predecessors: Mutex<usize>,
     relieved: Bell<()>,
+    /// Wakes whoever can see to it that a group without a target gets one.
+    wanted: Bell<()>,
     silent: Counter,
 }
 
@@ -76,6 +78,7 @@ impl Reader {
             acknowledged: Bell::new(()),
             predecessors: Mutex::default(),
             relieved: Bell::new(()),
+            wanted: Bell::new(()),
             silent: metrics.counter(&names::SILENT_SLOTS, &[]),
         }))
     }
@@ -98,6 +101,17 @@ impl Reader {
         self.0.generation.send_replace(generation);
         // Freeing a large snapshot takes a while; nobody waits for it.
         drop(old);
+    }
+
+    /// A request begins to wait for the first target of its group.
+    pub fn want(&self) {
+        self.0.wanted.send_replace(());
+    }
+
+    /// Wakes when [`want`](Self::want) was called; how many wait is at the groups' gates.
+    #[must_use]
+    pub fn wanted(&self) -> Listener<()> {
+        self.0.wanted.subscribe()
     }
 
     /// A slot for the calling data thread; it has acknowledged nothing yet.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use roadstead::clock;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -44,6 +45,8 @@ pub(crate) enum Failure {
     TimedOut,
 }
 
+/// Clients that share a constant rate.
+const STEADY_CLIENTS: u64 = 50;
 /// Longer than any answer of a working proxy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -166,6 +169,32 @@ impl Load {
         Self { stop, tally, clients }
     }
 
+    /// So many requests a second, however long each takes; else as [`start`](Self::start).
+    pub(crate) fn steady(address: SocketAddr, path: &'static str, per_second: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tally = Arc::new(Tally::default());
+        let begun = clock::instant();
+        let client = |n: u64| {
+            let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
+            let gap = Duration::from_micros(1_000_000 * STEADY_CLIENTS / per_second);
+            let first = begun + Duration::from_micros(1_000_000 * n / per_second);
+            tokio::spawn(async move {
+                let (mut next, mut stream) = (first, None);
+                while !stop.load(Ordering::Relaxed) {
+                    // One that is late catches up.
+                    tokio::time::sleep_until(next).await;
+                    next += gap;
+                    match n.is_multiple_of(2) {
+                        true => ask_again(address, path, &mut stream, &tally).await,
+                        false => tally.count(&get(address, path).await),
+                    }
+                }
+            })
+        };
+        let clients = (0..STEADY_CLIENTS).map(client).collect();
+        Self { stop, tally, clients }
+    }
+
     /// Waits until `count` more requests have succeeded.
     pub(crate) async fn more(&self, count: u64) {
         let goal = self.tally.succeeded() + count;
@@ -182,26 +211,31 @@ impl Load {
     }
 }
 
-/// Sends on one connection; a server that says it closes is obeyed, any other end is a failure.
+/// Sends on one connection, again and again.
 async fn keep_alive(address: SocketAddr, path: &str, stop: &AtomicBool, tally: &Tally) {
     let mut stream: Option<TcpStream> = None;
     while !stop.load(Ordering::Relaxed) {
-        let mut open = match stream.take() {
-            Some(open) => open,
-            None => match TcpStream::connect(address).await {
-                Ok(open) => open,
-                Err(_) => {
-                    tally.count(&Err(Failure::Connect));
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    continue;
-                }
-            },
-        };
-        let outcome = exchange(&mut open, "GET", path, false).await;
-        tally.count(&outcome);
-        if outcome.is_ok_and(|answer| !answer.closes()) {
-            stream = Some(open);
-        }
+        ask_again(address, path, &mut stream, tally).await;
         tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+}
+
+/// One request on the connection there is, or on a new one; a server that says it closes is obeyed,
+/// any other end is a failure.
+async fn ask_again(address: SocketAddr, path: &str, stream: &mut Option<TcpStream>, tally: &Tally) {
+    let mut open = match stream.take() {
+        Some(open) => open,
+        None => match TcpStream::connect(address).await {
+            Ok(open) => open,
+            Err(_) => {
+                tally.count(&Err(Failure::Connect));
+                return tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        },
+    };
+    let outcome = exchange(&mut open, "GET", path, false).await;
+    tally.count(&outcome);
+    if outcome.is_ok_and(|answer| !answer.closes()) {
+        *stream = Some(open);
     }
 }

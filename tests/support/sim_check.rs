@@ -23,7 +23,9 @@ use super::world::{DELAY, House, INSTANCES, QUARANTINE, Sims};
 /// What was seen so far, over all boots.
 #[derive(Debug, Default)]
 pub(crate) struct Watcher {
-    before: Arc<State>,
+    pub(super) before: Arc<State>,
+    /// The counts that calls asked for since the last look.
+    pub(super) asked: BTreeMap<ServiceKey, Vec<u32>>,
     known: BTreeMap<TaskId, TaskStatus>,
     /// Until when an address rests, and whose it was.
     resting: BTreeMap<IpAddr, Timestamp>,
@@ -76,6 +78,7 @@ impl Watcher {
         self.addresses(state, house, now);
         self.traffic(state);
         self.instances(state);
+        self.scaling(state);
         for service in state.services.values() {
             self.percentages(state, service);
             self.decisions(state, service, now);
@@ -119,7 +122,7 @@ impl Watcher {
         }
     }
 
-    fn wrong(&mut self, what: String) {
+    pub(super) fn wrong(&mut self, what: String) {
         self.trace.push(format!("WRONG {what}"));
         self.wrong.push(what);
     }
@@ -272,7 +275,10 @@ impl Watcher {
             for group in groups {
                 let name = &group.group;
                 let more = share(groups, name) > share(was, name);
-                if more && wants && !serves(state, name) && !serves(&before, name) {
+                // Where nobody serves, nobody loses anything.
+                let mut others = was.iter().filter(|own| own.weight > 0 && &own.group != name);
+                let is_lost = others.any(|own| serves(state, &own.group));
+                if more && wants && is_lost && !serves(state, name) && !serves(&before, name) {
                     self.wrong(format!("{name} got traffic without a healthy target"));
                 }
             }

@@ -11,19 +11,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use roadstead::balance::{InFlight, Turn};
+use roadstead::balance::{Group, InFlight, Turn, Want};
 use roadstead::clock::{Clock, Timestamp};
+use roadstead::config::ScalingProfile;
 use roadstead::metrics::Metrics;
-use roadstead::model::{Account, Observed, Target, TargetGroupName, TaskId, Verdict, VerdictState};
-use roadstead::orchestrator::{Curve, Orchestrator, Settings, Stopper};
+use roadstead::model::{
+    Account, Observed, ServiceKey, Target, TargetGroupName, TaskId, Verdict, VerdictState,
+};
+use roadstead::orchestrator::{Curve, Orchestrator, Scaling, Settings, Stopper, Surroundings};
 use roadstead::routing::{Context, Publisher, Reader, Routing};
 use roadstead::runtime::sim::{Effect, Faults, Sim};
 use roadstead::runtime::{Fleet, Runtime};
+use roadstead::series::Series;
 use roadstead::state::{MemoryJournal, Store};
 use roadstead::zone::{Answer, Data, DnsName, RecordType};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+use super::scaling::demand;
 
 /// The delay of every simulated target group: longer than a data thread is ever silent.
 pub(crate) const DELAY: Duration = Duration::from_secs(10);
@@ -112,6 +118,10 @@ pub(crate) struct Shared {
     /// When each task was picked last.
     pub(crate) picked: BTreeMap<TaskId, Timestamp>,
     pub(crate) picks: usize,
+    /// What services are asked for, in all.
+    pub(crate) demands: BTreeMap<ServiceKey, f64>,
+    /// Requests wait where there is no target.
+    pub(crate) holds: bool,
     /// Until when some cache may hold an address.
     pub(crate) named: BTreeMap<IpAddr, Timestamp>,
     pub(crate) answers: usize,
@@ -124,6 +134,10 @@ pub(crate) struct Boot {
     pub(crate) stopper: Stopper,
     pub(crate) orchestrator: JoinHandle<()>,
     rest: Vec<JoinHandle<()>>,
+}
+
+pub(crate) fn account() -> Account {
+    Account { region: "local".into(), id: "0".repeat(12) }
 }
 
 pub(crate) fn settings() -> Settings {
@@ -160,12 +174,12 @@ impl House {
         let store = Store::memory(&self.journal).unwrap();
         let metrics = Metrics::new(1);
         let reader = Reader::new(&metrics);
-        let account = Account { region: "local".into(), id: "0".repeat(12) };
-        let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
+        let context =
+            Context { account: account(), domain: "test".into(), metrics: metrics.clone() };
         let publisher = Publisher::new(store.clone(), reader.clone(), context);
         publisher.publish();
         let never = CancellationToken::new();
-        let rest = vec![
+        let mut rest = vec![
             tokio::spawn(publisher.run(never.clone())),
             tokio::spawn(data_thread(
                 reader.clone(),
@@ -180,6 +194,20 @@ impl House {
                 Arc::clone(&self.shared),
             )),
         ];
+        let profile = ScalingProfile::Fast;
+        let series = Series::new(profile.step());
+        let around = Surroundings {
+            store: store.clone(),
+            reader: reader.clone(),
+            fleet: self.sims.fleet(),
+            account: account(),
+            metrics: metrics.clone(),
+            clock: self.clock,
+        };
+        let scaling = Scaling::new(around, series.clone(), profile, rng.fork());
+        rest.push(tokio::spawn(scaling.run(never.clone())));
+        let shared = Arc::clone(&self.shared);
+        rest.push(tokio::spawn(demand(store.clone(), series, self.clock, shared)));
         let orchestrator = Orchestrator::new(
             store.clone(),
             reader,
@@ -243,7 +271,10 @@ async fn data_thread(reader: Reader, clock: Clock, shared: Arc<Mutex<Shared>>, m
         for name in &groups {
             let Some(group) = routing.groups.get(name) else { continue };
             let mut turn = Turn { exclude: &[], now: clock.now(), rng: &mut rng };
-            let Some(endpoint) = group.pick(&mut turn) else { continue };
+            let Some(endpoint) = group.pick(&mut turn) else {
+                hold(group, &reader, &shared, &mut rng);
+                continue;
+            };
             let guard = InFlight::take(endpoint, 0);
             let Some(task) = endpoint.task.clone() else { continue };
             // Most exchanges are short, a few outlast the deregistration delay.
@@ -265,6 +296,20 @@ async fn data_thread(reader: Reader, clock: Clock, shared: Arc<Mutex<Shared>>, m
             });
         }
     }
+}
+
+/// A request waits for the first target, for a while.
+fn hold(group: &Group, reader: &Reader, shared: &Mutex<Shared>, rng: &mut Rng) {
+    let length = Duration::from_millis(rng.u64(0..3_000));
+    if !shared.lock().unwrap().holds {
+        return;
+    }
+    let Some(place) = group.gate.enter(Want::Target, 1) else { return };
+    reader.want();
+    tokio::spawn(async move {
+        sleep(length).await;
+        drop(place);
+    });
 }
 
 /// Asks for every name, as a resolver that caches would.

@@ -47,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) name: &'static str,
     pub(crate) desired: u32,
     pub(crate) tcp: bool,
+    /// The last part of its load balancer's address.
+    pub(crate) front: u8,
     pub(crate) port: u16,
     /// Behind `whoami`.
     pub(crate) arguments: Vec<String>,
@@ -64,6 +66,8 @@ pub(crate) struct Service {
     pub(crate) paired: bool,
     /// Further lines of the service.
     pub(crate) more: &'static str,
+    /// Further lines of its target group.
+    pub(crate) group: &'static str,
 }
 
 impl Service {
@@ -72,6 +76,7 @@ impl Service {
             name,
             desired,
             tcp: false,
+            front: 1,
             port: 8080,
             arguments: Vec::new(),
             command: None,
@@ -84,6 +89,7 @@ impl Service {
             mode: None,
             paired: false,
             more: "",
+            group: "",
         }
     }
 
@@ -122,6 +128,7 @@ target_group = "{name}"
 name = "{name}"
 protocol = "{protocol}"
 deregistration_delay = "{delay}"
+{group}
 [target_group.health_check]
 {path}interval = "{interval}"
 timeout = "400ms"
@@ -146,6 +153,7 @@ load_balancers = [{{ target_group = "{name}", container_port = {port}{pair} }}]
 "#,
             more = self.more,
             mode = self.mode.map(|m| format!("networkMode = {m:?}\n")).unwrap_or_default(),
+            group = self.group,
             second = if self.paired {
                 let port = self.port + 1;
                 format!("[[load_balancer.listener]]\nport = {port}\ntarget_group = {name:?}")
@@ -324,7 +332,7 @@ impl World {
         }
         text.push_str("[[namespace]]\nname = \"demo.internal\"\n");
         for service in &self.services {
-            text.push_str(&service.toml(own));
+            text.push_str(&service.toml(self.address(service.front)));
         }
         text
     }

@@ -136,8 +136,9 @@ impl Found<'_> {
     /// What has become of its lifecycle hooks so far.
     fn hooks(&self, now: Timestamp) -> Option<Vec<Value>> {
         let shift = self.deployment.shift.as_ref()?;
+        let hooks = self.progress.hooks_of(self.deployment);
         let shown = |run: &HookRun| {
-            let hook = self.deployment.strategy.hooks.get(run.hook)?;
+            let hook = hooks.get(run.hook)?;
             let status = match run.outcome(Some(hook), &self.service.options.answers, now) {
                 HookOutcome::Passed(status) | HookOutcome::Failed(status) => status,
                 HookOutcome::Waits(_) => run.status,
@@ -274,7 +275,7 @@ pub(super) async fn go_on(call: &Call, input: Input) -> Outcome {
         let missing = || Error::new("ServiceDeploymentNotFoundException", message);
         let found = found.ok_or_else(missing)?;
         let answers = &found.service.options.answers;
-        let hooks = &found.deployment.strategy.hooks;
+        let hooks = found.progress.hooks_of(found.deployment);
         let shift = found.deployment.shift.as_ref().filter(|_| found.status() == "IN_PROGRESS");
         let waits = |run: &&HookRun| {
             let outcome = run.outcome(hooks.get(run.hook), answers, now);

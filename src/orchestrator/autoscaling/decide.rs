@@ -50,7 +50,7 @@ pub(super) struct Decision {
     pub(super) desired: u32,
     /// AWS's words.
     pub(super) cause: String,
-    /// The count that a scale-out began from; none: it is a scale-in.
+    /// The count that a scale-out began from; none: it is a scale-in, or begins no cooldown.
     pub(super) out_from: Option<u32>,
 }
 

@@ -1,8 +1,9 @@
 //! Scaling: moves desired counts by what our own metrics say, and by the clock.
 //!
 //! One loop: at the end of every step the sampler reads, then alarms and policies are looked at and
-//! one commit writes what follows: counts, activities, alarms' states. Not here: tasks (the plan of
-//! the orchestrator sees the count), the API's words. **Invariant:** only a count of a service with
+//! one commit writes what follows: counts, activities, alarms' states. Requests that begin to wait
+//! where there is no task wake it between two steps. Not here: tasks (the plan of the orchestrator
+//! sees the count), the API's words. **Invariant:** only a count of a service with
 //! a scalable target is moved; deciding is pure.
 
 pub mod alarm;
@@ -31,12 +32,15 @@ pub use schedule::{BadSchedule, Schedule};
 
 /// ECS's cooldown where a policy names none, in minutes of the profile.
 const COOLDOWN: u32 = 5;
+/// Between two passes for requests that wait lies at least this (ours).
+const WANTED_REST: Duration = Duration::from_millis(10);
 
 /// The loop. One per store.
 #[derive(Debug)]
 pub struct Scaling {
     sampler: Sampler,
     store: Store,
+    reader: Reader,
     series: Series,
     account: Account,
     profile: ScalingProfile,
@@ -65,8 +69,9 @@ impl Scaling {
         rng: fastrand::Rng,
     ) -> Self {
         let Surroundings { store, reader, fleet, account, metrics, clock } = around;
-        let sampler = Sampler::new(store.clone(), reader, fleet, series.clone(), metrics);
-        Self { sampler, store, series, account, profile, clock, rng }
+        let own = reader.clone();
+        let sampler = Sampler::new(store.clone(), own, fleet, series.clone(), metrics);
+        Self { sampler, store, reader, series, account, profile, clock, rng }
     }
 
     /// Works until `stop`.
@@ -80,21 +85,34 @@ impl Scaling {
 
     async fn work(&mut self) {
         let step = self.series.step();
+        let mut wanted = self.reader.wanted();
         loop {
-            let now = self.clock.now();
             // Behind the boundary: a timer that is early would see the step before.
-            let end = begin(now, step) + step;
-            tokio::time::sleep(end.since(now)).await;
+            let end = begin(self.clock.now(), step) + step;
+            loop {
+                // A clock that was set back must not make a step longer.
+                let left = end.since(self.clock.now()).min(step);
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep(left) => break,
+                    woken = wanted.changed() => if woken.is_err() { return },
+                }
+                self.pass(self.clock.now(), Readings::default()).await;
+                // Many groups may begin to be asked for at once.
+                tokio::time::sleep(WANTED_REST).await;
+            }
             let end = begin(self.clock.now(), step).max(end);
             self.sampler.sample(end).await;
-            self.pass(end).await;
+            let state = self.store.read();
+            let readings = Readings::take(&state, &self.series, end, self.profile);
+            self.pass(end, readings).await;
         }
     }
 
     /// Looks at everything and writes what follows.
-    async fn pass(&mut self, now: Timestamp) {
+    async fn pass(&mut self, now: Timestamp, readings: Readings) {
         let state = self.store.read();
-        let readings = Readings::take(&state, &self.series, now, self.profile);
+        let readings = readings.beside(&self.reader.load());
         let (account, seed) = (self.account.clone(), self.rng.u64(..));
         let cooldown = self.profile.period() * COOLDOWN;
         let make = move |state: &crate::state::State| {

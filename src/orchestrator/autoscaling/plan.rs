@@ -186,22 +186,37 @@ impl Pass<'_> {
             Some(Decision { desired, cause, out_from: None })
         };
         match service.desired_count {
-            desired if desired < min => bounded(min, "minimum"),
-            desired if desired > max => bounded(max, "maximum"),
-            desired => {
-                let seen = decide::Service {
-                    desired,
-                    running,
-                    is_deploying: is_deploying(self.view.state, &service.key),
-                    scaled_out: history.scaled_out,
-                    scaled_in: history.scaled_in,
-                };
-                let policies = self.view.state.scaling_policies.values();
-                let own = policies.filter(|policy| policy.key.service == service.key);
-                let voices: Vec<_> = own.flat_map(|policy| self.voices(policy)).collect();
-                decide(&self.target, seen, &voices, self.view.cooldown, self.view.now)
-            }
+            desired if desired < min => return bounded(min, "minimum"),
+            desired if desired > max => return bounded(max, "maximum"),
+            _ => {}
         }
+        if let Some(group) = self.wanted(service) {
+            let cause = format!("requests wait for a target of {group}; capacity was set to 1");
+            // No cooldown begins: what one task shows is the first that policies know.
+            return Some(Decision { desired: 1, cause, out_from: None });
+        }
+        let seen = decide::Service {
+            desired: service.desired_count,
+            running,
+            is_deploying: is_deploying(self.view.state, &service.key),
+            scaled_out: history.scaled_out,
+            scaled_in: history.scaled_in,
+        };
+        let policies = self.view.state.scaling_policies.values();
+        let own = policies.filter(|policy| policy.key.service == service.key);
+        let voices: Vec<_> = own.flat_map(|policy| self.voices(policy)).collect();
+        decide(&self.target, seen, &voices, self.view.cooldown, self.view.now)
+    }
+
+    /// A group of a service at zero for which requests wait (ours: the first task comes at once
+    /// and without a policy).
+    fn wanted(&self, service: &Service) -> Option<String> {
+        let is_idle = service.desired_count == 0 && self.target.max > 0;
+        let may = is_idle && !service.policy.daemon && !self.target.suspended.scale_out;
+        let mut groups = service.load_balancers.iter().flat_map(|lb| lb.groups()).filter(|_| may);
+        let group = groups.find(|group| self.view.readings.wanted.contains(*group))?;
+        let row = self.view.state.target_groups.get(group)?;
+        Some(self.view.account.target_group(row).to_string())
     }
 
     fn voices<'b>(&'b self, policy: &'b ScalingPolicy) -> Vec<Voice<'b>> {

@@ -3,12 +3,13 @@
 //! Taken before the plan, which may be made twice from one reading. **Invariant:** a rule is read
 //! once a minute, or when a shorter period of it has just ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::alarm::{self, Side};
 use crate::clock::Timestamp;
 use crate::config::ScalingProfile;
-use crate::model::{AlarmName, AlarmState, PolicyRule, ScalingKey};
+use crate::model::{AlarmName, AlarmState, PolicyRule, ScalingKey, TargetGroupName};
+use crate::routing::Routing;
 use crate::series::Series;
 use crate::state::State;
 
@@ -17,6 +18,8 @@ pub(super) struct Readings {
     /// Of the alarms that clients made: their periods' values, oldest first.
     pub(super) alarms: BTreeMap<AlarmName, Vec<Option<f64>>>,
     pub(super) tracks: BTreeMap<ScalingKey, Track>,
+    /// Groups without a target for which requests wait.
+    pub(super) wanted: BTreeSet<TargetGroupName>,
 }
 
 /// What the two alarms of a target tracking policy come to.
@@ -59,6 +62,13 @@ impl Readings {
             };
             Some((policy.key.clone(), track))
         });
-        Self { alarms: alarms.collect(), tracks: tracks.collect() }
+        let (alarms, tracks) = (alarms.collect(), tracks.collect());
+        Self { alarms, tracks, wanted: BTreeSet::new() }
+    }
+
+    /// And what the planes show at this moment.
+    pub(super) fn beside(self, routing: &Routing) -> Self {
+        let wanted = routing.groups.values().filter(|group| group.gate.held() > 0);
+        Self { wanted: wanted.map(|group| group.name.clone()).collect(), ..self }
     }
 }

@@ -3,8 +3,8 @@
 //! The tasks of both are kept, each in a target group of its own; the rule's weights divide the
 //! traffic. Not here: writing (`traffic`), why a deployment ends before its time (`rollout`).
 //! **Invariant:** at most one stage per plan; nothing is shifted to a group without healthy
-//! targets, unless nothing is desired anywhere; a rule that somebody else changed is not written,
-//! but for a way back that was asked for.
+//! targets, unless nothing is desired or nobody is healthy anywhere; a rule that somebody else
+//! changed is not written, but for a way back that was asked for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,15 +13,21 @@ use super::service::{Crew, Scene};
 use super::{Draft, Move};
 use crate::clock::Timestamp;
 use crate::model::{
-    Deployment, HOOK_RUNS_KEPT, HOOK_TIMEOUT, Hook, HookAction, HookOutcome, HookRun, HookStatus,
-    HookTarget, Progress, Rollout, RuleWeights, Service, Share, Shift, Stage, StrategyKind,
-    WeightedGroup,
+    Deployment, DeploymentId, HOOK_RUNS_KEPT, HOOK_TIMEOUT, Hook, HookAction, HookOutcome, HookRun,
+    HookStatus, HookTarget, Progress, Rollout, RuleWeights, Service, Share, Shift, Stage,
+    StrategyKind, WeightedGroup,
 };
 use crate::orchestrator::{traffic, words};
 use crate::state::State;
 
 /// ECS: a stage that takes longer ends its deployment.
 const LONGEST_STAGE: Duration = Duration::from_secs(24 * 3600);
+/// The deployment that traffic would be given back to has so long to serve, before the one that
+/// does is taken in its place (ours: a task that died is replaced by then).
+const PATIENCE: Duration = Duration::from_secs(60);
+/// ECS: the stages of a way back that hooks are told of (developer guide, "Lifecycle hooks for
+/// Amazon ECS service deployments").
+const RETURN: [Stage; 2] = [Stage::ProductionTrafficShift, Stage::TestTrafficShift];
 
 /// Prepares a deployment that is about to begin: which groups its tasks are registered in, where
 /// its traffic comes from, which alarms say nothing about it.
@@ -57,10 +63,13 @@ pub(super) fn prepare(
 
 /// It was completed, and all that it names is still there.
 pub(super) fn is_there(state: &State, deployment: &Deployment) -> bool {
+    deployment.was_good() && is_whole(state, deployment)
+}
+
+fn is_whole(state: &State, deployment: &Deployment) -> bool {
     let mut groups = deployment.load_balancers.iter().flat_map(|lb| lb.groups());
     let discovery = deployment.discovery.as_ref();
-    deployment.was_good()
-        && state.definitions.contains_key(&deployment.definition)
+    state.definitions.contains_key(&deployment.definition)
         && groups.all(|group| state.target_groups.contains_key(group))
         && discovery.is_none_or(|d| state.discovery_services.contains_key(&d.service))
 }
@@ -89,8 +98,13 @@ pub(super) fn plan<'a>(draft: &mut Draft<'_, '_>, scene: &Scene<'a>, source: &'a
     }
     let held = scene.progress.map(|progress| &progress.weights[..]).unwrap_or_default();
     let others = scene.others(&[&primary.id, &source.id]);
-    if !is_over && traffic::given_back(held, source) == held {
+    let state = draft.view.state;
+    let mut is_astray = traffic::leads_to(state, &others);
+    if !is_over && !is_astray && traffic::given_back(held, source) == held {
         scene.stop(draft, &others);
+    }
+    if shift.returning {
+        is_astray = is_astray || traffic::leads_to(state, &old.tasks());
     }
     for crew in [&mut new, &mut old] {
         crew.watch(draft);
@@ -103,14 +117,31 @@ pub(super) fn plan<'a>(draft: &mut Draft<'_, '_>, scene: &Scene<'a>, source: &'a
     }
     if !is_over && (!scene.is_new || shift.returning) {
         let serves = if shift.returning { &new } else { &old };
+        let rivals = rivals(draft, scene, source);
+        let rival = rivals.iter().find(|rival| rival.serves_half());
+        let healthy = new.healthy() + old.healthy();
         let sight = Sight {
             ready: new.is_steady(),
             serves: serves.serves_half(),
             others: !others.is_empty(),
-            idle: scene.service.desired_count == 0 && new.healthy() + old.healthy() == 0,
+            astray: is_astray,
+            idle: scene.service.desired_count == 0 && healthy == 0,
+            dead: healthy + rivals.iter().map(Crew::healthy).sum::<usize>() == 0,
+            rival: rival.map(|rival| &rival.primary.id),
         };
         advance(draft, scene, held, sight);
     }
+}
+
+/// The crews of deployments that traffic may lead to although it is to come from another, newest
+/// first.
+fn rivals<'a>(draft: &Draft<'a, '_>, scene: &Scene<'a>, source: &Deployment) -> Vec<Crew<'a>> {
+    let shift = scene.primary.shift.as_ref();
+    let is_early = shift.is_some_and(|s| s.stage == Stage::ReconcileService);
+    let all = scene.progress.filter(|_| is_early).into_iter().flat_map(|p| &p.deployments);
+    let all = all.filter(|own| own.id != scene.primary.id && own.id != source.id);
+    let all = all.filter(|own| is_whole(draft.view.state, own));
+    all.map(|own| scene.crew(draft, own, true)).collect()
 }
 
 /// A first deployment: its stages, without another that traffic would come from.
@@ -121,35 +152,45 @@ pub(super) fn plan_first(draft: &mut Draft<'_, '_>, scene: &Scene<'_>, crew: &Cr
     let held = scene.progress.map(|progress| &progress.weights[..]).unwrap_or_default();
     let idle = scene.service.desired_count == 0 && crew.healthy() == 0;
     let ready = crew.is_steady();
-    advance(draft, scene, held, Sight { ready, serves: true, others: false, idle });
+    let sight = Sight { ready, serves: true, idle, ..Sight::default() };
+    advance(draft, scene, held, sight);
 }
 
 /// What of the tasks matters to the next stage.
-#[derive(Clone, Copy, Debug)]
-struct Sight {
+#[derive(Clone, Copy, Debug, Default)]
+struct Sight<'a> {
     /// The new deployment has all its tasks, and all are healthy.
     ready: bool,
     /// The one that traffic would be given back to has enough healthy tasks.
     serves: bool,
     /// Tasks of further deployments are there.
     others: bool,
+    /// Names lead to tasks that they are to lead away from.
+    astray: bool,
     /// Nobody serves, and nobody is to.
     idle: bool,
+    /// Nobody serves.
+    dead: bool,
+    /// A further deployment that has enough healthy tasks.
+    rival: Option<&'a DeploymentId>,
 }
 
 /// What comes next.
 enum Next {
     Wait(Option<Timestamp>),
     Go(Shift, Vec<RuleWeights>),
+    /// The traffic is to come from this deployment.
+    Adopt(DeploymentId),
     Halt(String),
 }
 
-fn advance(draft: &mut Draft<'_, '_>, scene: &Scene<'_>, held: &[RuleWeights], sight: Sight) {
+fn advance(draft: &mut Draft<'_, '_>, scene: &Scene<'_>, held: &[RuleWeights], sight: Sight<'_>) {
     let (Some(shift), primary) = (&scene.primary.shift, scene.primary) else { return };
     let case = Case {
         state: draft.view.state,
         service: scene.service,
         primary,
+        hooks: scene.progress.map_or(&primary.strategy.hooks[..], |p| p.hooks_of(primary)),
         shift,
         source: scene.progress.zip(shift.source.as_ref()).and_then(|(p, id)| p.find(id)),
         held,
@@ -160,6 +201,10 @@ fn advance(draft: &mut Draft<'_, '_>, scene: &Scene<'_>, held: &[RuleWeights], s
     match case.next(draft.rng) {
         Next::Wait(until) => until.into_iter().for_each(|until| draft.plan.revisit_at(until)),
         Next::Halt(message) => draft.event_once(key, message),
+        Next::Adopt(source) => {
+            let (service, deployment) = (key.clone(), primary.id.clone());
+            draft.plan.moves.push(Move::Adopt { service, deployment, source });
+        }
         Next::Go(next, writes) => {
             if next.share != shift.share {
                 let percent = next.share.percent();
@@ -177,18 +222,23 @@ struct Case<'a> {
     state: &'a State,
     service: &'a Service,
     primary: &'a Deployment,
+    /// Those that are told of it.
+    hooks: &'a [Hook],
     shift: &'a Shift,
     source: Option<&'a Deployment>,
     held: &'a [RuleWeights],
-    sight: Sight,
+    sight: Sight<'a>,
     now: Timestamp,
 }
 
 impl Case<'_> {
     fn next(&self, rng: &mut fastrand::Rng) -> Next {
-        let Shift { stage, returning, insists, .. } = *self.shift;
+        let Shift { stage, returning, insists, share, .. } = *self.shift;
         if stage == Stage::CleanUp {
             return Next::Wait(None);
+        }
+        if returning && share == Share::ALL {
+            return self.tell_of_return(rng);
         }
         // A rule that is gone keeps nobody from going back.
         let is_there = |weights: &&RuleWeights| traffic::is_there(self.state, &weights.rule);
@@ -254,18 +304,27 @@ impl Case<'_> {
         if self.now < at { Next::Wait(Some(at)) } else { self.at(stage) }
     }
 
-    /// Takes back what the deployments between this one and its source were given.
+    /// Takes back what the deployments between this one and its source were given. Where the source
+    /// does not serve and one of them does, that one is the source.
     fn reconcile(&self) -> Option<Next> {
         let source = self.source?;
         let wanted = traffic::given_back(self.held, source);
-        if wanted != self.held {
-            let may = self.sight.serves || self.sight.idle;
-            return Some(match may && self.fit(&wanted) {
-                true => Next::Go(self.shift.clone(), wanted),
-                false => Next::Wait(Some(self.shift.since + LONGEST_STAGE)),
-            });
+        let Sight { serves, others, astray, idle, dead, rival, .. } = self.sight;
+        let at_last = self.shift.since + LONGEST_STAGE;
+        if wanted == self.held && !astray {
+            return others.then_some(Next::Wait(Some(at_last)));
         }
-        self.sight.others.then_some(Next::Wait(Some(self.shift.since + LONGEST_STAGE)))
+        let patient = self.shift.since + PATIENCE;
+        let is_over = self.now >= patient;
+        let may = serves || idle || dead && is_over;
+        let (key, own) = (&self.service.key, &self.primary.id);
+        Some(match rival {
+            _ if may && self.fit(&wanted) => Next::Go(self.shift.clone(), wanted),
+            _ if serves => Next::Wait(Some(at_last)),
+            _ if !is_over => Next::Wait(Some(patient)),
+            Some(rival) => Next::Adopt(rival.clone()),
+            None => Next::Halt(words::divided(key, own, &source.id)),
+        })
     }
 
     /// The rules become this deployment's: all traffic stays where it is, and whatever they say
@@ -359,13 +418,11 @@ impl Case<'_> {
         let mut drifted = traffic::drifted(self.state, self.held);
         let is_written = wanted == self.held && drifted.next().is_none();
         let serves = self.sight.serves || self.sight.idle;
-        let shift = Shift {
-            share: Share::ALL,
-            tested: true,
-            named: true,
-            ..self.shift.at(Stage::CleanUp, self.now)
-        };
-        if is_written && (self.shift.named || serves) {
+        let hears = |hook: &Hook| RETURN.iter().any(|stage| hook.stages.contains(stage));
+        let stage = if self.hooks.iter().any(hears) { RETURN[0] } else { Stage::CleanUp };
+        let at = self.shift.at(stage, self.now);
+        let shift = Shift { share: Share::ALL, tested: true, named: true, ..at };
+        if is_written && (!self.sight.astray || serves) {
             return Next::Go(shift, Vec::new());
         }
         let wanted: Vec<_> = wanted.into_iter().filter(|w| traffic::fits(self.state, w)).collect();
@@ -375,12 +432,20 @@ impl Case<'_> {
         }
     }
 
+    /// Traffic is back; what failed stays until hooks have heard of it. Whatever they say, the way
+    /// back goes on.
+    fn tell_of_return(&self, rng: &mut fastrand::Rng) -> Next {
+        let place = RETURN.iter().position(|stage| *stage == self.shift.stage);
+        let next = place.and_then(|place| RETURN.get(place + 1)).copied();
+        self.hooks(rng).unwrap_or_else(|| self.at(next.unwrap_or(Stage::CleanUp)))
+    }
+
     /// Begins the hooks of this stage and waits for them. None: there is nothing to wait for.
     fn hooks(&self, rng: &mut fastrand::Rng) -> Option<Next> {
         let stage = self.shift.stage;
         let mut shift = self.shift.clone();
         let (mut waits, mut until) = (false, None);
-        let all = self.primary.strategy.hooks.iter().enumerate();
+        let all = self.hooks.iter().enumerate();
         for (index, hook) in all.filter(|(_, hook)| hook.stages.contains(&stage)) {
             let step = shift.steps;
             let own = |run: &&mut HookRun| (run.hook, run.stage, run.step) == (index, stage, step);
@@ -394,6 +459,7 @@ impl Case<'_> {
                     waits = true;
                     until = [until, Some(at)].into_iter().flatten().min();
                 }
+                HookOutcome::Failed(status) if shift.returning => run.status = status,
                 HookOutcome::Failed(_) => waits = true,
             }
         }

@@ -214,6 +214,10 @@ pub(super) struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
+    pub(super) fn tasks(&self) -> Vec<&'a Task> {
+        self.live.iter().map(|member| member.task).collect()
+    }
+
     fn desired(&self) -> usize {
         usize::try_from(self.service.desired_count).unwrap_or(usize::MAX)
     }

@@ -20,7 +20,7 @@ async fn pair() -> Pair {
         .into_iter()
         .map(|(name, sim)| (name.into(), Arc::new(sim.clone()) as Arc<dyn Runtime>))
         .collect();
-    let house = House::of(MemoryJournal::default(), a.clone(), &fleet);
+    let house = House::of(MemoryJournal::default(), a.clone(), &fleet, Clock::paused(ORIGIN));
     let written = house.store.update(|tx| {
         for name in ["a", "b"] {
             let row = ContainerInstance::new(name.into(), InstanceKind::Process, Timestamp(0));

@@ -19,6 +19,7 @@ fn furnish_pair(tx: &mut Tx<'_>) {
     let group = TargetGroup::new("h".into(), "1".repeat(16), (Protocol::Http, 80), Owner::File);
     tx.put(TargetGroup { deregistration_delay: DELAY, ..group });
     tx.put(TaskDefinition { revision: 2, ..definition() });
+    tx.put(TaskDefinition { revision: 3, ..definition() });
     let namespace = Namespace::new("demo".into(), Duration::from_secs(5), Owner::File);
     let discovery = DiscoveryKey { namespace: namespace.name.clone(), name: "web".into() };
     tx.put(namespace);
@@ -63,9 +64,13 @@ async fn begin(house: &House) {
     };
     house.store.update(change).await.unwrap();
     house.until("the first deployment", is_done).await;
-    let change = |tx: &mut Tx<'_>| {
+    ask_for(house, 2).await;
+}
+
+async fn ask_for(house: &House, revision: u32) {
+    let change = move |tx: &mut Tx<'_>| {
         let mut service = Service::clone(&tx.state().services[&key()]);
-        service.definition.revision = 2;
+        service.definition.revision = revision;
         tx.put(service);
         Ok::<_, StoreError>(())
     };
@@ -81,7 +86,11 @@ fn is_done(state: &State) -> bool {
 }
 
 fn is_second(state: &State) -> bool {
-    first(state).is_some_and(|first| first.definition.revision == 2)
+    is_of(state, 2)
+}
+
+fn is_of(state: &State, revision: u32) -> bool {
+    first(state).is_some_and(|first| first.definition.revision == revision)
 }
 
 /// The weights of the listener's groups `g` and `h`.
@@ -93,18 +102,18 @@ fn weights(state: &State) -> [u32; 2] {
     [weight("g"), weight("h")]
 }
 
+/// The revisions that names lead to.
+fn named(state: &State) -> BTreeSet<u32> {
+    let active = state.discovery_instances.values().filter(|row| row.is_active());
+    active.map(|row| state.tasks[row.task.as_ref().unwrap()].definition.revision).collect()
+}
+
 /// What must hold of every State: names follow the whole traffic, and who has traffic has healthy
 /// targets.
 fn check(state: &State) {
-    let named: BTreeSet<u32> = state
-        .discovery_instances
-        .values()
-        .filter(|row| row.is_active())
-        .map(|row| state.tasks[row.task.as_ref().unwrap()].definition.revision)
-        .collect();
     let weights = weights(state);
     let expected = if weights == [0, 100] { 2 } else { 1 };
-    assert_eq!(named, BTreeSet::from([expected]), "{weights:?}");
+    assert_eq!(named(state), BTreeSet::from([expected]), "{weights:?}");
     for (group, weight) in ["g", "h"].into_iter().zip(weights) {
         let targets = state.targets.values().filter(|target| target.group.as_str() == group);
         let healthy = |id| state.verdict_state(id) == VerdictState::Healthy;
@@ -162,4 +171,69 @@ async fn crash_at_any_stage_goes_on_where_it_was() {
     assert_eq!(weights(&house.store.read()), [0, 100]);
     check(&house.store.read());
     assert_eq!(house.effects(|kind| *kind == EffectKind::Created), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deployment_begun_beside_a_broken_one_starts_from_the_one_that_serves() {
+    let house = House::new();
+    begin(&house).await;
+    house.until("half of the traffic", |state| weights(state) == [50, 50]).await;
+    house.sick.set(Some(1));
+    ask_for(&house, 3).await;
+    let (began, mut seen) = (clock::instant(), vec![[50, 50]]);
+    while !(is_of(&house.store.read(), 3) && is_done(&house.store.read())) {
+        house.serve();
+        let now = weights(&house.store.read());
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        assert!(began.elapsed() < Duration::from_secs(300), "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(seen, [[50, 50], [0, 100], [50, 50], [100, 0]]);
+    assert_eq!(named(&house.store.read()), BTreeSet::from([3]));
+    let gone = |state: &State| {
+        let mut old = state.tasks.values().filter(|task| task.definition.revision < 3);
+        old.all(|task| task.known == TaskStatus::Stopped)
+    };
+    house.until("the old tasks to go", gone).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn deployment_begun_while_another_bakes_leaves_names_alone_until_somebody_serves() {
+    let house = House::new();
+    let change = |tx: &mut Tx<'_>| {
+        furnish_pair(tx);
+        let mut service = Service::clone(&tx.state().services[&key()]);
+        // Names alone lead to it.
+        service.load_balancers.clear();
+        service.policy.strategy.kind = StrategyKind::BlueGreen;
+        service.policy.strategy.bake = Duration::from_secs(3600);
+        tx.put(service);
+        Ok::<_, StoreError>(())
+    };
+    house.store.update(change).await.unwrap();
+    house.until("the first deployment", is_done).await;
+    ask_for(&house, 2).await;
+    house.until("its bake time", |state| is_second(state) && bakes(state)).await;
+    assert_eq!(named(&house.store.read()), BTreeSet::from([2]));
+    ask_for(&house, 3).await;
+    let back = |state: &State| named(state) == BTreeSet::from([1]);
+    let (mut commits, mut names) = (house.store.watch(), Vec::new());
+    let began = clock::instant();
+    while !back(&house.store.read()) {
+        house.serve();
+        assert!(began.elapsed() < Duration::from_secs(300), "{names:?}");
+        names.push(named(&house.store.read()));
+        let _ = tokio::time::timeout(Duration::from_millis(50), commits.changed()).await;
+        commits.borrow_and_update();
+    }
+    assert!(names.iter().all(|names| !names.is_empty()), "{names:?}");
+    house.until("the third to bake", |state| is_of(state, 3) && bakes(state)).await;
+    assert_eq!(named(&house.store.read()), BTreeSet::from([3]));
+}
+
+fn bakes(state: &State) -> bool {
+    let shift = first(state).and_then(|first| first.shift.as_ref());
+    shift.is_some_and(|shift| shift.stage == Stage::BakeTime)
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::super::readings::Track;
 use super::*;
 use crate::model::{
-    Adjustment, AlarmRule, Comparison, Deployment, MetricId, Missing, Owner, Progress, ScalingKey,
-    StepAdjustment, Suspended, TargetTracking, Task, TaskDefinitionKey, TrackedMetric,
+    Adjustment, AlarmRule, Comparison, Deployment, MetricId, Missing, Owner, Progress, Protocol,
+    ScalingKey, ServiceTargetGroup, StepAdjustment, Suspended, TargetGroup, TargetTracking, Task,
+    TaskDefinitionKey, TrackedMetric,
 };
 
 /// 2026-11-20T12:00:00Z, a Friday.
@@ -139,6 +140,37 @@ fn follow(state: &mut State) {
     let desired = state.services[&key()].desired_count;
     let tasks = (0..desired).map(task).map(|task| (task.id.clone(), Arc::new(task)));
     state.tasks = Arc::new(tasks.collect());
+}
+
+#[test]
+fn requests_that_wait_bring_the_first_task() {
+    let waits = Readings { wanted: ["g".into()].into(), ..Readings::default() };
+    let idle = |desired: u32, bounds: (u32, u32)| {
+        let mut state = state(desired, bounds);
+        let lb = ServiceTargetGroup { group: "g".into(), container_port: 80, pair: None };
+        edit(&mut state.services, &key(), |service| service.load_balancers = vec![lb]);
+        let group = TargetGroup::new("g".into(), "0".repeat(16), (Protocol::Http, 80), Owner::Api);
+        state.target_groups = Arc::new([("g".into(), Arc::new(group))].into());
+        state
+    };
+    let mut zero = idle(0, (0, 5));
+    assert_eq!(pass(&mut zero, &Readings::default(), NOON), "");
+    let others = Readings { wanted: ["h".into()].into(), ..Readings::default() };
+    assert_eq!(pass(&mut zero, &others, NOON), "");
+    let arn = "arn:aws:elasticloadbalancing:local:000000000000:targetgroup/g/0000000000000000";
+    assert_eq!(
+        pass(&mut zero, &waits, NOON),
+        format!(
+            "count 1; InProgress 1: requests wait for a target of {arn}; capacity was set to 1"
+        )
+    );
+    assert_eq!(pass(&mut zero, &waits, NOON), "", "it is on its way");
+    assert_eq!(zero.scaling_histories[&key()].scaled_out, None);
+    assert_eq!(pass(&mut idle(2, (0, 5)), &waits, NOON), "");
+    assert_eq!(pass(&mut idle(0, (0, 0)), &waits, NOON), "");
+    let mut still = idle(0, (0, 5));
+    edit(&mut still.scalable_targets, &key(), |target| target.suspended.scale_out = true);
+    assert_eq!(pass(&mut still, &waits, NOON), "");
 }
 
 #[test]

@@ -5,13 +5,15 @@
 //! [source=N] [share=PERCENT] [age=S] [steps=N] [tested] [named] [returning] [insists]`; `run ID
 //! STATUS [expires=S]` of the first hook at the stage of the shift; `answer ID ACTION`; `alarm NAME
 //! STATE [ignored]`; `rule g=N h=N` and `test …` for what the rules say, `held …` and `held-test …`
-//! for what was written into them. Deployments of even numbers use group `h` of the pair.
+//! for what was written into them; `name TASK` for one that a name leads to. Deployments of even
+//! numbers use group `h` of the pair.
 
 use super::*;
 
+mod divided;
 mod ends;
 
-const MINE: [&str; 11] = [
+const MINE: [&str; 12] = [
     "strategy",
     "hook",
     "shift",
@@ -23,6 +25,7 @@ const MINE: [&str; 11] = [
     "held",
     "held-test",
     "bake",
+    "name",
 ];
 
 fn weights(words: &[&str]) -> Vec<WeightedGroup> {
@@ -119,6 +122,13 @@ fn alarm(words: &[&str]) -> Alarm {
     }
 }
 
+fn name(words: &[&str], state: &mut State) {
+    let service = DiscoveryKey { namespace: "n".into(), name: "web".into() };
+    let key = InstanceKey { service, id: words[1].into() };
+    let row = DiscoveryInstance { task: Some(words[1].into()), ..DiscoveryInstance::new(key) };
+    Arc::make_mut(&mut state.discovery_instances).insert(row.key.clone(), Arc::new(row));
+}
+
 /// What the lines of this file say, for all rows that they say it to.
 #[derive(Default)]
 struct Extra {
@@ -175,6 +185,7 @@ fn extra(lines: &[&str], state: &mut State) -> Extra {
             "held-test" => {
                 extra.held.push(RuleWeights { rule: rule(true), groups: weights(&words) });
             }
+            "name" => name(&words, state),
             "bake" => extra.baking_since = Some(at(NOW - seconds(&words, "age=", 0))),
             other => panic!("{other}"),
         }
@@ -433,42 +444,6 @@ fn bake_time_is_waited_for() {
     see(&rolling(""), "bake web 1\nsteady web");
     see(&rolling("bake age=29"), "steady web");
     see(&rolling("bake age=30"), "complete web\nsteady web");
-}
-
-#[test]
-fn next_deployment_first_takes_back_what_the_last_one_was_given() {
-    let rules = "rule g=90 h=10\n held g=90 h=10";
-    let open = format!(
-        "service web 1 100/200 rev=3 lb\n strategy BLUE_GREEN\n deployment 2 2\n deployment 1 1 done
-         shift 2 PRODUCTION_TRAFFIC_SHIFT source=1 share=10\n {rules}
-         task a 1 RUNNING healthy\n task c 2 RUNNING healthy"
-    );
-    let plan = outcome(&open);
-    let Move::Open { deployment, .. } = &plan.moves[0] else { panic!("{plan:?}") };
-    let shift = deployment.shift.as_ref().unwrap();
-    assert_eq!((shift.stage, &shift.source), (Stage::ReconcileService, &Some("1".into())));
-    assert!(deployment.alternate);
-    assert_eq!(plan.moves.len(), 1, "{plan:?}");
-    let with = |rules: &str, tasks: &str| {
-        format!(
-            "service web 1 100/200 rev=4 lb\n strategy BLUE_GREEN\n deployment 4 4
-             deployment 2 2\n deployment 1 1 done\n shift 4 RECONCILE_SERVICE source=1\n {rules}
-             task a 1 RUNNING healthy\n {tasks}"
-        )
-        .replace("4 4", "4 3")
-        .replace("rev=4", "rev=3")
-    };
-    let other = "task c 2 RUNNING healthy";
-    see(&with(rules, other), "advance web RECONCILE_SERVICE, front:80 default: g=100 h=0");
-    see(&with(BLUE, other), "stop c: deployment");
-    see(&with(BLUE, "task c 2 RUNNING stopping"), "advance web PRE_SCALE_UP");
-    // A task that is protected is waited for.
-    see(&with(BLUE, "task c 2 RUNNING healthy protected=30"), "");
-    // A rolling one finds traffic divided as well.
-    let rolling = with(rules, other).replace("BLUE_GREEN", "ROLLING");
-    see(&rolling, "advance web RECONCILE_SERVICE, front:80 default: g=100 h=0");
-    let clean = with(BLUE, "").replace("BLUE_GREEN", "ROLLING");
-    see(&clean, "close web 2\nadvance web CLEAN_UP");
 }
 
 #[test]

@@ -60,6 +60,43 @@ fn way_back_gives_all_traffic_back_at_once() {
 }
 
 #[test]
+fn hooks_of_what_failed_hear_of_the_way_back() {
+    let with = |shift: &str, lines: &str| {
+        format!(
+            "service web 2 100/200 rev=1 lb\n strategy BLUE_GREEN\n deployment 1 1 back=2
+             deployment 2 2 failed\n shift 1 {shift} source=2 returning
+             hook http://h/ PRODUCTION_TRAFFIC_SHIFT\n {lines}
+             task a 1 RUNNING healthy\n task b 1 RUNNING healthy\n {NEW}"
+        )
+    };
+    let rules = "rule g=90 h=10\n held g=90 h=10";
+    // First the traffic, at once.
+    see(
+        &with("PRODUCTION_TRAFFIC_SHIFT", rules),
+        "advance web PRODUCTION_TRAFFIC_SHIFT, front:80 default: g=100 h=0",
+    );
+    let told = |stage: &str, run: &str| {
+        with(&format!("{stage} share=100 named"), &format!("{BLUE}\n {run}"))
+    };
+    let production = |run: &str| told("PRODUCTION_TRAFFIC_SHIFT", run);
+    see(&production(""), "advance web PRODUCTION_TRAFFIC_SHIFT with 1 hooks");
+    see(&production("run x IN_PROGRESS"), "");
+    for said in ["SUCCEEDED", "FAILED"] {
+        see(&production(&format!("run x {said}")), "advance web TEST_TRAFFIC_SHIFT");
+    }
+    // One that does not come to an end holds nothing up.
+    see(&production("run x IN_PROGRESS expires=9999"), "advance web PRODUCTION_TRAFFIC_SHIFT");
+    see(&told("TEST_TRAFFIC_SHIFT", ""), "advance web CLEAN_UP");
+    // What others write into the rules from then on is theirs.
+    let drifted = production("run x SUCCEEDED").replace("rule g=100 h=0", "rule g=1 h=1");
+    see(&drifted, "advance web TEST_TRAFFIC_SHIFT");
+    // A stage without them is passed over.
+    let other = with("PRODUCTION_TRAFFIC_SHIFT", rules);
+    let other = other.replace("http://h/ PRODUCTION_TRAFFIC_SHIFT", "http://h/ POST_SCALE_UP");
+    see(&other, "advance web CLEAN_UP, front:80 default: g=100 h=0");
+}
+
+#[test]
 fn abort_leaves_everything_as_it_is() {
     let rules = "rule g=90 h=10\n held g=90 h=10";
     let text =
