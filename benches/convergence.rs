@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn context(threads: usize) -> Context {
-    let account = Account { region: "local".into(), id: "0".repeat(12) };
+    let account = Account::new("local", "0".repeat(12));
     Context { account, domain: "roadstead.internal".into(), metrics: Metrics::new(threads) }
 }
 

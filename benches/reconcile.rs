@@ -98,7 +98,7 @@ impl World {
         let metrics = Metrics::new(1);
         let store = Store::open(Journal::memory(), &metrics)?;
         let reader = Reader::new(&metrics);
-        let account = Account { region: "local".into(), id: "0".repeat(12) };
+        let account = Account::new("local", "0".repeat(12));
         let domain = "roadstead.internal".to_owned();
         let context = Context { account, domain, metrics: metrics.clone() };
         let fill = move |tx: &mut Tx<'_>| {

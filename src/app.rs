@@ -82,6 +82,11 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    #[error(
+        "regions: the journal has {key} ({table}) of the region {region}: name the region there, \
+         or start with it once more and delete what it has"
+    )]
+    Region { table: &'static str, key: String, region: String },
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
 }
@@ -90,7 +95,10 @@ impl StartError {
     /// Whether the configuration file is to blame: exit code 2.
     #[must_use]
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::Configuration(_) | Self::Apply(ApplyError::Problem(_)))
+        matches!(
+            self,
+            Self::Configuration(_) | Self::Apply(ApplyError::Problem(_)) | Self::Region { .. }
+        )
     }
 }
 
@@ -128,6 +136,9 @@ impl Ground {
         let auth = authentication(settings, Keys::open(data_dir.path())?)?;
         let journal = Journal::open(&data_dir.path().join(JOURNAL))?;
         let store = Store::open(journal, metrics)?;
+        if let Some((table, key, region)) = store.read().stranger(&settings.account.others) {
+            return Err(StartError::Region { table, key, region });
+        }
         let fleet = instances::open(settings, &data_dir, metrics)?;
         Ok(Self { data_dir, auth, store, fleet })
     }

@@ -384,7 +384,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             data_dir: "var/roadstead".into(),
-            account: Account { region: "local".to_owned(), id: "000000000000".to_owned() },
+            account: Account::new("local", "000000000000"),
             domain: "roadstead.internal".to_owned(),
             threads: 0,
             shutdown_grace: Duration::from_secs(30),
@@ -428,7 +428,7 @@ impl Settings {
     /// # Errors
     /// The first setting that makes no sense.
     pub fn check(&self) -> Result<(), BadSetting> {
-        let Account { region, id } = &self.account;
+        let Account { region, id, others, .. } = &self.account;
         let label = |text: &str| {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
@@ -436,6 +436,19 @@ impl Settings {
         let checks = [
             ("data_dir", !self.data_dir.as_os_str().is_empty(), "must not be empty"),
             ("region", label(region), "must be letters, digits and hyphens"),
+            (
+                "regions",
+                others.iter().all(|other| label(other)),
+                "must each be letters, digits and hyphens",
+            ),
+            (
+                "regions",
+                others
+                    .iter()
+                    .enumerate()
+                    .all(|(at, other)| other != region && !others[..at].contains(other)),
+                "must be different from each other and from region",
+            ),
             (
                 "account",
                 id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()),

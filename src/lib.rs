@@ -65,6 +65,7 @@
 //! | when a target is healthy | `health/verdict.rs`, pure |
 //! | when a name is healthy, and what that does to answers | `health/names.rs`, `zone/health.rs` |
 //! | what becomes of an API call | `api/entry.rs`, then `api/SERVICE/mod.rs` |
+//! | which region a call is in, and what it sees | `api/scope.rs`, then `state/region.rs` |
 //! | what a key may do | `api/access`, decided purely in its `decide.rs` |
 //! | what an option of the file means | `api/file/meaning` |
 //! | what a member of a task definition means | `api/definition` |

@@ -127,7 +127,7 @@ async fn no_guard_is_taken_after_a_drain_has_ended() {
     let metrics = Metrics::new(THREADS);
     let store = Store::memory(&MemoryJournal::default()).unwrap();
     let reader = Reader::new(&metrics);
-    let account = Account { region: "local".into(), id: "0".repeat(12) };
+    let account = Account::new("local", "0".repeat(12));
     let context = Context { account, domain: "test".into(), metrics };
     let publisher = Publisher::new(store.clone(), reader.clone(), context);
     let change = |tx: &mut Tx<'_>| {

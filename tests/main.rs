@@ -49,6 +49,7 @@ mod proxy_protocol;
 mod quickstart;
 /// What dies comes back.
 mod recovery;
+mod regions;
 /// Deployments of every strategy at a constant rate.
 mod rollouts;
 /// The same battery against processes, Docker Engine and the simulation.

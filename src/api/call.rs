@@ -34,7 +34,10 @@ pub(super) type Bind = dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Sen
 pub struct Api {
     pub store: Store,
     pub reader: Reader,
+    /// At home.
     pub account: Account,
+    /// What calls of other regions than home have last seen, and home when there are others.
+    pub views: Views,
     /// The DNS domain that load balancers' names end in.
     pub domain: String,
     /// Where load balancers' addresses come from.
@@ -77,6 +80,28 @@ impl Meters {
     }
 }
 
+/// The parts of the newest State that each region sees, as far as they were asked for.
+#[derive(Debug, Default)]
+pub struct Views(Mutex<BTreeMap<String, Arc<State>>>);
+
+impl Views {
+    /// The account's region's part of `whole`. With one region it is all there is.
+    fn of(&self, whole: Arc<State>, account: &Account) -> Arc<State> {
+        if account.others.is_empty() {
+            return whole;
+        }
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = known().get(&account.region)
+            && view.generation == whole.generation
+        {
+            return Arc::clone(view);
+        }
+        let view = Arc::new(whole.within(account));
+        known().insert(account.region.clone(), Arc::clone(&view));
+        view
+    }
+}
+
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").field("account", &self.account).finish_non_exhaustive()
@@ -87,6 +112,8 @@ impl std::fmt::Debug for Api {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
+    /// In the region that the credential names; of a service without regions at home.
+    pub(crate) account: Account,
     pub(crate) service: &'static Service,
     pub(crate) operation: &'static Operation,
     /// A UUID.
@@ -110,12 +137,22 @@ impl Call {
         &self.operation.name
     }
 
+    /// What the call's region has; all there is for a service without regions.
     pub(crate) fn state(&self) -> Arc<State> {
-        self.api.store.read()
+        let whole = self.api.store.read();
+        match self.service.name.is_regional() {
+            true => self.api.views.of(whole, &self.account),
+            false => whole,
+        }
     }
 
-    pub(crate) fn account(&self) -> &Account {
-        &self.api.account
+    pub(crate) const fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The call's region as names have it: empty at home.
+    pub(crate) fn place(&self) -> &str {
+        self.account.place()
     }
 
     /// Makes `change` and answers with nothing.

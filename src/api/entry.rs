@@ -27,6 +27,7 @@ use super::call::{Api, Call, Input, Outcome};
 use super::error::Error;
 use super::events::{self, EventStream};
 use super::keys::Keys;
+use super::scope::Scope;
 use super::services::{Found, Service, Services, Wire};
 use super::session;
 use super::sigv4::{self, Signed};
@@ -267,11 +268,12 @@ impl Entry {
         wire: Wire,
         id: &str,
     ) -> Result<Response<Full<Bytes>>, Refusal> {
-        let scope = scope(whole);
+        let scope = Scope::of(&whole.parts);
         let asked = asked(whole, wire, scope.as_ref().map(|scope| scope.service.as_str()))?;
         let (service, wire) = (asked.service, asked.wire);
         let mut call = Call {
             api: Arc::clone(&self.api),
+            account: self.api.account.clone(),
             service,
             operation: asked.operation,
             request_id: id.to_owned(),
@@ -307,7 +309,9 @@ impl Entry {
         if let (Auth::Signatures(_, users), Some(key)) = (&*self.auth, &call.caller) {
             call.user = users.get(key).cloned();
         }
-        self.region(scope, asked.service)?;
+        if let Some(scope) = scope.filter(|_| asked.service.name.is_regional()) {
+            call.account = scope.account(&self.api.account)?;
+        }
         match document(whole, asked) {
             Ok(value) => {
                 *named = audit::named(&value);
@@ -366,21 +370,6 @@ impl Entry {
             return Err(Error::new(code, text));
         }
         Ok(Some(caller.key_id))
-    }
-
-    /// One process has one region's resources.
-    fn region(&self, scope: Option<&Scope>, service: &Service) -> Result<(), Error> {
-        let own = &self.api.account.region;
-        match scope {
-            Some(scope) if service.name.is_regional() && scope.region != *own => {
-                let asked = &scope.region;
-                let text = format!(
-                    "this endpoint serves the region {own}, not {asked}: set AWS_REGION={own}"
-                );
-                Err(Error::new("InvalidRegion", text))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The audit log's line and the metrics of one call.
@@ -449,26 +438,6 @@ fn guess(headers: &HeaderMap, path: &str) -> Wire {
 
 /// What the header `smithy-protocol` says of requests and answers in CBOR.
 pub(super) const RPC_V2: &str = "rpc-v2-cbor";
-
-/// Region and service of a credential.
-struct Scope {
-    region: String,
-    service: String,
-}
-
-/// Of the `Authorization` header or of a presigned URL; not verified yet.
-fn scope(whole: &Whole) -> Option<Scope> {
-    let header = whole.parts.headers.get(http::header::AUTHORIZATION);
-    let credential = match header.and_then(|value| value.to_str().ok()) {
-        Some(value) => value.split("Credential=").nth(1)?.split([',', ' ']).next()?.to_owned(),
-        None => {
-            let pairs = query::pairs(whole.parts.uri.query().unwrap_or_default());
-            pairs.into_iter().find(|(name, _)| name == "X-Amz-Credential")?.1
-        }
-    };
-    let mut parts = credential.split('/').skip(2).map(str::to_owned);
-    Some(Scope { region: parts.next()?, service: parts.next()? })
-}
 
 /// Which operation of which service.
 fn asked(whole: &Whole, wire: Wire, scope: Option<&str>) -> Result<Asked, Refusal> {

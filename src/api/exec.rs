@@ -154,7 +154,7 @@ mod tests {
         let lines = ["a1 app+", "a2! app+", "b1 app+ side", "b12 app"];
         let tasks = Arc::new(lines.map(task).into());
         let state = State { tasks, ..State::default() };
-        let account = Account { region: "r".to_owned(), id: "1".repeat(12) };
+        let account = Account::new("r", "1".repeat(12));
         let check = |asked: &str, expected: Result<&str, &str>| {
             let (task, container) = asked.split_once(' ').unwrap_or((asked, ""));
             let container = Some(container).filter(|name| !name.is_empty());

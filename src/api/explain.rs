@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::model::label;
 use crate::routing::{Explanation, RoutedListener, Routing, explain};
 use crate::rules::{Facts, Headers, Spoken};
 
@@ -76,13 +77,17 @@ fn find<'a>(
     url: &Uri,
 ) -> Result<&'a RoutedListener, Unanswered> {
     let all = || routing.listeners.values().filter(|listener| listener.protocol.is_http());
-    let name = |listener: &Arc<RoutedListener>| listener.listener.key.to_string();
+    let name = |listener: &Arc<RoutedListener>| label(&listener.listener.key);
     let default = if url.scheme_str() == Some("https") { 443 } else { 80 };
     let port = url.port_u16().unwrap_or(default);
     let asked = question.listener.clone().unwrap_or_else(|| format!("port {port}"));
     let address = asked.parse::<SocketAddr>().ok();
     let fits = |listener: &&Arc<RoutedListener>| match &question.listener {
-        Some(asked) => name(listener) == *asked || address == Some(listener.address),
+        Some(asked) => {
+            name(listener) == *asked
+                || listener.listener.key.to_string() == *asked
+                || address == Some(listener.address)
+        }
         None => listener.address.port() == port,
     };
     let found: Vec<_> = all().filter(fits).collect();

@@ -32,6 +32,7 @@ mod logs;
 pub mod metadata;
 mod page;
 mod route53;
+mod scope;
 pub mod secure;
 mod services;
 pub mod session;
@@ -42,6 +43,6 @@ mod tags;
 mod wire;
 
 pub use access::{Users, resources};
-pub use call::{Api, Meters};
+pub use call::{Api, Meters, Views};
 pub use entry::{Auth, serve};
 pub use services::{Coverage, coverage};

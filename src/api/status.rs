@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::model::{
-    Action, Generation, Registration, TargetReason, Task, TaskStatus, VerdictState,
+    Action, Generation, Registration, TargetReason, Task, TaskStatus, VerdictState, label,
 };
 use crate::orchestrator::placement::{Board, Seat};
 use crate::routing::Routing;
@@ -135,7 +135,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             generation: state.generation,
             acknowledged,
-            clusters: state.clusters.keys().map(ToString::to_string).collect(),
+            clusters: state.clusters.keys().map(label).collect(),
             instances: instances(state),
             services: services(state),
             tasks: state.tasks.values().map(|task| task_row(task)).collect(),
@@ -155,7 +155,7 @@ fn instances(state: &State) -> Vec<InstanceRow> {
             runtime: instance.kind.as_str().to_owned(),
             zone: instance.zone.clone(),
             contact: instance.contact.as_str().to_owned(),
-            draining: draining.map(|(cluster, _)| cluster.to_string()).collect(),
+            draining: draining.map(|(cluster, _)| label(cluster)).collect(),
             tasks: seat.tasks(),
             cpu_left: seat.cpu_left(),
             cpu: registered.map(|all| all.cpu),
@@ -177,8 +177,8 @@ fn services(state: &State) -> Vec<ServiceStatus> {
             newest.map(|event| format!("{} {}", event.at, event.message)).collect()
         });
         ServiceStatus {
-            service: service.key.to_string(),
-            task_definition: service.definition.to_string(),
+            service: label(&service.key),
+            task_definition: label(&service.definition),
             desired: service.desired_count,
             running,
             pending: tasks.len() - running,
@@ -201,8 +201,8 @@ fn task_row(task: &Task) -> TaskRow {
     TaskRow {
         task: task.id.to_string(),
         instance: task.instance.to_string(),
-        service: task.service.as_ref().map(ToString::to_string),
-        task_definition: task.definition.to_string(),
+        service: task.service.as_ref().map(label),
+        task_definition: label(&task.definition),
         last_status: task.known.as_str().to_owned(),
         desired_status: match task.desired {
             crate::model::Desired::Running => "RUNNING",
@@ -228,7 +228,7 @@ fn targets(state: &State, routing: &Routing, now: Timestamp) -> Vec<TargetRow> {
             }
         };
         TargetRow {
-            target_group: target.group.to_string(),
+            target_group: label(&target.group),
             target: target.socket_address().to_string(),
             task: target.task.as_ref().map(ToString::to_string),
             state: name.to_owned(),
@@ -250,14 +250,14 @@ fn listeners(state: &State, region: &str, domain: &str) -> Vec<ListenerRow> {
         let lb = state.load_balancers.get(&listener.key.load_balancer)?;
         let address = std::net::SocketAddr::new(lb.address, listener.key.port);
         Some(ListenerRow {
-            load_balancer: lb.name.to_string(),
+            load_balancer: label(&lb.name),
             dns_name: lb.dns_name(region, domain),
             address: address.to_string(),
             protocol: listener.protocol.as_str().to_owned(),
             rules: listener.rules.len(),
             default_action: match &listener.default_action {
                 Action::Forward(groups) => {
-                    let names: Vec<_> = groups.iter().map(|g| g.group.as_str()).collect();
+                    let names: Vec<_> = groups.iter().map(|g| label(&g.group)).collect();
                     format!("forward to {}", names.join(", "))
                 }
                 Action::FixedResponse(response) => format!("fixed response {}", response.status),

@@ -20,7 +20,7 @@ use crate::api::events::Events;
 use crate::api::exec::Desk;
 use crate::api::file;
 use crate::api::session::Sessions;
-use crate::api::{self, Api, Auth, Meters};
+use crate::api::{self, Api, Auth, Meters, Views};
 use crate::clock::{self, Clock};
 use crate::health::{Checker, NameChecker};
 use crate::orchestrator::Stopper;
@@ -194,6 +194,7 @@ impl Control {
             store: parts.store.clone(),
             reader: parts.reader.clone(),
             account: parts.settings.account.clone(),
+            views: Views::default(),
             domain: parts.settings.domain.clone(),
             addresses: parts.settings.elb.addresses,
             metrics: parts.metrics.clone(),

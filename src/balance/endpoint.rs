@@ -15,7 +15,7 @@ use super::ewma::Ewma;
 use super::gate::Gate;
 use super::outlier::{Reason, Record};
 use crate::metrics::{Counter, Metrics, names};
-use crate::model::{RegistrationId, TargetGroupName, TaskId};
+use crate::model::{RegistrationId, TargetGroupName, TaskId, label};
 
 #[derive(Debug)]
 pub struct Endpoint {
@@ -48,8 +48,9 @@ impl Endpoint {
         metrics: &Metrics,
     ) -> Self {
         let target = address.to_string();
-        let requests = metrics.counter(&names::TARGET_REQUESTS, &[group.as_str(), &target]);
-        let failures = metrics.counter(&names::TARGET_FAILURES, &[group.as_str(), &target]);
+        let labels = [&label(&group), target.as_str()];
+        let requests = metrics.counter(&names::TARGET_REQUESTS, &labels);
+        let failures = metrics.counter(&names::TARGET_FAILURES, &labels);
         let in_flight = (0..metrics.threads()).map(|_| CachePadded::default()).collect();
         let (ejected, failed) = (AtomicBool::new(false), AtomicBool::new(false));
         Self {

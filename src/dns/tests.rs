@@ -70,7 +70,7 @@ impl World {
         };
         store.update(rows).await.unwrap();
         let reader = Reader::new(&metrics);
-        let account = Account { region: "local-1".into(), id: "000000000000".into() };
+        let account = Account::new("local-1", "000000000000");
         let domain = "roadstead.test".to_owned();
         let context = Context { account, domain, metrics: metrics.clone() };
         Publisher::new(store, reader.clone(), context).publish();

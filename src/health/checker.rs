@@ -19,7 +19,9 @@ use super::rounds::{self, Due, Rounds};
 use super::verdict::{Change, Machine, Occasion, Outcome};
 use crate::clock::{self, Clock, Instant};
 use crate::metrics::{Counter, Metrics, names};
-use crate::model::{HealthCheck, RegistrationId, Target, TargetGroupName, Verdict, VerdictState};
+use crate::model::{
+    HealthCheck, RegistrationId, Target, TargetGroupName, Verdict, VerdictState, label,
+};
 use crate::state::{Key, State, Store};
 
 /// Probes under way at once, each one socket; the others queue in the order they came.
@@ -213,10 +215,10 @@ fn same(old: &State, new: &State) -> bool {
 
 impl Counters {
     fn new(metrics: &Metrics, group: &TargetGroupName) -> Self {
-        let probes = |outcome| metrics.counter(&names::PROBES, &[group.as_str(), outcome]);
-        let verdicts = |state: VerdictState| {
-            metrics.counter(&names::VERDICTS, &[group.as_str(), state.as_str()])
-        };
+        let group = label(group);
+        let probes = |outcome| metrics.counter(&names::PROBES, &[&group, outcome]);
+        let verdicts =
+            |state: VerdictState| metrics.counter(&names::VERDICTS, &[&group, state.as_str()]);
         Self {
             control: metrics.control(),
             passed: probes("passed"),

@@ -14,15 +14,43 @@ use super::{
     TaskId, TrustStore,
 };
 
-/// Whose resources these are: the region and account id that every ARN of this process carries.
+/// Whose resources these are, and the region of what does not say where it lives: the home region,
+/// and in a call the one that its credential names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub region: String,
     /// Twelve digits.
     pub id: String,
+    /// `region` is not the home region.
+    #[serde(default)]
+    pub is_away: bool,
+    /// What resources may live in beside the home region.
+    #[serde(default)]
+    pub others: Vec<String>,
 }
 
 impl Account {
+    /// At home in `region`, the only one.
+    #[must_use]
+    pub fn new(region: impl Into<String>, id: impl Into<String>) -> Self {
+        let (region, id) = (region.into(), id.into());
+        Self { region, id, is_away: false, others: Vec::new() }
+    }
+
+    /// As calls of `region` see it. None: it is not served.
+    #[must_use]
+    pub fn visited(&self, region: &str) -> Option<Self> {
+        let is_away = self.region != region;
+        let is_served = !is_away || self.others.iter().any(|other| other == region);
+        is_served.then(|| Self { region: region.to_owned(), is_away, ..self.clone() })
+    }
+
+    /// The region as names have it: empty at home.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        if self.is_away { &self.region } else { "" }
+    }
+
     #[must_use]
     pub fn arn(&self, service: &str, resource: impl Into<String>) -> Arn {
         Arn {
@@ -33,59 +61,78 @@ impl Account {
         }
     }
 
+    /// Of what lives in `region`; empty: in the account's own.
+    #[must_use]
+    pub fn within(&self, service: &str, region: &str, resource: impl Into<String>) -> Arn {
+        let arn = self.arn(service, resource);
+        Arn { region: self.region_of(region).to_owned(), ..arn }
+    }
+
+    /// A region by its name, which for the home region's resources is empty.
+    #[must_use]
+    pub fn region_of<'a>(&'a self, region: &'a str) -> &'a str {
+        if region.is_empty() { &self.region } else { region }
+    }
+
     #[must_use]
     pub fn cluster(&self, name: &ClusterName) -> Arn {
-        self.arn("ecs", format!("cluster/{name}"))
+        self.within("ecs", name.region(), format!("cluster/{name}"))
     }
 
     #[must_use]
     pub fn service(&self, key: &ServiceKey) -> Arn {
-        self.arn("ecs", format!("service/{key}"))
+        self.within("ecs", key.cluster.region(), format!("service/{key}"))
     }
 
     #[must_use]
     pub fn task(&self, cluster: &ClusterName, id: &TaskId) -> Arn {
-        self.arn("ecs", format!("task/{cluster}/{id}"))
+        self.within("ecs", cluster.region(), format!("task/{cluster}/{id}"))
     }
 
     /// A deployment, as a service deployment and as a service revision: both have its number.
     #[must_use]
     pub fn deployment(&self, service: &ServiceKey, id: &DeploymentId) -> (Arn, Arn) {
         let number = id.as_str().rsplit('/').next().unwrap_or_default();
-        let arn = |kind: &str| self.arn("ecs", format!("{kind}/{service}/{number}"));
+        let region = service.cluster.region();
+        let arn = |kind: &str| self.within("ecs", region, format!("{kind}/{service}/{number}"));
         (arn("service-deployment"), arn("service-revision"))
     }
 
     #[must_use]
     pub fn task_definition(&self, key: &TaskDefinitionKey) -> Arn {
-        self.arn("ecs", format!("task-definition/{key}"))
+        self.within("ecs", key.family.region(), format!("task-definition/{key}"))
     }
 
     #[must_use]
     pub fn load_balancer(&self, lb: &LoadBalancer) -> Arn {
-        self.arn("elasticloadbalancing", format!("loadbalancer/{}", lb.path()))
+        self.balancing(lb.name.region(), format!("loadbalancer/{}", lb.path()))
     }
 
     #[must_use]
     pub fn listener(&self, lb: &LoadBalancer, key: &ListenerKey, id: &str) -> Arn {
         debug_assert_eq!(lb.name, key.load_balancer);
-        self.arn("elasticloadbalancing", format!("listener/{}/{id}", lb.path()))
+        self.balancing(lb.name.region(), format!("listener/{}/{id}", lb.path()))
     }
 
     /// A rule of a listener, the default one included.
     #[must_use]
     pub fn rule(&self, lb: &LoadBalancer, listener: &str, id: &str) -> Arn {
-        self.arn("elasticloadbalancing", format!("listener-rule/{}/{listener}/{id}", lb.path()))
+        let resource = format!("listener-rule/{}/{listener}/{id}", lb.path());
+        self.balancing(lb.name.region(), resource)
+    }
+
+    fn balancing(&self, region: &str, resource: String) -> Arn {
+        self.within("elasticloadbalancing", region, resource)
     }
 
     #[must_use]
     pub fn target_group(&self, group: &TargetGroup) -> Arn {
-        self.arn("elasticloadbalancing", format!("targetgroup/{}/{}", group.name, group.id))
+        self.balancing(group.name.region(), format!("targetgroup/{}/{}", group.name, group.id))
     }
 
     #[must_use]
     pub fn trust_store(&self, store: &TrustStore) -> Arn {
-        self.arn("elasticloadbalancing", format!("truststore/{}/{}", store.name, store.id))
+        self.balancing(store.name.region(), format!("truststore/{}/{}", store.name, store.id))
     }
 
     /// A certificate of ACM; `id` is a UUID.
@@ -103,14 +150,16 @@ impl Account {
 
     #[must_use]
     pub fn scalable_target(&self, target: &ScalableTarget) -> Arn {
-        self.arn("application-autoscaling", format!("scalable-target/{}", target.id))
+        let region = target.service.cluster.region();
+        self.within("application-autoscaling", region, format!("scalable-target/{}", target.id))
     }
 
     #[must_use]
     pub fn scaling_policy(&self, policy: &ScalingPolicy) -> Arn {
         let (id, key) = (&policy.id, &policy.key);
         let resource = format!("resource/ecs/service/{}:policyName/{}", key.service, key.name);
-        self.arn("autoscaling", format!("scalingPolicy:{id}:{resource}"))
+        let region = key.service.cluster.region();
+        self.within("autoscaling", region, format!("scalingPolicy:{id}:{resource}"))
     }
 
     #[must_use]
@@ -118,7 +167,8 @@ impl Account {
         let (id, key) = (&action.id, &action.key);
         let resource =
             format!("resource/ecs/service/{}:scheduledActionName/{}", key.service, key.name);
-        self.arn("autoscaling", format!("scheduledAction:{id}:{resource}"))
+        let region = key.service.cluster.region();
+        self.within("autoscaling", region, format!("scheduledAction:{id}:{resource}"))
     }
 
     #[must_use]
@@ -133,12 +183,14 @@ impl Account {
 
     #[must_use]
     pub fn namespace(&self, namespace: &Namespace) -> Arn {
-        self.arn("servicediscovery", format!("namespace/{}", namespace.id()))
+        let resource = format!("namespace/{}", namespace.id());
+        self.within("servicediscovery", namespace.name.region(), resource)
     }
 
     #[must_use]
     pub fn discovery_service(&self, service: &DiscoveryService) -> Arn {
-        self.arn("servicediscovery", format!("service/{}", service.id()))
+        let resource = format!("service/{}", service.id());
+        self.within("servicediscovery", service.key.namespace.region(), resource)
     }
 }
 
@@ -184,7 +236,7 @@ mod tests {
 
     #[test]
     fn task_arn_has_the_long_format() {
-        let account = Account { region: "local".into(), id: "000000000000".into() };
+        let account = Account::new("local", "000000000000");
         assert_eq!(
             account.task(&"default".into(), &"0123".into()).to_string(),
             "arn:aws:ecs:local:000000000000:task/default/0123"

@@ -25,7 +25,10 @@ pub struct ScalingKey {
 
 impl fmt::Display for ScalingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.service, self.name)
+        match f.alternate() {
+            true => write!(f, "{:#}/{}", self.service, self.name),
+            false => write!(f, "{}/{}", self.service, self.name),
+        }
     }
 }
 

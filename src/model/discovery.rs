@@ -67,7 +67,7 @@ impl Namespace {
     /// `ns-` and 16 characters.
     #[must_use]
     pub fn id(&self) -> String {
-        self.id.clone().unwrap_or_else(|| derived("ns", self.name.as_str()))
+        self.id.clone().unwrap_or_else(|| derived("ns", &format!("{:#}", self.name)))
     }
 
     /// Of the zone that answers it: `Z` and 16 characters. An HTTP namespace has none.
@@ -154,7 +154,7 @@ impl DiscoveryService {
     /// `srv-` and 16 characters.
     #[must_use]
     pub fn id(&self) -> String {
-        self.id.clone().unwrap_or_else(|| derived("srv", &self.key.to_string()))
+        self.id.clone().unwrap_or_else(|| derived("srv", &format!("{:#}", self.key)))
     }
 
     /// TTL of its records of this type; none when it has no such records.
@@ -257,6 +257,9 @@ pub struct DiscoveryOperation {
     pub namespace: Option<String>,
     pub service: Option<String>,
     pub instance: Option<String>,
+    /// Empty: the home region.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub region: String,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -23,11 +23,24 @@ impl Ec2Resource {
             Self::SecurityGroup(group) => &group.id,
         }
     }
+
+    /// Empty: the home region.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        match self {
+            Self::Vpc(vpc) => &vpc.region,
+            Self::Subnet(subnet) => &subnet.region,
+            Self::SecurityGroup(group) => &group.region,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vpc {
     pub id: Ec2Id,
+    /// Empty: the home region.
+    #[serde(default)]
+    pub region: String,
     /// An IPv4 block.
     pub cidr: String,
     pub dns_support: bool,
@@ -38,6 +51,9 @@ pub struct Vpc {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
     pub id: Ec2Id,
+    /// As its VPC's.
+    #[serde(default)]
+    pub region: String,
     pub vpc: Ec2Id,
     /// An IPv4 block inside the VPC's.
     pub cidr: String,
@@ -50,6 +66,9 @@ pub struct Subnet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroup {
     pub id: Ec2Id,
+    /// As its VPC's.
+    #[serde(default)]
+    pub region: String,
     pub vpc: Ec2Id,
     pub name: String,
     pub description: String,

@@ -54,20 +54,82 @@ macro_rules! names {
     )*};
 }
 
+/// Between region and name in the text of a name outside the home region. No name holds a control
+/// character.
+const REGION_END: char = '\u{1f}';
+
+/// A key or a name for people and for labels of metrics, where those of two regions must not be
+/// mistaken for each other: `eu-west-1/web`, at home `web`.
+#[must_use]
+pub fn label(key: &impl fmt::Display) -> String {
+    format!("{key:#}").replace(REGION_END, "/")
+}
+
+/// Names of what lives in a region. The same name in two regions is two keys; `{}` and `as_str`
+/// tell the name alone, as AWS does, and `{:#}` what tells it from those of other regions.
+macro_rules! regional {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// `region` is empty at home.
+            #[must_use]
+            pub fn within(region: &str, name: &str) -> Self {
+                let name = name.replace(REGION_END, "\u{fffd}");
+                match region {
+                    "" => Self(name.into()),
+                    region => Self(format!("{region}{REGION_END}{name}").into()),
+                }
+            }
+
+            /// Empty at home.
+            #[must_use]
+            pub fn region(&self) -> &str {
+                self.0.split_once(REGION_END).map_or("", |(region, _)| region)
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                self.0.split_once(REGION_END).map_or(&self.0, |(_, name)| name)
+            }
+        }
+
+        /// At home.
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadKey;
+
+            fn from_str(text: &str) -> Result<Self, BadKey> {
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(if f.alternate() { &self.0 } else { self.as_str() })
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", label(self))
+            }
+        }
+    )*};
+}
+
 names! {
-    AlarmName;
-    CapacityProviderName;
-    ClusterName;
     ServiceName;
-    /// A task definition's family.
-    Family;
     /// 32 hexadecimal digits, as ECS's.
     TaskId;
-    LoadBalancerName;
-    LogGroupName;
-    TargetGroupName;
-    /// A DNS name in lower case without the final dot: `demo.internal`.
-    NamespaceName;
     /// The name of a discovery service inside its namespace; may hold dots (`_sip._udp.phones`).
     DiscoveryName;
     /// A discovery instance: for a task of a service, the task's id.
@@ -84,13 +146,26 @@ names! {
     CookieKeyId;
     /// An operation of Cloud Map's API.
     OperationId;
-    TrustStoreName;
     /// A container instance as the file names it.
     InstanceName;
     /// A health check of Route 53: a UUID.
     NameCheckId;
     /// A hosted zone: `Z` and upper-case letters and digits.
     HostedZoneId;
+}
+
+regional! {
+    AlarmName;
+    CapacityProviderName;
+    ClusterName;
+    /// A task definition's family.
+    Family;
+    LoadBalancerName;
+    LogGroupName;
+    TargetGroupName;
+    /// A DNS name in lower case without the final dot: `demo.internal`.
+    NamespaceName;
+    TrustStoreName;
 }
 
 /// The one that there is when the file names none.
@@ -133,7 +208,10 @@ macro_rules! pairs {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!("{}", $sep, "{}"), self.$left, self.$right)
+                match f.alternate() {
+                    true => write!(f, concat!("{:#}", $sep, "{}"), self.$left, self.$right),
+                    false => write!(f, concat!("{}", $sep, "{}"), self.$left, self.$right),
+                }
             }
         }
 
@@ -171,7 +249,11 @@ pub struct InstanceKey {
 /// An id may hold slashes, which its key's text has as `%2F`; no id holds a percent sign.
 impl fmt::Display for InstanceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.service, self.id.as_str().replace('/', "%2F"))
+        let id = self.id.as_str().replace('/', "%2F");
+        match f.alternate() {
+            true => write!(f, "{:#}/{id}", self.service),
+            false => write!(f, "{}/{id}", self.service),
+        }
     }
 }
 
@@ -235,6 +317,26 @@ mod tests {
             let instance = InstanceKey { service: service.clone(), id: id.into() };
             assert_eq!(instance.to_string().parse::<InstanceKey>().unwrap(), instance);
         }
+    }
+
+    #[test]
+    fn names_of_two_regions_are_two_keys_of_one_name() {
+        let check = |region: &str, name: &str, shown: &str, told: &str| {
+            let cluster = ClusterName::within(region, name);
+            assert_eq!((cluster.region(), cluster.to_string()), (region, shown.to_owned()));
+            let key = ServiceKey { cluster, name: "web".into() };
+            assert_eq!((key.to_string(), label(&key)), (format!("{shown}/web"), told.to_owned()));
+            assert_eq!(format!("{key:#}").parse::<ServiceKey>().unwrap(), key);
+            let text = serde_json::to_string(&key).unwrap();
+            assert_eq!(serde_json::from_str::<ServiceKey>(&text).unwrap(), key);
+        };
+        check("", "shop", "shop", "shop/web");
+        check("eu-west-1", "shop", "shop", "eu-west-1/shop/web");
+        check("eu-west-1", "a/b", "a/b", "eu-west-1/a/b/web");
+        // Nobody gets into another region by what he calls a thing.
+        check("", "eu-west-1\u{1f}shop", "eu-west-1\u{fffd}shop", "eu-west-1\u{fffd}shop/web");
+        assert_eq!(ClusterName::within("", "shop"), "shop".into());
+        assert_ne!(ClusterName::within("eu-west-1", "shop"), "shop".into());
     }
 
     #[test]

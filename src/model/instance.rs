@@ -199,14 +199,14 @@ impl Account {
     #[must_use]
     pub fn container_instance(&self, cluster: &ClusterName, name: &InstanceName) -> Arn {
         let id = instance_id(cluster, name);
-        self.arn("ecs", format!("container-instance/{cluster}/{id}"))
+        self.within("ecs", cluster.region(), format!("container-instance/{cluster}/{id}"))
     }
 }
 
 /// 32 hexadecimal digits.
 #[must_use]
 pub fn instance_id(cluster: &ClusterName, name: &InstanceName) -> String {
-    let digest = Sha256::digest(format!("{cluster}/{name}").as_bytes());
+    let digest = Sha256::digest(format!("{cluster:#}/{name}").as_bytes());
     digest.iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
         // Writing to a String cannot fail.
         let _ = write!(hex, "{byte:02x}");
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn an_attribute_of_the_api_hides_the_files_and_the_built_in_one() {
-        let (here, there) = (ClusterName::new("here"), ClusterName::new("there"));
+        let (here, there) = (ClusterName::from("here"), ClusterName::from("there"));
         let mut instance = ContainerInstance::new("a".into(), InstanceKind::Docker, Timestamp(0));
         instance.attributes = [("disk".to_owned(), "ssd".to_owned())].into();
         let put = [("disk".to_owned(), "nvme".to_owned())].into();

@@ -93,9 +93,12 @@ impl LoadBalancer {
         format!("{kind}/{}/{}", self.name, self.id)
     }
 
-    /// The name our DNS answers with its address: `NAME-ID.REGION.elb.DOMAIN`, lower case.
+    /// The name our DNS answers with its address: `NAME-ID.REGION.elb.DOMAIN`, lower case. `home`
+    /// is the home region.
     #[must_use]
-    pub fn dns_name(&self, region: &str, domain: &str) -> String {
+    pub fn dns_name(&self, home: &str, domain: &str) -> String {
+        let own = self.name.region();
+        let region = if own.is_empty() { home } else { own };
         format!("{}-{}.{region}.elb.{domain}", self.name, self.id).to_ascii_lowercase()
     }
 }

@@ -12,6 +12,9 @@ use crate::clock::Timestamp;
 /// One metric: CloudWatch's namespace, name and dimensions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MetricId {
+    /// Empty: the home region.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
     /// `AWS/ECS`
     pub namespace: String,
     pub name: String,
@@ -23,7 +26,14 @@ impl MetricId {
     pub fn new(namespace: &str, name: &str, dimensions: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let dimensions = dimensions.iter().map(owned).collect();
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), dimensions }
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Self { region: String::new(), namespace, name, dimensions }
+    }
+
+    /// The same in `region`; empty: the home region.
+    #[must_use]
+    pub fn within(self, region: &str) -> Self {
+        Self { region: region.to_owned(), ..self }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::plan::{Move, Plan};
 use crate::metrics::{Counter, Gauge, Metrics, names};
-use crate::model::{Contact, InstanceName, ServiceKey, TaskStatus};
+use crate::model::{Contact, InstanceName, ServiceKey, TaskStatus, label};
 use crate::state::State;
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ struct OneService {
 
 impl OneService {
     fn new(key: &ServiceKey, metrics: &Metrics) -> Self {
-        let label = key.to_string();
+        let label = label(key);
         let tasks = |state| metrics.gauge(&names::SERVICE_TASKS, &[&label, state]);
         Self {
             desired: tasks("desired"),

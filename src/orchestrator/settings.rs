@@ -74,7 +74,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            account: Account { region: "local".to_owned(), id: "000000000000".to_owned() },
+            account: Account::new("local", "000000000000"),
             addresses: None,
             quarantine: Duration::from_secs(60),
             backoff: Curve::default(),

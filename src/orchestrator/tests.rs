@@ -84,7 +84,7 @@ impl House {
         let store = Store::memory(&journal).unwrap();
         let metrics = Metrics::new(1);
         let reader = Reader::new(&metrics);
-        let account = Account { region: "local".into(), id: "0".repeat(12) };
+        let account = Account::new("local", "0".repeat(12));
         let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
         let slot = reader.register();
         let settings =

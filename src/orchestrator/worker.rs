@@ -260,11 +260,9 @@ impl Worker {
     }
 
     async fn create(&mut self, post: &Post, task: &Task, definition: &TaskDefinition, name: &str) {
-        let cluster = task.cluster.as_str();
-        let Some(mut spec) = ContainerSpec::new(&self.id, cluster, definition, name, task.address)
-        else {
-            return;
-        };
+        let cluster = &task.cluster;
+        let made = ContainerSpec::new(&self.id, cluster.as_str(), definition, name, task.address);
+        let Some(mut spec) = made.map(|spec| spec.within(cluster.region())) else { return };
         let chosen = task.host_ports.iter().filter(|ports| ports.container == name);
         spec.host_ports = chosen.cloned().collect();
         failpoint::reach("before", "create");

@@ -21,6 +21,7 @@ use crate::metrics::{Metrics, names};
 use crate::model::{
     Account, Action, Coding, CookieKey, CookieKeyId, GroupRouting, GroupStickiness, Listener,
     RateLimit, RegistrationId, Rule, Target, TargetGroup, TargetGroupName, Verdict, VerdictState,
+    label,
 };
 use crate::net::proxy::Refused;
 use crate::rules::{Limiter, Matcher};
@@ -61,6 +62,7 @@ pub fn compile(state: &State, previous: &Routing, context: &Context) -> Routing 
     let listeners = listeners(state, previous, context, (&groups, (&cookies, &seals)), made);
     let zone_context = ZoneContext {
         region: context.account.region.clone(),
+        others: context.account.others.clone(),
         domain: context.domain.clone(),
         threads: context.metrics.threads(),
     };
@@ -196,7 +198,7 @@ fn group(
     context: &Context,
 ) -> Arc<Group> {
     let metrics = old.map_or_else(
-        || Arc::new(GroupMetrics::new(&context.metrics, configured.name.as_str())),
+        || Arc::new(GroupMetrics::new(&context.metrics, &label(&configured.name))),
         |old| Arc::clone(&old.metrics),
     );
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
@@ -217,7 +219,7 @@ fn group(
             (Vec::new(), Timestamp::default())
         }
     };
-    let fresh = || Arc::new(Gate::new(&context.metrics, configured.name.as_str()));
+    let fresh = || Arc::new(Gate::new(&context.metrics, &label(&configured.name)));
     let gate = old.map_or_else(fresh, |old| Arc::clone(&old.gate));
     let requests = metrics.requests.total();
     let fresh = || Arc::new(Budget::new(routing.retry_budget, clock::now(), requests));
@@ -333,7 +335,7 @@ fn listeners(
             continue;
         }
         let metrics = old.map_or_else(
-            || Arc::new(ListenerMetrics::new(&context.metrics, &listener.key.to_string())),
+            || Arc::new(ListenerMetrics::new(&context.metrics, &label(&listener.key))),
             |old| Arc::clone(&old.metrics),
         );
         let (limit, rule_limits) = limits(listener, old.map(Arc::as_ref), &context.metrics);
@@ -367,7 +369,7 @@ fn limits(
     old: Option<&RoutedListener>,
     metrics: &Metrics,
 ) -> (Option<Arc<Limiter>>, Vec<Option<Arc<Limiter>>>) {
-    let key = listener.key.to_string();
+    let key = label(&listener.key);
     let limiter = |limit: &Option<RateLimit>, old: Option<&Arc<Limiter>>, label: &str| {
         let limit = limit.as_ref()?;
         let fresh = || {

@@ -12,6 +12,7 @@ use crate::balance::{Endpoint, Group, Turn};
 use crate::clock::Timestamp;
 use crate::model::{
     Algorithm, Condition, QueryValue, RateKey, RateLimit, RegistrationId, Rule, StickinessKind,
+    label,
 };
 use crate::rules::Facts;
 
@@ -108,7 +109,7 @@ pub fn explain(listener: &RoutedListener, facts: &Facts<'_>, now: Timestamp) -> 
             ("forward".to_owned(), groups(listener, forwarding, facts, now))
         }
     };
-    let listener = listener.listener.key.to_string();
+    let listener = label(&listener.listener.key);
     Explanation { listener, rules: notes, checks, action, rewritten, groups }
 }
 
@@ -201,7 +202,7 @@ fn groups(
             None => ((*weight == total).then_some(true), format!("weight {weight} of {total}")),
         };
         let targets = targets(listener, group, facts, now);
-        GroupNote { target_group: group.name.to_string(), taken, why, targets }
+        GroupNote { target_group: label(&group.name), taken, why, targets }
     };
     forwarding.groups.iter().enumerate().map(note).collect()
 }

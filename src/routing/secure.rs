@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::metrics::{Counter, Metrics, names};
 use crate::model::{
     AlpnPolicy, Certificate, Listener, ListenerTls, LoadBalancer, MutualTls, Protocol, TrustStore,
+    label,
 };
 use crate::state::State;
 use crate::tls::{
@@ -108,7 +109,7 @@ pub(super) fn compile(
     let server = Server::new(identities, policy, alpn, &tickets, mutual);
     let server = server.map_err(|error| error.to_string())?;
     let metrics = old.map_or_else(
-        || Arc::new(TlsMetrics::new(metrics, &listener.key.to_string())),
+        || Arc::new(TlsMetrics::new(metrics, &label(&listener.key))),
         |old| Arc::clone(&old.metrics),
     );
     Ok(Some(Arc::new(RoutedTls { server, metrics, asked: asked.clone(), alpn, rows, store })))

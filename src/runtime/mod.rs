@@ -24,8 +24,8 @@ use tokio::sync::broadcast;
 pub use self::exec::{Exec, Input, Output, Session, Size};
 pub use self::fleet::Fleet;
 use crate::model::{
-    Capacity, ContainerDefinition, HostPorts, NetworkMode, Observed, SecretText, Sharing,
-    TaskDefinition, TaskId, Usage, Volume,
+    Capacity, ContainerDefinition, HostPorts, LogGroupName, NetworkMode, Observed, SecretText,
+    Sharing, TaskDefinition, TaskId, Usage, Volume,
 };
 
 /// Events a slow reader may be behind before it has to look for itself.
@@ -102,6 +102,16 @@ impl ContainerSpec {
             name_server: None,
             secrets: BTreeMap::new(),
         })
+    }
+
+    /// What it logs is kept in the region of its task; empty: at home.
+    #[must_use]
+    pub(crate) fn within(mut self, region: &str) -> Self {
+        let options = self.definition.log.as_mut().map(|log| &mut log.options);
+        if let Some(group) = options.and_then(|options| options.get_mut("awslogs-group")) {
+            *group = format!("{:#}", LogGroupName::within(region, group));
+        }
+        self
     }
 
     /// Every variable, secrets included.

@@ -10,6 +10,7 @@ pub mod ipam;
 mod journal;
 pub mod ports;
 mod refer;
+mod region;
 mod store;
 mod tables;
 

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Desired, Listener, Owner, Protocol, Service, Task, TaskDefinitionKey};
+use crate::model::{
+    Desired, Listener, Namespace, NamespaceKind, Owner, Protocol, Service, Task, TaskDefinitionKey,
+    label,
+};
 
 use super::{Key, Row, State};
 
@@ -55,6 +58,7 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
         Row::Target(target) if !after.target_groups.contains_key(&target.group) => {
             Err(missing(format!("target {}", target.id), format!("target group {}", target.group)))
         }
+        Row::Namespace(namespace) => check_namespace(after, namespace),
         Row::DiscoveryService(service)
             if !after.namespaces.contains_key(&service.key.namespace) =>
         {
@@ -98,6 +102,24 @@ fn check_put(before: Option<&Row>, after: &State, row: &Row) -> Result<(), Refus
             Err(missing("verdict", format!("target {}", verdict.target)))
         }
         _ => Ok(()),
+    }
+}
+
+/// One name of DNS is one namespace's, in whatever region.
+fn check_namespace(after: &State, namespace: &Namespace) -> Result<(), Refused> {
+    let is_dns = |row: &Namespace| row.kind == NamespaceKind::PrivateDns;
+    let name = namespace.name.as_str();
+    let twin = after.namespaces.values().find(|row| {
+        row.name.region() != namespace.name.region()
+            && is_dns(row)
+            && row.name.as_str().eq_ignore_ascii_case(name)
+    });
+    match twin.filter(|_| is_dns(namespace)) {
+        None => Ok(()),
+        Some(twin) => Err(Refused::Invalid {
+            what: format!("namespace {}", label(&namespace.name)),
+            why: format!("DNS answers its name for namespace {}", label(&twin.name)),
+        }),
     }
 }
 

@@ -130,7 +130,7 @@ macro_rules! tables {
             #[must_use]
             pub fn text(&self) -> String {
                 match self {
-                    $(Self::$row(key) => key.to_string(),)*
+                    $(Self::$row(key) => format!("{key:#}"),)*
                 }
             }
 

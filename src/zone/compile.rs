@@ -189,8 +189,10 @@ pub(super) fn zones(
     for zone in state.hosted_zones.values() {
         add(DnsName::parse(&zone.name), RECORD_TTL);
     }
-    let balancers = DnsName::parse(&format!("{}.elb.{}", context.region, context.domain));
-    add(balancers.clone(), BALANCER_NEGATIVE_TTL);
+    let regions = std::iter::once(&context.region).chain(&context.others);
+    for region in regions {
+        add(apex_of(region, context), BALANCER_NEGATIVE_TTL);
+    }
     // In the order of keys: of two names that differ only in case the first is served.
     for key in state.discovery_services.keys() {
         let Some(service) = services.get(key) else { continue };
@@ -205,14 +207,22 @@ pub(super) fn zones(
         zone.services.entry(name.clone()).or_insert_with(|| Arc::clone(service));
     }
     add_record_sets(state, context, &mut zones);
-    if let Some(zone) = balancers.and_then(|apex| zones.get_mut(&apex)) {
-        for lb in state.load_balancers.values() {
+    for lb in state.load_balancers.values() {
+        let own = lb.name.region();
+        let region = if own.is_empty() { context.region.as_str() } else { own };
+        let zone = apex_of(region, context).and_then(|apex| zones.get_mut(&apex));
+        if let Some(zone) = zone {
             let name = DnsName::parse(&lb.dns_name(&context.region, &context.domain));
             zone.balancers.extend(name.map(|name| (name, lb.address)));
         }
     }
     add_empty_above_zones(&mut zones);
     zones
+}
+
+/// Of the zone of a region's load balancers.
+fn apex_of(region: &str, context: &ZoneContext) -> Option<DnsName> {
+    DnsName::parse(&format!("{region}.elb.{}", context.domain))
 }
 
 fn add_record_sets(state: &State, context: &ZoneContext, zones: &mut HashMap<DnsName, Zone>) {

@@ -49,6 +49,8 @@ pub const SOA_TIMES: (i32, i32, i32) = (7200, 900, 1_209_600);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneContext {
     pub region: String,
+    /// Regions beside it.
+    pub others: Vec<String>,
     /// Load balancers are called `NAME-ID.REGION.elb.DOMAIN`.
     pub domain: String,
     pub threads: usize,

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Timestamp;
 use crate::model::{
-    DiscoveryInstance, DiscoveryService, LoadBalancer, LoadBalancerKind, Namespace, Owner,
-    Protocol, Registration, Target, TargetGroup, Verdict, VerdictState,
+    DiscoveryInstance, DiscoveryService, LoadBalancer, LoadBalancerKind, LoadBalancerName,
+    Namespace, Owner, Protocol, Registration, Target, TargetGroup, Verdict, VerdictState,
 };
 use crate::state::{Key, MemoryJournal, Store, StoreError, Tx};
 
@@ -20,7 +20,12 @@ struct World {
 }
 
 fn context() -> ZoneContext {
-    ZoneContext { region: "local-1".into(), domain: "Roadstead.test".into(), threads: 2 }
+    ZoneContext {
+        region: "local-1".into(),
+        others: vec!["far-1".into(), "none-1".into()],
+        domain: "Roadstead.test".into(),
+        threads: 2,
+    }
 }
 
 impl World {
@@ -99,7 +104,11 @@ fn put_row(tx: &mut Tx<'_>, row: &str) {
             put_instance(tx, id, (service, zone), (address, port), state);
         }
         ["lb", name, address] => tx.put(LoadBalancer {
-            name: name.into(),
+            // `REGION:NAME` outside the home region.
+            name: match name.split_once(':') {
+                Some((region, name)) => LoadBalancerName::within(region, name),
+                None => name.into(),
+            },
             id: "0123456789abcdef".into(),
             kind: LoadBalancerKind::Application,
             address: address.parse().unwrap(),
@@ -284,6 +293,26 @@ async fn load_balancers_names_answer_their_address_for_a_minute() {
             ("front-0123456789abcdef.local-1.elb.roadstead.test", Aaaa, &format!("NODATA {zone}")),
             ("back-0123456789abcdef.local-1.elb.roadstead.test", A, &format!("NXDOMAIN {zone}")),
             ("elb.roadstead.test", A, "REFUSED"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn load_balancers_of_each_region_are_below_its_name() {
+    check(
+        &["lb front 127.0.10.1", "lb far-1:front 127.0.10.2", "lb far-1:alone 127.0.10.3"],
+        &[
+            ("front-0123456789abcdef.local-1.elb.roadstead.test", A, "60 127.0.10.1"),
+            ("front-0123456789abcdef.far-1.elb.roadstead.test", A, "60 127.0.10.2"),
+            ("alone-0123456789abcdef.far-1.elb.roadstead.test", A, "60 127.0.10.3"),
+            (
+                "alone-0123456789abcdef.local-1.elb.roadstead.test",
+                A,
+                "NXDOMAIN local-1.elb.roadstead.test",
+            ),
+            ("x.none-1.elb.roadstead.test", A, "NXDOMAIN none-1.elb.roadstead.test"),
+            ("x.other-1.elb.roadstead.test", A, "REFUSED"),
         ],
     )
     .await;

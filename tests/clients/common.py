@@ -15,10 +15,10 @@ CONFIG = botocore.config.Config(
 )
 
 
-def client(service, validate=False):
+def client(service, validate=False, region=None):
     """A client; `validate` turns botocore's own check of parameters on."""
     config = CONFIG.merge(botocore.config.Config(parameter_validation=validate))
-    made = boto3.client(service, config=config)
+    made = boto3.client(service, config=config, region_name=region)
     made.meta.events.register("before-parse.*", _check)
     return made
 

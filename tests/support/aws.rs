@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::skip;
-use super::world::Running;
+use super::world::{Running, World};
 
 /// A script that runs longer hangs.
 const SCRIPT: Duration = Duration::from_secs(240);
@@ -46,20 +46,20 @@ fn make() -> Result<PathBuf, String> {
     Ok(python)
 }
 
-/// What a client needs to reach this Roadstead.
-pub(crate) fn environment(running: &Running) -> Vec<(&'static str, String)> {
-    let app = running.app.as_ref().unwrap();
-    let home = running.world.dir.path().to_string_lossy().into_owned();
-    let credentials = running.world.data_dir().join("credentials");
+/// What a client needs to reach the Roadstead of this world.
+pub(crate) fn environment(world: &World) -> Vec<(&'static str, String)> {
+    let home = world.dir.path().to_string_lossy().into_owned();
+    let credentials = world.data_dir().join("credentials");
+    let own = world.address(1);
     vec![
         ("PATH", std::env::var("PATH").unwrap_or_default()),
         ("HOME", home),
-        ("AWS_ENDPOINT_URL", format!("http://{}", app.api_address())),
+        ("AWS_ENDPOINT_URL", format!("http://{own}:4566")),
         ("AWS_REGION", "local".to_owned()),
         ("AWS_DEFAULT_REGION", "local".to_owned()),
         ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_string_lossy().into_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ("DNS_ADDRESS", app.dns_addresses().first().map(ToString::to_string).unwrap_or_default()),
+        ("DNS_ADDRESS", format!("{own}:5533")),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ]
 }
@@ -67,13 +67,18 @@ pub(crate) fn environment(running: &Running) -> Vec<(&'static str, String)> {
 /// Runs `tests/clients/NAME` against it; panics with its output when it fails. False: there are no
 /// clients here.
 pub(crate) async fn client(running: &Running, name: &str, arguments: &[&str]) -> bool {
+    client_of(&running.world, name, arguments).await
+}
+
+/// As [`client`], whatever process serves.
+pub(crate) async fn client_of(world: &World, name: &str, arguments: &[&str]) -> bool {
     let Some(python) = tokio::task::spawn_blocking(python).await.unwrap() else { return false };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
     let child = tokio::process::Command::new(python)
         .arg(&script)
         .args(arguments)
         .env_clear()
-        .envs(environment(running))
+        .envs(environment(world))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

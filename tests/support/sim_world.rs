@@ -137,7 +137,7 @@ pub(crate) struct Boot {
 }
 
 pub(crate) fn account() -> Account {
-    Account { region: "local".into(), id: "0".repeat(12) }
+    Account::new("local", "0".repeat(12))
 }
 
 pub(crate) fn settings() -> Settings {

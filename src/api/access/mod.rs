@@ -23,7 +23,7 @@ use super::error::Error;
 use super::services::{Name, Wire};
 use super::wire::schema::Kind;
 use super::{ecs, tags};
-use crate::model::{Arn, TaskId};
+use crate::model::{Arn, Family, TaskDefinitionKey, TaskId};
 use crate::state::State;
 
 pub(super) use users::User;
@@ -226,7 +226,11 @@ fn add_resource(context: &mut Context, call: &Call, state: &State, resource: &st
         arn = call.account().arn("route53", arn.resource);
     }
     let definition = arn.resource.strip_prefix("task-definition/").filter(|_| arn.service == "ecs");
-    let definition = definition.and_then(|key| state.definitions.get(&key.parse().ok()?));
+    let definition = definition.and_then(|key| {
+        let TaskDefinitionKey { family, revision } = key.parse().ok()?;
+        let family = Family::within(call.place(), family.as_str());
+        state.definitions.get(&TaskDefinitionKey { family, revision })
+    });
     if let Some((group, _)) = arn.resource.split_once(":log-stream:") {
         // Streams have no tags of their own.
         arn.resource = group.to_owned();

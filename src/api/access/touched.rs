@@ -152,7 +152,7 @@ impl Touched<'_> {
             Name::Route53 => "arn:aws:route53:::".to_owned(),
             Name::Iam => format!("arn:aws:iam::{}:", self.account.id),
             service => {
-                let Account { region, id } = self.account;
+                let Account { region, id, .. } = self.account;
                 format!("arn:aws:{}:{region}:{id}:", super::prefix(service))
             }
         }
@@ -180,11 +180,15 @@ impl Touched<'_> {
                 other => other.to_owned(),
             },
             "network" => ec2::arn(self.account, value).resource,
+            "vpc" if value == ec2::DEFAULT_VPC => {
+                ec2::default_id(self.account, value).as_str().to_owned()
+            }
+            "vpc" => value.to_owned(),
             "security" => ec2::group_named(self.state, self.account, value)
                 .map_or_else(|| "*".to_owned(), |id| id.to_string()),
             "scalable" => {
-                let target =
-                    scaled(value).ok().and_then(|key| self.state.scalable_targets.get(&key));
+                let key = scaled(self.account.place(), value).ok();
+                let target = key.and_then(|key| self.state.scalable_targets.get(&key));
                 target.map_or_else(|| "*".to_owned(), |target| target.id.clone())
             }
             "path" => self.certificate(value, (None, None)),
@@ -215,7 +219,7 @@ impl Touched<'_> {
                 Ok(revision) => TaskDefinitionKey { family: family.into(), revision }.to_string(),
                 Err(_) => path.to_owned(),
             },
-            None => newest_definition(self.state, path)
+            None => newest_definition(self.state, self.account, path)
                 .map_or_else(|| format!("{path}:*"), |found| found.key().to_string()),
         }
     }
@@ -296,7 +300,7 @@ mod tests {
         document: Value,
         expected: &[&str],
     ) {
-        let account = Account { region: "local".into(), id: "0".into() };
+        let account = Account::new("local", "0");
         let touched = Touched { service, account: &account, state };
         assert_eq!(touched.of(operation, &document), expected, "{operation} {document}");
     }
@@ -417,7 +421,7 @@ mod tests {
     #[test]
     fn tags_at_birth_are_decided_on_what_is_made() {
         let check = |service, operation: &str, document: Value, expected: &[&str]| {
-            let account = Account { region: "local".into(), id: "0".into() };
+            let account = Account::new("local", "0");
             let state = State::default();
             let touched = Touched { service, account: &account, state: &state };
             assert_eq!(touched.made(operation, &document), expected, "{operation}");

@@ -48,7 +48,7 @@ pub(super) async fn import(call: &Call, input: Input) -> Outcome {
     let change = move |tx: &mut Tx<'_>| {
         let private_key = PrivateKey::new(key);
         let made = match &asked.certificate_arn {
-            Some(arn) => again(tx.state(), arn, asked.tags.as_ref())?,
+            Some(arn) => again(tx.state(), &account, arn, asked.tags.as_ref())?,
             None => fresh(tx.state(), &account, now)?,
         };
         let arn = made.arn.clone();
@@ -68,18 +68,24 @@ fn text(what: &str, blob: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::invalid(format!("The {what} is not base64 of PEM")))
 }
 
-fn again(state: &State, arn: &str, tags: Option<&Vec<Tag>>) -> Result<Certificate, Error> {
+fn again(
+    state: &State,
+    account: &Account,
+    arn: &str,
+    tags: Option<&Vec<Tag>>,
+) -> Result<Certificate, Error> {
     if tags.is_some_and(|tags| !tags.is_empty()) {
         let message = "Tagging is not permitted on re-import.";
         return Err(Error::new("InvalidParameterException", message));
     }
-    let row = find(state, arn)?;
+    let row = find(state, account, arn)?;
     own(&row)?;
     Ok(Certificate::clone(&row))
 }
 
 fn fresh(state: &State, account: &Account, now: Timestamp) -> Result<Certificate, Error> {
     let acm = state.certificates.values().filter(|row| row.store == CertificateStore::Acm);
+    let acm = acm.filter(|row| account.sees(&row.arn));
     if acm.count() >= MOST {
         let message = format!("You have reached your limit of {MOST} imported certificates.");
         return Err(Error::new("LimitExceededException", message));
@@ -118,25 +124,25 @@ struct One {
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: One = input.read()?;
     let state = call.state();
-    let row = find(&state, &asked.certificate_arn)?;
+    let row = find(&state, call.account(), &asked.certificate_arn)?;
     Ok(json!({"Certificate": detail(&state, call.account(), &row, call.now)?}))
 }
 
 pub(super) fn get(call: &Call, input: Input) -> Outcome {
     let asked: One = input.read()?;
-    let row = find(&call.state(), &asked.certificate_arn)?;
+    let row = find(&call.state(), call.account(), &asked.certificate_arn)?;
     let chain = Some(&row.chain).filter(|chain| !chain.is_empty());
     Ok(json!({"Certificate": row.body, "CertificateChain": chain}))
 }
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: One = input.read()?;
-    let account = call.account().id.clone();
+    let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.certificate_arn)?;
+        let row = find(tx.state(), &account, &asked.certificate_arn)?;
         own(&row)?;
         if tx.state().presenting(&row.arn).next().is_some() {
-            let message = format!("Certificate {} in account {account} is in use.", row.arn);
+            let message = format!("Certificate {} in account {} is in use.", row.arn, account.id);
             return Err(Error::new("ResourceInUseException", message));
         }
         tags::forget(tx, &parsed(&row.arn)?);

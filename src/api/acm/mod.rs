@@ -9,7 +9,7 @@ mod tag;
 
 use super::call::{Call, Input, Outcome};
 use super::error::Error;
-use crate::model::{Certificate, CertificateArn, CertificateStore, Owner};
+use crate::model::{Account, Certificate, CertificateArn, CertificateStore, Owner};
 use crate::state::State;
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
 }
 
 /// One of ACM's own.
-fn find(state: &State, arn: &str) -> Result<Arc<Certificate>, Error> {
+fn find(state: &State, account: &Account, arn: &str) -> Result<Arc<Certificate>, Error> {
     let found = state.certificates.get(&CertificateArn::from(arn));
-    let found = found.filter(|row| row.store == CertificateStore::Acm);
+    let found = found.filter(|row| row.store == CertificateStore::Acm && account.sees(&row.arn));
     found.cloned().ok_or_else(|| {
         Error::new("ResourceNotFoundException", format!("Could not find certificate {arn}."))
     })

@@ -27,8 +27,9 @@ struct Change {
 
 pub(super) async fn add(call: &Call, input: Input) -> Outcome {
     let asked: Change = input.read()?;
+    let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.certificate_arn)?;
+        let row = find(tx.state(), &account, &asked.certificate_arn)?;
         own(&row)?;
         tags::add(tx, &parsed(&row.arn)?, asked.tags).map_err(error)
     };
@@ -43,7 +44,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     }
     let asked: Asked = input.read()?;
     let state = call.state();
-    let row = find(&state, &asked.certificate_arn)?;
+    let row = find(&state, call.account(), &asked.certificate_arn)?;
     Ok(json!({ "Tags": tags::shown(tags::of(&state, &parsed(&row.arn)?)) }))
 }
 
@@ -62,8 +63,9 @@ pub(super) async fn remove(call: &Call, input: Input) -> Outcome {
         tags: Vec<Given>,
     }
     let asked: Asked = input.read()?;
+    let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.certificate_arn)?;
+        let row = find(tx.state(), &account, &asked.certificate_arn)?;
         own(&row)?;
         let resource = parsed(&row.arn)?;
         let known = tags::of(tx.state(), &resource);

@@ -10,7 +10,7 @@ use crate::model::{ActivityStatus, ScalingActivity, ServiceKey};
 /// Newest first.
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let service = asked.service()?;
+    let service = asked.service(call.place())?;
     let state = call.state();
     let histories = state.scaling_histories.values();
     let own = histories.filter(|row| service.as_ref().is_none_or(|one| row.service == *one));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::error::Error;
 use crate::api::page::{BadToken, page};
-use crate::model::{ScalingKey, ServiceKey};
+use crate::model::{ClusterName, ScalingKey, ServiceKey};
 
 /// The one dimension that there is.
 pub(super) const DIMENSION: &str = "ecs:service:DesiredCount";
@@ -27,13 +27,13 @@ pub(super) struct Named {
 impl Named {
     /// # Errors
     /// Another namespace or dimension, or no `service/CLUSTER/SERVICE`.
-    pub(super) fn service(&self) -> Result<ServiceKey, Error> {
-        let found = self.filter()?;
+    pub(super) fn service(&self, place: &str) -> Result<ServiceKey, Error> {
+        let found = self.filter(place)?;
         found.ok_or_else(|| Error::invalid("ResourceId is required"))
     }
 
     /// The service that a listing is about. None: all.
-    pub(super) fn filter(&self) -> Result<Option<ServiceKey>, Error> {
+    pub(super) fn filter(&self, place: &str) -> Result<Option<ServiceKey>, Error> {
         let dimension = self.scalable_dimension.as_deref();
         if self.service_namespace != NAMESPACE || dimension.is_some_and(|text| text != DIMENSION) {
             return Err(Error::invalid(format!(
@@ -41,7 +41,7 @@ impl Named {
                  only {DIMENSION} scales here"
             )));
         }
-        self.resource_id.as_deref().map(key).transpose()
+        self.resource_id.as_deref().map(|resource| key(place, resource)).transpose()
     }
 }
 
@@ -58,11 +58,12 @@ macro_rules! named {
 }
 pub(super) use named;
 
-pub(in crate::api) fn key(resource: &str) -> Result<ServiceKey, Error> {
+/// `place` is the region as names have it.
+pub(in crate::api) fn key(place: &str, resource: &str) -> Result<ServiceKey, Error> {
     let parts: Vec<&str> = resource.split('/').collect();
     match parts[..] {
         ["service", cluster, service] if !cluster.is_empty() && !service.is_empty() => {
-            Ok(ServiceKey { cluster: cluster.into(), name: service.into() })
+            Ok(ServiceKey { cluster: ClusterName::within(place, cluster), name: service.into() })
         }
         _ => Err(Error::invalid(format!(
             "ResourceId {resource:?} is not of the form service/CLUSTER/SERVICE"
@@ -116,18 +117,19 @@ impl Describe {
     ///
     /// # Errors
     /// As [`Named::filter`].
-    pub(super) fn service(&self) -> Result<Option<ServiceKey>, Error> {
-        named!(self).filter()
+    pub(super) fn service(&self, place: &str) -> Result<Option<ServiceKey>, Error> {
+        named!(self).filter(place)
     }
 
     /// # Errors
     /// As [`Named::filter`]; the token is not ours, or the page too long.
     pub(super) fn page<'a, T: 'a>(
         &self,
+        place: &str,
         rows: impl Iterator<Item = &'a Arc<T>>,
         key: fn(&T) -> &ScalingKey,
     ) -> Result<(Vec<&'a Arc<T>>, Option<String>), Error> {
-        let service = self.service()?;
+        let service = self.service(place)?;
         let wanted = |row: &&'a Arc<T>| {
             let key = key(row);
             service.as_ref().is_none_or(|service| key.service == *service)
@@ -154,8 +156,8 @@ pub(super) struct Delete {
 impl Delete {
     /// # Errors
     /// As [`Named::service`].
-    pub(super) fn key(self) -> Result<ScalingKey, Error> {
-        Ok(ScalingKey { service: named!(self).service()?, name: self.name })
+    pub(super) fn key(self, place: &str) -> Result<ScalingKey, Error> {
+        Ok(ScalingKey { service: named!(self).service(place)?, name: self.name })
     }
 }
 

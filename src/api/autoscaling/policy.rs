@@ -29,7 +29,7 @@ struct Put {
 }
 
 impl Put {
-    fn rule(self, state: &State) -> Result<PolicyRule, Error> {
+    fn rule(self, place: &str, state: &State) -> Result<PolicyRule, Error> {
         let kind = self.policy_type.as_deref().unwrap_or("StepScaling");
         let (step, track) = (
             self.step_scaling_policy_configuration,
@@ -37,7 +37,7 @@ impl Put {
         );
         match (kind, step, track) {
             ("StepScaling", Some(step), None) => step.rule(),
-            ("TargetTrackingScaling", None, Some(track)) => track.rule(state),
+            ("TargetTrackingScaling", None, Some(track)) => track.rule(place, state),
             ("PredictiveScaling", ..) => {
                 Err(Error::unsupported("PredictiveScaling is not supported here"))
             }
@@ -50,13 +50,13 @@ impl Put {
 
 pub(super) async fn put(call: &Call, input: Input) -> Outcome {
     let asked: Put = input.read()?;
-    let service = named!(asked).service()?;
+    let service = named!(asked).service(call.place())?;
     let key = ScalingKey { service, name: asked.policy_name.clone() };
     let now = call.now;
     let change = move |tx: &mut crate::state::Tx<'_>| {
         let state = tx.state();
         target::find(state, &key.service)?;
-        let rule = asked.rule(state)?;
+        let rule = asked.rule(key.service.cluster.region(), state)?;
         let old = state.scaling_policies.get(&key).cloned();
         let same = |old: &ScalingPolicy| {
             matches!(old.rule, PolicyRule::Step(_)) == matches!(rule, PolicyRule::Step(_))
@@ -102,7 +102,7 @@ fn alarms(account: &Account, state: &State, policy: &ScalingPolicy) -> Vec<Value
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
     let (state, account) = (call.state(), call.account());
-    let (page, next) = asked.page(state.scaling_policies.values(), |row| &row.key)?;
+    let (page, next) = asked.page(call.place(), state.scaling_policies.values(), |row| &row.key)?;
     let shown: Vec<_> = page.into_iter().map(|row| shown(account, &state, row)).collect();
     Ok(json!({ "ScalingPolicies": shown, "NextToken": next }))
 }
@@ -117,7 +117,7 @@ fn shown(account: &Account, state: &State, row: &ScalingPolicy) -> Value {
 }
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
-    let key = input.read::<Delete>()?.key()?;
+    let key = input.read::<Delete>()?.key(call.place())?;
     let change = move |tx: &mut crate::state::Tx<'_>| {
         if !tx.state().scaling_policies.contains_key(&key) {
             let which = format!(", policy name: {}", key.name);

@@ -81,14 +81,14 @@ fn seconds(name: &str, value: Option<i64>) -> Result<Option<u32>, Error> {
 impl Tracking {
     /// # Errors
     /// No metric or two, one that does not fit, a target that is not above 0.
-    pub(super) fn rule(self, state: &State) -> Result<PolicyRule, Error> {
+    pub(super) fn rule(self, place: &str, state: &State) -> Result<PolicyRule, Error> {
         if self.target_value <= 0.0 {
             return Err(Error::invalid("TargetValue must be greater than 0"));
         }
         let both = (self.predefined_metric_specification, self.customized_metric_specification);
         let metric = match both {
-            (Some(predefined), None) => predefined.metric(state)?,
-            (None, Some(customized)) => customized.metric()?,
+            (Some(predefined), None) => predefined.metric(place, state)?,
+            (None, Some(customized)) => customized.metric(place)?,
             _ => {
                 return Err(Error::invalid(
                     "exactly one of PredefinedMetricSpecification and \
@@ -107,13 +107,13 @@ impl Tracking {
 }
 
 impl Predefined {
-    fn metric(self, state: &State) -> Result<TrackedMetric, Error> {
+    fn metric(self, place: &str, state: &State) -> Result<TrackedMetric, Error> {
         let kind = self.predefined_metric_type.as_str();
         if kind == "ALBRequestCountPerTarget" {
             let label = self
                 .resource_label
                 .ok_or_else(|| Error::invalid(format!("ResourceLabel is required for {kind}")))?;
-            check_label(state, &label)?;
+            check_label(place, state, &label)?;
             return Ok(TrackedMetric::RequestsPerTarget(label));
         }
         if self.resource_label.is_some() {
@@ -132,13 +132,16 @@ impl Predefined {
 }
 
 /// `app/NAME/ID/targetgroup/NAME/ID`, both of which are there.
-fn check_label(state: &State, label: &str) -> Result<(), Error> {
+fn check_label(place: &str, state: &State, label: &str) -> Result<(), Error> {
     let (balancer, group) = label.split_once("/targetgroup/").unwrap_or((label, ""));
     let application = |row: &&std::sync::Arc<crate::model::LoadBalancer>| {
-        row.kind == LoadBalancerKind::Application && row.path() == balancer
+        row.kind == LoadBalancerKind::Application
+            && row.name.region() == place
+            && row.path() == balancer
     };
     let is_group = |row: &std::sync::Arc<crate::model::TargetGroup>| {
-        group.split_once('/') == Some((row.name.as_str(), row.id.as_str()))
+        row.name.region() == place
+            && group.split_once('/') == Some((row.name.as_str(), row.id.as_str()))
     };
     let known = state.load_balancers.values().find(application).is_some()
         && state.target_groups.values().any(is_group);
@@ -152,7 +155,7 @@ fn check_label(state: &State, label: &str) -> Result<(), Error> {
 }
 
 impl Customized {
-    fn metric(self) -> Result<TrackedMetric, Error> {
+    fn metric(self, place: &str) -> Result<TrackedMetric, Error> {
         let required = |name: &str| {
             Error::invalid(format!("CustomizedMetricSpecification.{name} is required"))
         };
@@ -164,13 +167,14 @@ impl Customized {
                      Namespace, Dimensions and Statistic",
                 ));
             }
-            return queries::looked_at(self.metrics).map(TrackedMetric::Math);
+            return queries::looked_at(place, self.metrics).map(TrackedMetric::Math);
         }
         let statistic = self.statistic.as_deref().and_then(Statistic::parse);
         let dimensions: BTreeMap<_, _> =
             self.dimensions.into_iter().map(|one| (one.name, one.value)).collect();
         Ok(TrackedMetric::Customized {
             metric: MetricId {
+                region: place.to_owned(),
                 namespace: self.namespace.ok_or_else(|| required("Namespace"))?,
                 name: self.metric_name.ok_or_else(|| required("MetricName"))?,
                 dimensions,

@@ -38,7 +38,8 @@ struct Bounds {
 
 pub(super) async fn put(call: &Call, input: Input) -> Outcome {
     let asked: Put = input.read()?;
-    let (service, name) = (named!(asked).service()?, asked.scheduled_action_name.clone());
+    let (service, name) =
+        (named!(asked).service(call.place())?, asked.scheduled_action_name.clone());
     // The model's pattern looks ahead, which the check against the model leaves out.
     if name.trim() != name || name.chars().any(|c| c.is_control() || ":/|".contains(c)) {
         return Err(Error::invalid(format!("ScheduledActionName {name:?} is no name")));
@@ -117,7 +118,8 @@ impl Put {
 pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
     let (state, account) = (call.state(), call.account());
-    let (page, next) = asked.page(state.scheduled_actions.values(), |row| &row.key)?;
+    let (page, next) =
+        asked.page(call.place(), state.scheduled_actions.values(), |row| &row.key)?;
     let shown: Vec<_> = page.into_iter().map(|row| shown(account, row)).collect();
     Ok(json!({ "ScheduledActions": shown, "NextToken": next }))
 }
@@ -137,7 +139,7 @@ fn shown(account: &Account, row: &ScheduledAction) -> Value {
 }
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
-    let key = input.read::<Delete>()?.key()?;
+    let key = input.read::<Delete>()?.key(call.place())?;
     let change = move |tx: &mut crate::state::Tx<'_>| {
         if !tx.state().scheduled_actions.contains_key(&key) {
             let which = format!(", scheduled action name: {}", key.name);

@@ -18,7 +18,9 @@ pub(super) fn bad(error: &TagError) -> Error {
 }
 
 fn find(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
-    let mut arns = state.scalable_targets.values().map(|row| account.scalable_target(row));
+    let all = state.scalable_targets.values();
+    let own = all.filter(|row| row.service.cluster.region() == account.place());
+    let mut arns = own.map(|row| account.scalable_target(row));
     arns.find(|arn| arn.to_string() == text).ok_or_else(|| {
         let message = format!("No scalable target found for resource ARN: {text}");
         Error::new("ResourceNotFoundException", message)

@@ -46,7 +46,8 @@ impl WrittenState {
 
 pub(super) async fn register(call: &Call, input: Input) -> Outcome {
     let asked: Register = input.read()?;
-    let (service, account, now) = (named!(asked).service()?, call.account().clone(), call.now);
+    let (service, account, now) =
+        (named!(asked).service(call.place())?, call.account().clone(), call.now);
     let change = move |tx: &mut crate::state::Tx<'_>| {
         let is_there = tx.state().services.get(&service);
         if is_there.is_none_or(|service| service.status != ServiceStatus::Active) {
@@ -100,9 +101,9 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
     let (service_namespace, scalable_dimension) =
         (asked.service_namespace, asked.scalable_dimension);
-    Named { service_namespace, resource_id: None, scalable_dimension }.filter()?;
-    let wanted: Vec<ServiceKey> =
-        asked.resource_ids.iter().map(|text| super::names::key(text)).collect::<Result<_, _>>()?;
+    Named { service_namespace, resource_id: None, scalable_dimension }.filter(call.place())?;
+    let key = |text: &String| super::names::key(call.place(), text);
+    let wanted: Vec<ServiceKey> = asked.resource_ids.iter().map(key).collect::<Result<_, _>>()?;
     let state = call.state();
     let targets = state.scalable_targets.values();
     let found = targets.filter(|row| wanted.is_empty() || wanted.contains(&row.service));
@@ -150,7 +151,7 @@ pub(super) fn find<'a>(
 
 pub(super) async fn deregister(call: &Call, input: Input) -> Outcome {
     let asked: Named = input.read()?;
-    let (service, account) = (asked.service()?, call.account().clone());
+    let (service, account) = (asked.service(call.place())?, call.account().clone());
     let change = move |tx: &mut crate::state::Tx<'_>| {
         let target = find(tx.state(), &service)?.clone();
         tags::forget(tx, &account.scalable_target(&target));

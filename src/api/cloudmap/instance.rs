@@ -192,8 +192,9 @@ fn row(
 pub(super) async fn register(call: &Call, input: Input) -> Outcome {
     let asked: Register = input.read()?;
     let now = call.now;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let service = service::find(tx.state(), &asked.service_id)?.clone();
+        let service = service::find(tx.state(), &place, &asked.service_id)?.clone();
         let row = row(&service, &asked.instance_id, &asked.attributes)?;
         let old = tx.state().discovery_instances.get(&row.key);
         if old.is_some_and(|old| old.task.is_some()) {
@@ -206,7 +207,7 @@ pub(super) async fn register(call: &Call, input: Input) -> Outcome {
             ..Targets::default()
         };
         tx.put(DiscoveryInstance { creator_request_id: asked.creator_request_id, ..row });
-        Ok(operation::record(tx, OperationKind::RegisterInstance, targets, now))
+        Ok(operation::record(tx, &place, OperationKind::RegisterInstance, targets, now))
     };
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }
@@ -221,7 +222,8 @@ struct One {
 pub(super) fn get(call: &Call, input: Input) -> Outcome {
     let asked: One = input.read()?;
     let state = call.state();
-    let row = find(&state, service::find(&state, &asked.service_id)?, &asked.instance_id)?;
+    let row =
+        find(&state, service::find(&state, call.place(), &asked.service_id)?, &asked.instance_id)?;
     let account = call.account();
     Ok(json!({
         "ResourceOwner": account.id,
@@ -246,7 +248,7 @@ struct Health {
 pub(super) fn health(call: &Call, input: Input) -> Outcome {
     let asked: Health = input.read()?;
     let state = call.state();
-    let service = service::find(&state, &asked.service_id)?;
+    let service = service::find(&state, call.place(), &asked.service_id)?;
     let mut rows = match &asked.instances {
         Some(ids) => {
             let rows = ids.iter().map(|id| find(&state, service, id));
@@ -275,8 +277,9 @@ struct UpdateHealth {
 
 pub(super) async fn update_health(call: &Call, input: Input) -> Outcome {
     let asked: UpdateHealth = input.read()?;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let service = service::find(tx.state(), &asked.service_id)?;
+        let service = service::find(tx.state(), &place, &asked.service_id)?;
         let row = find(tx.state(), service, &asked.instance_id)?.clone();
         if !service.custom_health {
             let text = format!("the service {} has no custom health check", service.key.name);
@@ -292,8 +295,9 @@ pub(super) async fn update_health(call: &Call, input: Input) -> Outcome {
 pub(super) async fn deregister(call: &Call, input: Input) -> Outcome {
     let asked: One = input.read()?;
     let now = call.now;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let service = service::find(tx.state(), &asked.service_id)?.clone();
+        let service = service::find(tx.state(), &place, &asked.service_id)?.clone();
         let row = find(tx.state(), &service, &asked.instance_id)?.clone();
         let targets = Targets {
             service: Some(service.id()),
@@ -301,7 +305,13 @@ pub(super) async fn deregister(call: &Call, input: Input) -> Outcome {
             ..Targets::default()
         };
         tx.put(DiscoveryInstance { registration: Registration::Draining { since: now }, ..row });
-        Ok::<_, Error>(operation::record(tx, OperationKind::DeregisterInstance, targets, now))
+        Ok::<_, Error>(operation::record(
+            tx,
+            &place,
+            OperationKind::DeregisterInstance,
+            targets,
+            now,
+        ))
     };
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }
@@ -317,7 +327,7 @@ struct List {
 pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let asked: List = input.read()?;
     let (state, account) = (call.state(), call.account());
-    let service = service::find(&state, &asked.service_id)?;
+    let service = service::find(&state, call.place(), &asked.service_id)?;
     let limit = asked.max_results.unwrap_or(PAGE);
     let rows = of(&state, &service.key);
     let (rows, next) =

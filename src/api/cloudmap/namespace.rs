@@ -16,7 +16,7 @@ use super::filter::{Listing, passes};
 use super::operation::{self, Targets};
 use super::{PAGE, check_owner, id, new_id, tag_error};
 use crate::model::{
-    Account, Namespace, NamespaceKind, OperationId, OperationKind, Owner, RECORD_TTL,
+    Account, Namespace, NamespaceKind, NamespaceName, OperationId, OperationKind, Owner, RECORD_TTL,
 };
 use crate::state::{Key, State, Tx};
 use crate::zone::DnsName;
@@ -25,13 +25,18 @@ pub(super) fn public() -> Error {
     Error::unsupported("public DNS namespaces are not supported here: create a private one")
 }
 
+fn named(call: &Call, name: &str) -> NamespaceName {
+    NamespaceName::within(call.place(), name)
+}
+
 fn not_found(id: &str) -> Error {
     Error::new("NamespaceNotFound", format!("there is no namespace {id:?}"))
 }
 
 /// A namespace by its id or ARN.
-pub(super) fn find<'a>(state: &'a State, text: &str) -> Result<&'a Namespace, Error> {
-    state.namespace_by_id(id(text)).ok_or_else(|| not_found(text))
+pub(super) fn find<'a>(state: &'a State, place: &str, text: &str) -> Result<&'a Namespace, Error> {
+    let found = state.namespace_by_id(id(text)).filter(|row| row.name.region() == place);
+    found.ok_or_else(|| not_found(text))
 }
 
 #[derive(Deserialize)]
@@ -86,7 +91,7 @@ pub(super) async fn create_http(call: &Call, input: Input) -> Outcome {
         kind: NamespaceKind::Http,
         creator_request_id: asked.creator_request_id,
         description: asked.description,
-        ..Namespace::new(asked.name.as_str().into(), RECORD_TTL, Owner::Api)
+        ..Namespace::new(named(call, &asked.name), RECORD_TTL, Owner::Api)
     };
     create(call, row, asked.tags).await
 }
@@ -103,7 +108,7 @@ pub(super) async fn create_private(call: &Call, input: Input) -> Outcome {
         creator_request_id: asked.creator_request_id,
         description: asked.description,
         vpc: Some(asked.vpc),
-        ..Namespace::new(name.into(), negative, Owner::Api)
+        ..Namespace::new(named(call, name), negative, Owner::Api)
     };
     create(call, row, asked.tags).await
 }
@@ -114,16 +119,17 @@ async fn create(call: &Call, row: Namespace, tags: Vec<Tag>) -> Outcome {
     if !name.chars().all(|c| c.is_ascii_graphic()) || name.starts_with("arn:") {
         return Err(Error::invalid(format!("Name {name:?} is no namespace name")));
     }
-    let (now, account) = (call.now, call.account().clone());
+    let (now, account, home) = (call.now, call.account().clone(), call.api.account.clone());
     let row = Namespace { id: Some(new_id("ns")), created_at: Some(now), ..row };
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        if let Some(operation) = created_before(tx, &row, now)? {
+        if let Some(operation) = created_before(tx, &home, &row, now)? {
             return Ok(operation);
         }
         tags::add(tx, &account.namespace(&row), tags).map_err(|error| tag_error(&error))?;
         let targets = Targets { namespace: Some(row.id()), ..Targets::default() };
         tx.put(row);
-        Ok::<_, Error>(operation::record(tx, OperationKind::CreateNamespace, targets, now))
+        Ok::<_, Error>(operation::record(tx, &place, OperationKind::CreateNamespace, targets, now))
     };
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }
@@ -131,15 +137,25 @@ async fn create(call: &Call, row: Namespace, tags: Vec<Tag>) -> Outcome {
 /// The operation of the same creation made before.
 fn created_before(
     tx: &mut Tx<'_>,
+    home: &Account,
     row: &Namespace,
     now: crate::clock::Timestamp,
 ) -> Result<Option<OperationId>, Error> {
-    let name = row.name.as_str();
+    let (name, place) = (row.name.as_str(), row.name.region());
     if tx.state().hosted_zones.values().any(|zone| zone.name.eq_ignore_ascii_case(name)) {
         return Err(Error::invalid(format!("there is a hosted zone {name}")));
     }
-    let mut rows = tx.state().namespaces.values();
-    let Some(old) = rows.find(|old| old.name.as_str().eq_ignore_ascii_case(name)).cloned() else {
+    let rows = tx.state().namespaces.values();
+    let mut alike = rows.filter(|old| old.name.as_str().eq_ignore_ascii_case(name));
+    let is_dns = |row: &Namespace| row.kind == NamespaceKind::PrivateDns;
+    let elsewhere =
+        alike.clone().find(|old| old.name.region() != place && is_dns(old) && is_dns(row));
+    if let Some(other) = elsewhere {
+        let region = home.region_of(other.name.region());
+        let text = format!("DNS answers the name {name} for a namespace of the region {region}");
+        return Err(Error::invalid(text));
+    }
+    let Some(old) = alike.find(|old| old.name.region() == place).cloned() else {
         return Ok(None);
     };
     let again = Namespace { id: old.id.clone(), created_at: old.created_at, ..row.clone() };
@@ -153,10 +169,9 @@ fn created_before(
         .find(|known| known.kind == OperationKind::CreateNamespace && known.namespace == id)
         .map(|known| known.id.clone());
     let targets = Targets { namespace: id, ..Targets::default() };
-    Ok(Some(
-        known
-            .unwrap_or_else(|| operation::record(tx, OperationKind::CreateNamespace, targets, now)),
-    ))
+    Ok(Some(known.unwrap_or_else(|| {
+        operation::record(tx, place, OperationKind::CreateNamespace, targets, now)
+    })))
 }
 
 fn shown(state: &State, account: &Account, row: &Namespace) -> Value {
@@ -196,7 +211,7 @@ struct ById {
 pub(super) fn get(call: &Call, input: Input) -> Outcome {
     let asked: ById = input.read()?;
     let state = call.state();
-    let row = find(&state, &asked.id)?;
+    let row = find(&state, call.place(), &asked.id)?;
     let mut namespace = shown(&state, call.account(), row);
     namespace["CreatorRequestId"] = json!(row.creator_request_id);
     Ok(json!({ "Namespace": namespace }))
@@ -227,8 +242,9 @@ pub(super) async fn update_private(call: &Call, input: Input) -> Outcome {
 async fn update(call: &Call, input: Input, kind: NamespaceKind) -> Outcome {
     let asked: Update = input.read()?;
     let now = call.now;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.id)?.clone();
+        let row = find(tx.state(), &place, &asked.id)?.clone();
         if row.kind != kind {
             let text = format!("the namespace {} is of type {}", asked.id, type_of(&row));
             return Err(Error::invalid(text));
@@ -241,7 +257,7 @@ async fn update(call: &Call, input: Input, kind: NamespaceKind) -> Outcome {
             negative_ttl: properties.map_or(row.negative_ttl, |given| given.negative_ttl()),
             ..row
         });
-        Ok(operation::record(tx, OperationKind::UpdateNamespace, targets, now))
+        Ok(operation::record(tx, &place, OperationKind::UpdateNamespace, targets, now))
     };
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }
@@ -249,8 +265,9 @@ async fn update(call: &Call, input: Input, kind: NamespaceKind) -> Outcome {
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: ById = input.read()?;
     let (now, account) = (call.now, call.account().clone());
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.id)?.clone();
+        let row = find(tx.state(), &place, &asked.id)?.clone();
         check_owner(row.owner, &format!("the namespace {}", row.name))?;
         if tx.state().discovery_services.keys().any(|key| key.namespace == row.name) {
             let text = format!("the namespace {} has services", row.name);
@@ -259,7 +276,7 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
         tags::forget(tx, &account.namespace(&row));
         let targets = Targets { namespace: Some(row.id()), ..Targets::default() };
         tx.remove(Key::Namespace(row.name));
-        Ok(operation::record(tx, OperationKind::DeleteNamespace, targets, now))
+        Ok(operation::record(tx, &place, OperationKind::DeleteNamespace, targets, now))
     };
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }

@@ -27,13 +27,15 @@ pub(super) struct Targets {
 /// Records one; the oldest go.
 pub(super) fn record(
     tx: &mut Tx<'_>,
+    place: &str,
     kind: OperationKind,
     targets: Targets,
     at: Timestamp,
 ) -> OperationId {
     let id = OperationId::new(format!("{:032x}", tx.next_number()));
     let Targets { namespace, service, instance } = targets;
-    tx.put(DiscoveryOperation { id: id.clone(), kind, at, namespace, service, instance });
+    let region = place.to_owned();
+    tx.put(DiscoveryOperation { id: id.clone(), kind, at, namespace, service, instance, region });
     while tx.state().discovery_operations.len() > OPERATIONS_KEPT {
         let Some(oldest) = tx.state().discovery_operations.keys().next().cloned() else { break };
         tx.remove(Key::DiscoveryOperation(oldest));

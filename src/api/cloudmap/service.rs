@@ -30,9 +30,14 @@ const MOST_ATTRIBUTES: usize = 30;
 const MOST_NAME: usize = 127;
 
 /// A service by its id or ARN.
-pub(super) fn find<'a>(state: &'a State, text: &str) -> Result<&'a DiscoveryService, Error> {
+pub(super) fn find<'a>(
+    state: &'a State,
+    place: &str,
+    text: &str,
+) -> Result<&'a DiscoveryService, Error> {
     let missing = || Error::new("ServiceNotFound", format!("there is no service {text:?}"));
-    state.discovery_service_by_id(id(text)).ok_or_else(missing)
+    let found = state.discovery_service_by_id(id(text));
+    found.filter(|row| row.key.namespace.region() == place).ok_or_else(missing)
 }
 
 #[derive(Deserialize)]
@@ -153,13 +158,14 @@ impl Create {
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Create = input.read()?;
     let (now, account) = (call.now, call.account().clone());
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
         let inner = asked.dns_config.as_ref().and_then(|config| config.namespace_id.as_deref());
         let namespace = match (asked.namespace_id.as_deref(), inner) {
             (Some(outer), Some(inner)) if id(outer) != id(inner) => {
                 return Err(Error::invalid("NamespaceId and DnsConfig.NamespaceId differ"));
             }
-            (Some(given), _) | (None, Some(given)) => namespace::find(tx.state(), given)?,
+            (Some(given), _) | (None, Some(given)) => namespace::find(tx.state(), &place, given)?,
             (None, None) => return Err(Error::invalid("NamespaceId is missing")),
         };
         let row = asked.row(namespace)?;
@@ -194,7 +200,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
 
 fn one(call: &Call, id: &str) -> Outcome {
     let state = call.state();
-    let row = find(&state, id)?;
+    let row = find(&state, call.place(), id)?;
     let mut service = shown(&state, call.account(), row);
     service["NamespaceId"] = namespace_id(&state, row);
     service["CreatorRequestId"] = json!(row.creator_request_id);
@@ -268,7 +274,7 @@ pub(super) fn get(call: &Call, input: Input) -> Outcome {
 pub(super) fn get_attributes(call: &Call, input: Input) -> Outcome {
     let asked: ByServiceId = input.read()?;
     let state = call.state();
-    let row = find(&state, &asked.service_id)?;
+    let row = find(&state, call.place(), &asked.service_id)?;
     let attributes = Some(&row.attributes).filter(|attributes| !attributes.is_empty());
     Ok(json!({ "ServiceAttributes": {
         "ServiceArn": call.account().discovery_service(row).to_string(),
@@ -301,8 +307,9 @@ struct ChangedDns {
 pub(super) async fn update(call: &Call, input: Input) -> Outcome {
     let asked: Update = input.read()?;
     let now = call.now;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.id)?.clone();
+        let row = find(tx.state(), &place, &asked.id)?.clone();
         check_owner(row.owner, &format!("the service {}", row.key))?;
         let Change { description, dns_config, health_check_config } = asked.service;
         if health_check_config.is_some() {
@@ -322,7 +329,7 @@ pub(super) async fn update(call: &Call, input: Input) -> Outcome {
         let ttl = longest(&records);
         let description = description.or(row.description);
         tx.put(DiscoveryService { description, ttl, records: Some(records), ..row });
-        Ok(operation::record(tx, OperationKind::UpdateService, targets, now))
+        Ok(operation::record(tx, &place, OperationKind::UpdateService, targets, now))
     };
     Ok(operation::shown(&call.api.store.update(change).await?.value))
 }
@@ -336,8 +343,9 @@ struct UpdateAttributes {
 
 pub(super) async fn update_attributes(call: &Call, input: Input) -> Outcome {
     let asked: UpdateAttributes = input.read()?;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.service_id)?.clone();
+        let row = find(tx.state(), &place, &asked.service_id)?.clone();
         check_owner(row.owner, &format!("the service {}", row.key))?;
         let mut attributes = row.attributes.clone();
         attributes.extend(asked.attributes);
@@ -354,8 +362,9 @@ pub(super) async fn update_attributes(call: &Call, input: Input) -> Outcome {
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: ById = input.read()?;
     let account = call.account().clone();
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let row = find(tx.state(), &asked.id)?.clone();
+        let row = find(tx.state(), &place, &asked.id)?.clone();
         check_owner(row.owner, &format!("the service {}", row.key))?;
         let state = tx.state();
         let named = state
@@ -391,8 +400,9 @@ struct DeleteAttributes {
 
 pub(super) async fn delete_attributes(call: &Call, input: Input) -> Outcome {
     let asked: DeleteAttributes = input.read()?;
+    let place = call.place().to_owned();
     let change = move |tx: &mut Tx<'_>| {
-        let mut row = find(tx.state(), &asked.service_id)?.clone();
+        let mut row = find(tx.state(), &place, &asked.service_id)?.clone();
         check_owner(row.owner, &format!("the service {}", row.key))?;
         row.attributes.retain(|name, _| !asked.attributes.contains(name));
         tx.put(row);

@@ -62,7 +62,7 @@ fn required(name: &str) -> Error {
 
 impl Put {
     /// The queries that stand in place of a metric.
-    fn queries(&mut self) -> Result<Vec<MetricQuery>, Error> {
+    fn queries(&mut self, place: &str) -> Result<Vec<MetricQuery>, Error> {
         if self.metrics.is_empty() {
             return Ok(Vec::new());
         }
@@ -74,10 +74,10 @@ impl Put {
                  Statistic and Unit",
             ));
         }
-        queries::looked_at(std::mem::take(&mut self.metrics))
+        queries::looked_at(place, std::mem::take(&mut self.metrics))
     }
 
-    fn rule(&self, queries: &[MetricQuery]) -> Result<AlarmRule, Error> {
+    fn rule(&self, place: &str, queries: &[MetricQuery]) -> Result<AlarmRule, Error> {
         let unclear = |why: Bad| Error::invalid(why.to_string());
         let (metric, statistic, period) = match queries {
             [] => {
@@ -90,7 +90,7 @@ impl Put {
                     let text = format!("Unit: {name} is measured in {unit} here");
                     return Err(Error::invalid(text));
                 }
-                (metric::id(namespace, name, self.dimensions.clone()), statistic, period)
+                (metric::id(place, namespace, name, self.dimensions.clone()), statistic, period)
             }
             queries => {
                 let period = Queries::read(queries).map_err(unclear)?.period();
@@ -138,14 +138,16 @@ impl Put {
 
 pub(super) async fn put(call: &Call, input: Input) -> Outcome {
     let mut asked: Put = input.read()?;
-    let queries = asked.queries()?;
-    let rule = asked.rule(&queries)?;
+    let queries = asked.queries(call.place())?;
+    let rule = asked.rule(call.place(), &queries)?;
     let (account, now) = (call.account().clone(), call.now);
     let change = move |tx: &mut Tx<'_>| {
         let state = tx.state();
-        let name = AlarmName::new(asked.alarm_name.as_str());
+        let name = AlarmName::within(account.place(), &asked.alarm_name);
         refuse_tracking(state, &name)?;
         let policies = state.scaling_policies.values();
+        // Those of other regions have other ARNs, and carry out nothing here.
+        let policies = policies.filter(|row| row.key.service.cluster.region() == account.place());
         let known: Vec<_> = policies.map(|row| account.scaling_policy(row).to_string()).collect();
         if let Some(action) = asked.alarm_actions.iter().find(|action| !known.contains(action)) {
             return Err(Error::invalid(format!(
@@ -153,7 +155,8 @@ pub(super) async fn put(call: &Call, input: Input) -> Outcome {
             )));
         }
         let old = state.alarms.get(&name).cloned();
-        if old.is_none() && state.alarms.len() >= MOST {
+        let theirs = state.alarms.keys().filter(|own| own.region() == name.region());
+        if old.is_none() && theirs.count() >= MOST {
             return Err(Error::new("LimitExceeded", format!("there are {MOST} alarms already")));
         }
         let old = old.as_deref();
@@ -185,7 +188,8 @@ pub(super) async fn put(call: &Call, input: Input) -> Outcome {
 fn refuse_tracking(state: &State, name: &AlarmName) -> Result<(), Error> {
     let mut policies = state.scaling_policies.values();
     let own = |policy: &std::sync::Arc<ScalingPolicy>| {
-        sides(policy).into_iter().any(|side| alarm::name(policy, side) == name.as_str())
+        policy.key.service.cluster.region() == name.region()
+            && sides(policy).into_iter().any(|side| alarm::name(policy, side) == name.as_str())
     };
     match policies.find(|policy| own(policy)) {
         Some(policy) => Err(Error::invalid(format!(
@@ -269,7 +273,7 @@ fn tracked(call: &Call, policy: &ScalingPolicy, side: Side) -> Option<Alarm> {
         description: Some(format!(
             "DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {arn}."
         )),
-        name: name.as_str().into(),
+        name: AlarmName::within(call.place(), &name),
         rule,
         given: AlarmGiven::default(),
         queries: queries.to_vec(),
@@ -327,9 +331,8 @@ async fn change(
     name: String,
     change: impl FnOnce(&mut Alarm, Timestamp) + Send + 'static,
 ) -> Outcome {
-    let now = call.now;
+    let (now, name) = (call.now, AlarmName::within(call.place(), &name));
     call.done(move |tx| {
-        let name = AlarmName::new(name);
         refuse_tracking(tx.state(), &name)?;
         let mut row = Alarm::clone(tx.state().alarms.get(&name).ok_or_else(missing)?);
         change(&mut row, now);
@@ -348,9 +351,10 @@ struct Names {
 /// Alarms that are not there are left out, as CloudWatch does.
 pub(super) async fn enable(call: &Call, input: Input, enabled: bool) -> Outcome {
     let asked: Names = input.read()?;
+    let name = |name: &String| AlarmName::within(call.place(), name);
+    let names: Vec<_> = asked.alarm_names.iter().map(name).collect();
     let write = move |tx: &mut Tx<'_>| {
-        for name in asked.alarm_names {
-            let name = AlarmName::new(name);
+        for name in names {
             refuse_tracking(tx.state(), &name)?;
             if let Some(row) = tx.state().alarms.get(&name) {
                 let row = Alarm { actions_enabled: enabled, ..Alarm::clone(row) };
@@ -388,8 +392,9 @@ pub(super) async fn set_state(call: &Call, input: Input) -> Outcome {
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: Names = input.read()?;
     let account = call.account().clone();
+    let name = |name: &String| AlarmName::within(call.place(), name);
+    let names: Vec<_> = asked.alarm_names.iter().map(name).collect();
     let write = move |tx: &mut Tx<'_>| {
-        let names: Vec<_> = asked.alarm_names.into_iter().map(AlarmName::new).collect();
         for name in &names {
             refuse_tracking(tx.state(), name)?;
         }

@@ -48,7 +48,7 @@ pub(super) fn get(call: &Call, input: Input) -> Outcome {
             .ok_or_else(|| bad(format!("MaxDatapoints must be between 1 and {MOST}")))?,
     };
     let place = asked.next_token.as_deref().map_or(Ok((0, 0)), place)?;
-    let queries = asked.metric_data_queries.into_iter().map(Query::meant);
+    let queries = asked.metric_data_queries.into_iter().map(|query| query.meant(call.place()));
     let queries = Queries::read(&queries.collect::<Result<Vec<_>, _>>()?).map_err(unclear)?;
     let read = |asked: &MetricAsked| {
         let period = Duration::from_secs(u64::from(asked.period));

@@ -26,9 +26,14 @@ pub(super) struct Dimension {
 }
 
 /// The metric that a request names.
-pub(super) fn id(namespace: String, name: String, dimensions: Vec<Dimension>) -> MetricId {
+pub(super) fn id(
+    place: &str,
+    namespace: String,
+    name: String,
+    dimensions: Vec<Dimension>,
+) -> MetricId {
     let dimensions: BTreeMap<_, _> = dimensions.into_iter().map(|d| (d.name, d.value)).collect();
-    MetricId { namespace, name, dimensions }
+    MetricId { region: place.to_owned(), namespace, name, dimensions }
 }
 
 pub(super) fn shown(id: &MetricId) -> Value {
@@ -116,7 +121,7 @@ pub(super) fn statistics(call: &Call, input: Input) -> Outcome {
             ),
         ));
     }
-    let metric = id(asked.namespace, asked.metric_name, asked.dimensions);
+    let metric = id(call.place(), asked.namespace, asked.metric_name, asked.dimensions);
     let unit = unit(&metric.name);
     let points = match asked.unit {
         Some(other) if other != unit => Vec::new(),
@@ -169,6 +174,7 @@ pub(super) fn list(call: &Call, input: Input) -> Outcome {
     let asked: List = input.read()?;
     let all = call.api.series.list().into_iter();
     let key = |id: &MetricId| format!("{}\n{}\n{:?}", id.namespace, id.name, id.dimensions);
+    let all = all.filter(|id| id.region == call.place());
     let mut found: Vec<_> = all.filter(|id| asked.passes(id)).collect();
     found.sort_by_key(key);
     let (page, next) = page(found, key, asked.next_token.as_deref(), PAGE)

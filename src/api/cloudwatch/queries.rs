@@ -55,10 +55,10 @@ fn period(seconds: i64) -> Result<u32, Error> {
 impl Query {
     /// # Errors
     /// It asks for nothing that there is.
-    pub(super) fn meant(self) -> Result<MetricQuery, Error> {
+    pub(super) fn meant(self, place: &str) -> Result<MetricQuery, Error> {
         let id = self.id;
         let what = match (self.metric_stat, self.expression) {
-            (Some(stat), None) => Queried::Metric(stat.meant(&id)?),
+            (Some(stat), None) => Queried::Metric(stat.meant(place, &id)?),
             (None, Some(text)) => Queried::Expression(text),
             _ => {
                 let text = format!("The query {id} needs either a MetricStat or an Expression");
@@ -76,12 +76,13 @@ impl Query {
 }
 
 impl MetricStat {
-    fn meant(self, id: &str) -> Result<MetricAsked, Error> {
+    fn meant(self, place: &str, id: &str) -> Result<MetricAsked, Error> {
         let required = |name: &str| bad(format!("The query {id} needs a {name}"));
         let statistic = Statistic::parse(&self.stat).ok_or_else(|| {
             bad(format!("The statistic {} of query {id} is not supported here", self.stat))
         })?;
         let metric = metric::id(
+            place,
             self.metric.namespace.ok_or_else(|| required("Namespace"))?,
             self.metric.metric_name.ok_or_else(|| required("MetricName"))?,
             self.metric.dimensions,
@@ -95,8 +96,12 @@ impl MetricStat {
 ///
 /// # Errors
 /// What [`Query::meant`] and [`Queries::read`] say; none or several are told.
-pub(in crate::api) fn looked_at(queries: Vec<Query>) -> Result<Vec<MetricQuery>, Error> {
-    let queries = queries.into_iter().map(Query::meant).collect::<Result<Vec<_>, _>>()?;
+pub(in crate::api) fn looked_at(
+    place: &str,
+    queries: Vec<Query>,
+) -> Result<Vec<MetricQuery>, Error> {
+    let queries = queries.into_iter().map(|query| query.meant(place));
+    let queries = queries.collect::<Result<Vec<_>, _>>()?;
     let told = queries.iter().filter(|query| query.is_returned).count();
     if queries.len() > MOST || told != 1 {
         return Err(bad(format!(

@@ -13,7 +13,8 @@ fn bad(error: &TagError) -> Error {
 }
 
 fn find(state: &State, account: &Account, text: &str) -> Result<Arn, Error> {
-    let mut arns = state.alarms.keys().map(|name| account.alarm(name.as_str()));
+    let own = state.alarms.keys().filter(|name| name.region() == account.place());
+    let mut arns = own.map(|name| account.alarm(name.as_str()));
     arns.find(|arn| arn.to_string() == text)
         .ok_or_else(|| Error::new("ResourceNotFoundException", format!("there is no alarm {text}")))
 }

@@ -40,7 +40,8 @@ pub const NOT_ACTED_UPON: &[(&str, &str)] = &[
     ("tags", "they are kept and shown"),
     (
         "containerDefinitions[].logConfiguration.options.awslogs-region",
-        "logs are kept on this machine; so for awslogs-create-group, mode and max-buffer-size",
+        "logs are kept on this machine, in the region of the task; awslogs-create-group, mode and \
+         max-buffer-size say nothing either",
     ),
     ("containerDefinitions[].versionConsistency", "a tag is not pinned to a digest"),
     ("containerDefinitions[].portMappings[].appProtocol", "used by Service Connect alone"),

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::model::{Account, ContainerDefinition, Owner, TaskDefinition};
 
 fn account() -> Account {
-    Account { region: "us-east-1".to_owned(), id: "000000000000".to_owned() }
+    Account::new("us-east-1", "000000000000")
 }
 
 fn read(text: &str) -> Definition {

@@ -24,7 +24,7 @@ use crate::state::{State, Tx};
 
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
-    Accepted { member: "DescribeRegions.AllRegions", why: "there is one region" },
+    Accepted { member: "DescribeRegions.AllRegions", why: "every region here is in use" },
     Accepted { member: "*.AllAvailabilityZones", why: "there are three zones, all of them shown" },
     Accepted { member: "CreateVpc.InstanceTenancy", why: "always default" },
 ];
@@ -77,8 +77,18 @@ pub(super) fn subnet(state: &State, account: &Account, id: &str) -> Option<crate
 
 pub(super) use security_group::named as group_named;
 
-const DEFAULT_VPC: &str = "vpc-00000000000000001";
+pub(in crate::api) const DEFAULT_VPC: &str = "vpc-00000000000000001";
 const DEFAULT_GROUP: &str = "sg-00000000000000001";
+
+/// The id of a default in the account's region: at home `id`, elsewhere another of its kind.
+pub(in crate::api) fn default_id(account: &Account, id: &str) -> Ec2Id {
+    if !account.is_away {
+        return id.into();
+    }
+    let kind = id.split('-').next().unwrap_or_default();
+    let digits = super::file::id_of(&format!("{id} of {}", account.region));
+    Ec2Id::new(format!("{kind}-0{digits}"))
+}
 
 /// An id that was never used: 17 hexadecimal digits behind its kind.
 fn fresh(tx: &mut Tx<'_>, kind: &str) -> Ec2Id {

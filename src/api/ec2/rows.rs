@@ -13,18 +13,20 @@ use super::super::call::{Call, Outcome};
 use super::super::error::Error;
 use super::super::tags;
 use super::filter::{Filter, Subject, matches};
-use super::{DEFAULT_GROUP, arn, paged, security_group, subnet, vpc};
+use super::{DEFAULT_GROUP, arn, default_id, paged, security_group, subnet, vpc};
 use crate::model::{Account, Ec2Id, Ec2Resource};
 use crate::state::State;
 
 /// All of them, the defaults first.
 pub(super) fn all(state: &State, account: &Account) -> impl Iterator<Item = Arc<Ec2Resource>> {
     let bare = defaults(account).filter(|resource| !state.ec2.contains_key(resource.id()));
-    bare.map(Arc::new).chain(state.ec2.values().cloned())
+    let own = state.ec2.values().filter(|row| row.region() == account.place());
+    bare.map(Arc::new).chain(own.cloned())
 }
 
 pub(super) fn get(state: &State, account: &Account, id: &str) -> Option<Arc<Ec2Resource>> {
-    let row = state.ec2.get(&Ec2Id::from(id)).cloned();
+    let row = state.ec2.get(&Ec2Id::from(id)).filter(|row| row.region() == account.place());
+    let row = row.cloned();
     row.or_else(|| defaults(account).find(|resource| resource.id().as_str() == id).map(Arc::new))
 }
 
@@ -44,8 +46,8 @@ pub(super) fn find<T: Clone>(
 
 /// The default VPC, its subnets, and its group.
 fn defaults(account: &Account) -> impl Iterator<Item = Ec2Resource> + use<> {
-    let vpc = vpc::default();
-    let group = security_group::default(vpc.id.clone(), DEFAULT_GROUP.into());
+    let vpc = vpc::default(account);
+    let group = security_group::default(&vpc, default_id(account, DEFAULT_GROUP));
     let subnets = subnet::defaults(account).into_iter().map(Ec2Resource::Subnet);
     [Ec2Resource::SecurityGroup(group), Ec2Resource::Vpc(vpc)].into_iter().chain(subnets)
 }

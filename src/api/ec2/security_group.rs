@@ -11,13 +11,13 @@ use super::super::tags;
 use super::filter::{Filter, Subject, matches};
 use super::permission::{self, Permission, same};
 use super::rows::{self, Kind};
-use super::{DEFAULT_GROUP, DEFAULT_VPC, TagSpecification, arn, done, fresh, paged};
+use super::{DEFAULT_GROUP, DEFAULT_VPC, TagSpecification, arn, default_id, done, fresh, paged};
 use super::{shown_tags, tag_new, vpc};
-use crate::model::{Account, Ec2Id, Ec2Resource, RulePeer, SecurityGroup, SecurityGroupRule};
+use crate::model::{Account, Ec2Id, Ec2Resource, RulePeer, SecurityGroup, SecurityGroupRule, Vpc};
 use crate::state::{Key, State, Tx};
 
 /// A VPC's own group: its members reach each other, and everything outside.
-pub(super) fn default(vpc: Ec2Id, id: Ec2Id) -> SecurityGroup {
+pub(super) fn default(vpc: &Vpc, id: Ec2Id) -> SecurityGroup {
     let rule = |egress, peer| SecurityGroupRule {
         id: id.as_str().replacen("sg-", if egress { "sgr-e" } else { "sgr-f" }, 1),
         egress,
@@ -31,7 +31,8 @@ pub(super) fn default(vpc: Ec2Id, id: Ec2Id) -> SecurityGroup {
         rule(true, RulePeer::Ipv4("0.0.0.0/0".to_owned())),
     ];
     let (name, description) = ("default".to_owned(), "default VPC security group".to_owned());
-    SecurityGroup { id, vpc, name, description, rules }
+    let (region, vpc) = (vpc.region.clone(), vpc.id.clone());
+    SecurityGroup { id, region, vpc, name, description, rules }
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,19 +53,20 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     }
     let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
-        let vpc = asked.vpc_id.unwrap_or_else(|| DEFAULT_VPC.to_owned());
-        let vpc = vpc::find(tx.state(), &account, &vpc)?.id;
+        let vpc = asked.vpc_id.unwrap_or_else(|| default_id(&account, DEFAULT_VPC).to_string());
+        let vpc = vpc::find(tx.state(), &account, &vpc)?;
         let name = asked.group_name;
-        let taken = |group: &SecurityGroup| group.vpc == vpc && group.name == name;
+        let taken = |group: &SecurityGroup| group.vpc == vpc.id && group.name == name;
         if rows::all(tx.state(), &account).any(|row| of(&row).is_some_and(taken)) {
-            let text = format!("The security group '{name}' already exists for VPC '{vpc}'");
+            let text = format!("The security group '{name}' already exists for VPC '{}'", vpc.id);
             return Err(Error::new("InvalidGroup.Duplicate", text));
         }
         let id = fresh(tx, "sg");
         // AWS gives a new group the rule that lets everything out.
-        let mut rules = default(vpc.clone(), id.clone()).rules;
+        let mut rules = default(&vpc, id.clone()).rules;
         rules.retain(|rule| rule.egress);
-        let group = SecurityGroup { id, vpc, name, description: asked.description, rules };
+        let description = asked.description;
+        let group = SecurityGroup { id, region: vpc.region, vpc: vpc.id, name, description, rules };
         let arn = arn(&account, group.id.as_str());
         tag_new(tx, &arn, "security-group", asked.tag_specifications)?;
         tx.put(Ec2Resource::SecurityGroup(group.clone()));
@@ -133,7 +135,8 @@ fn groups(state: &State, account: &Account) -> Vec<Arc<Ec2Resource>> {
 pub(in crate::api) fn named(state: &State, account: &Account, name: &str) -> Option<Ec2Id> {
     let all = groups(state, account);
     let mut groups = all.iter().filter_map(|row| of(row));
-    let found = groups.find(|group| group.vpc.as_str() == DEFAULT_VPC && group.name == name);
+    let found =
+        groups.find(|group| group.vpc == default_id(account, DEFAULT_VPC) && group.name == name);
     found.map(|group| group.id.clone())
 }
 
@@ -328,7 +331,7 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
             }
         };
         let group = find(tx.state(), &account, &id)?;
-        if group.name == "default" || id == DEFAULT_GROUP {
+        if group.name == "default" || id == default_id(&account, DEFAULT_GROUP).as_str() {
             let text = format!(
                 "the specified group: \"{id}\" name: \"default\" cannot be deleted by a user"
             );

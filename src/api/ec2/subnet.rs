@@ -9,8 +9,10 @@ use super::super::tags;
 use super::filter::{Filter, Subject, matches};
 use super::rows::{self, Kind};
 use super::vpc::{Flag, block};
-use super::{DEFAULT_VPC, TagSpecification, arn, done, fresh, shown_tags, tag_new, vpc};
-use crate::model::{Account, Ec2Id, Ec2Resource, Subnet};
+use super::{
+    DEFAULT_VPC, TagSpecification, arn, default_id, done, fresh, shown_tags, tag_new, vpc,
+};
+use crate::model::{Account, Ec2Resource, Subnet};
 use crate::state::{Key, State, Tx};
 
 /// Letters of the region's zones.
@@ -29,8 +31,9 @@ fn zone_id(account: &Account, zone: &str) -> String {
 /// The default VPC's subnets, one in each zone, with AWS's blocks.
 pub(super) fn defaults(account: &Account) -> Vec<Subnet> {
     let subnet = |(at, letter): (usize, &char)| Subnet {
-        id: Ec2Id::new(format!("subnet-{:017x}", at + 1)),
-        vpc: DEFAULT_VPC.into(),
+        id: default_id(account, &format!("subnet-{:017x}", at + 1)),
+        region: account.place().to_owned(),
+        vpc: default_id(account, DEFAULT_VPC),
         cidr: format!("172.31.{}.0/20", at * 16),
         zone: zone(account, *letter),
         map_public_ip: true,
@@ -91,6 +94,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         }
         let subnet = Subnet {
             id: fresh(tx, "subnet"),
+            region: vpc.region,
             vpc: vpc.id,
             cidr,
             zone: zone_name,
@@ -261,7 +265,7 @@ pub(super) fn zones(call: &Call, input: Input) -> Outcome {
     Ok(json!({"AvailabilityZones": shown}))
 }
 
-/// The one region.
+/// The regions that are served.
 pub(super) fn regions(call: &Call, input: Input) -> Outcome {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -272,21 +276,29 @@ pub(super) fn regions(call: &Call, input: Input) -> Outcome {
         filters: Vec<Filter>,
     }
     let asked: Asked = input.read()?;
-    let own = &call.account().region;
-    if let Some(other) = asked.region_names.iter().find(|name| *name != own) {
+    let home = &call.api.account;
+    let mut all: Vec<_> = [&home.region].into_iter().chain(&home.others).collect();
+    all.sort();
+    if let Some(other) = asked.region_names.iter().find(|name| !all.contains(name)) {
         let text = format!("Invalid region: [{other}]");
         return Err(Error::invalid(text));
     }
+    all.retain(|name| asked.region_names.is_empty() || asked.region_names.contains(name));
     let (endpoint, opted) = (call.host.clone(), "opt-in-not-required".to_owned());
-    let attributes = vec![
-        ("region-name", own.clone()),
-        ("endpoint", endpoint.clone()),
-        ("opt-in-status", opted.clone()),
-    ];
-    let subject = Subject { attributes, tags: &std::collections::BTreeMap::new() };
-    let shown = json!({ "RegionName": own, "Endpoint": endpoint, "OptInStatus": opted });
-    let found = matches(&asked.filters, &subject)?.then_some(shown);
-    Ok(json!({ "Regions": found.into_iter().collect::<Vec<_>>() }))
+    let tags = std::collections::BTreeMap::new();
+    let mut found = Vec::new();
+    for name in all {
+        let attributes = vec![
+            ("region-name", name.clone()),
+            ("endpoint", endpoint.clone()),
+            ("opt-in-status", opted.clone()),
+        ];
+        if matches(&asked.filters, &Subject { attributes, tags: &tags })? {
+            let shown = json!({ "RegionName": name, "Endpoint": endpoint, "OptInStatus": opted });
+            found.push(shown);
+        }
+    }
+    Ok(json!({ "Regions": found }))
 }
 
 #[cfg(test)]

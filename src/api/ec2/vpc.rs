@@ -7,14 +7,18 @@ use super::super::call::{Call, Input, Outcome};
 use super::super::error::Error;
 use super::super::tags;
 use super::rows::{self, Kind};
-use super::{DEFAULT_VPC, TagSpecification, arn, done, fresh, security_group, shown_tags, tag_new};
+use super::{
+    DEFAULT_VPC, TagSpecification, arn, default_id, done, fresh, security_group, shown_tags,
+    tag_new,
+};
 use crate::model::{Account, Ec2Resource, Pool, Vpc};
 use crate::state::{Key, State};
 
 /// The default VPC, with AWS's block.
-pub(super) fn default() -> Vpc {
+pub(super) fn default(account: &Account) -> Vpc {
     Vpc {
-        id: DEFAULT_VPC.into(),
+        id: default_id(account, DEFAULT_VPC),
+        region: account.place().to_owned(),
         cidr: "172.31.0.0/16".to_owned(),
         dns_support: true,
         dns_hostnames: true,
@@ -47,8 +51,9 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let account = call.account().clone();
     let change = move |tx: &mut crate::state::Tx<'_>| {
         let (id, group) = (fresh(tx, "vpc"), fresh(tx, "sg"));
-        let vpc = Vpc { id, cidr, dns_support: true, dns_hostnames: false, is_default: false };
-        tx.put(Ec2Resource::SecurityGroup(security_group::default(vpc.id.clone(), group)));
+        let (region, is_default) = (account.place().to_owned(), false);
+        let vpc = Vpc { id, region, cidr, dns_support: true, dns_hostnames: false, is_default };
+        tx.put(Ec2Resource::SecurityGroup(security_group::default(&vpc, group)));
         tag_new(tx, &arn(&account, vpc.id.as_str()), "vpc", asked.tag_specifications)?;
         tx.put(Ec2Resource::Vpc(vpc.clone()));
         Ok::<_, Error>(vpc)

@@ -14,7 +14,7 @@ use super::{names, tag};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::tags::{self, Tag};
-use crate::model::{Account, Arn, CapacityProvider, CapacityProviderName, ManagedScaling};
+use crate::model::{Account, Arn, CapacityProvider, CapacityProviderName, Cluster, ManagedScaling};
 use crate::state::{Key, State, Tx};
 
 /// Providers of an account (ECS's quota).
@@ -113,7 +113,7 @@ fn unprotected(protection: Option<&str>) -> Result<(), Error> {
 }
 
 /// ECS's grammar of names.
-fn good_name(name: &str) -> Result<CapacityProviderName, Error> {
+fn good_name(place: &str, name: &str) -> Result<CapacityProviderName, Error> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let lower = name.to_ascii_lowercase();
     let is_theirs = ["aws", "ecs", "fargate"].iter().any(|prefix| lower.starts_with(prefix));
@@ -123,7 +123,7 @@ fn good_name(name: &str) -> Result<CapacityProviderName, Error> {
              digits, underscores and hyphens, not beginning with aws, ecs or fargate."
         )));
     }
-    Ok(name.into())
+    Ok(CapacityProviderName::within(place, name))
 }
 
 /// `arn:aws:autoscaling:REGION:ACCOUNT:autoScalingGroup:ID:autoScalingGroupName/NAME`
@@ -141,7 +141,7 @@ fn good_group(text: &str) -> Result<(), Error> {
 
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Create = input.read()?;
-    let name = good_name(&asked.name)?;
+    let name = good_name(call.place(), &asked.name)?;
     let group = asked.auto_scaling_group_provider.ok_or_else(|| {
         Error::invalid("The capacity provider needs an autoScalingGroupProvider.")
     })?;
@@ -199,7 +199,7 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     all.sort_unstable();
     let token = asked.next_token.as_deref();
     let (page, next) = names::page(all, |name| (*name).to_owned(), token, asked.max_results, 10)?;
-    let provider = |name: &str| match state.capacity_providers.get(&name.into()) {
+    let provider = |name: &str| match state.capacity_providers.get(&named(account, name)) {
         Some(row) => shown(account, &state, row, with_tags),
         None => json!({
             "capacityProviderArn": arn(account, name).to_string(),
@@ -243,8 +243,11 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let change = move |tx: &mut Tx<'_>| {
         let row = find(&account, tx.state(), &asked.capacity_provider)?;
         let name = row.name.as_str();
-        let uses = |providers: &[String]| providers.iter().any(|own| own == name);
-        if let Some(cluster) = tx.state().clusters.values().find(|c| uses(&c.providers)) {
+        let uses = |cluster: &Cluster| {
+            cluster.name.region() == account.place()
+                && cluster.providers.iter().any(|own| own == name)
+        };
+        if let Some(cluster) = tx.state().clusters.values().find(|cluster| uses(cluster)) {
             let text = format!(
                 "The capacity provider cannot be deleted because it is associated with cluster: \
                  {}. Remove the capacity provider from the cluster and try again.",
@@ -263,9 +266,9 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
 }
 
 /// Refuses names of providers that there are not.
-pub(super) fn known(state: &State, providers: &[String]) -> Result<(), Error> {
+pub(super) fn known(state: &State, account: &Account, providers: &[String]) -> Result<(), Error> {
     let known = |name: &str| {
-        PROVIDERS.contains(&name) || state.capacity_providers.contains_key(&name.into())
+        PROVIDERS.contains(&name) || state.capacity_providers.contains_key(&named(account, name))
     };
     match providers.iter().find(|name| !known(name)) {
         Some(name) => {
@@ -274,6 +277,10 @@ pub(super) fn known(state: &State, providers: &[String]) -> Result<(), Error> {
         }
         None => Ok(()),
     }
+}
+
+fn named(account: &Account, name: &str) -> CapacityProviderName {
+    CapacityProviderName::within(account.place(), name)
 }
 
 fn arn(account: &Account, name: &str) -> Arn {
@@ -290,7 +297,10 @@ fn find(account: &Account, state: &State, text: &str) -> Result<Arc<CapacityProv
         return Err(Error::new("ClientException", text));
     }
     let mut all = state.capacity_providers.values();
-    let found = all.find(|row| is(account, text, row.name.as_str())).cloned();
+    let is_it = |row: &Arc<CapacityProvider>| {
+        row.name.region() == account.place() && is(account, text, row.name.as_str())
+    };
+    let found = all.find(|row| is_it(row)).cloned();
     found.ok_or_else(|| {
         Error::new("ClientException", "The specified capacity provider does not exist.")
     })

@@ -102,7 +102,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let (account, tags) = (call.account().clone(), asked.tags);
     tags::map(tags.clone()).map_err(tag::bad)?;
     let written = call.api.store.update(move |tx| {
-        capacity_provider::known(tx.state(), &cluster.providers)?;
+        capacity_provider::known(tx.state(), &account, &cluster.providers)?;
         match tx.state().clusters.get(&cluster.name) {
             Some(there) if is_same(there, &cluster) => return Ok(()),
             Some(_) => {
@@ -161,8 +161,9 @@ pub(super) async fn put_providers(call: &Call, input: Input) -> Outcome {
     let asked: PutProviders = input.read()?;
     let strategy =
         launch::strategy(asked.default_capacity_provider_strategy, &asked.capacity_providers)?;
+    let account = call.account().clone();
     change(call, &asked.cluster, move |state, cluster| {
-        capacity_provider::known(state, &asked.capacity_providers)?;
+        capacity_provider::known(state, &account, &asked.capacity_providers)?;
         cluster.providers = asked.capacity_providers;
         cluster.default_strategy = strategy;
         Ok(())

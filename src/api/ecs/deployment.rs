@@ -14,9 +14,9 @@ use crate::api::error::Error;
 use crate::api::wire::time::seconds;
 use crate::clock::Timestamp;
 use crate::model::{
-    Account, AlarmName, AlarmState, Arn, ContainerDefinition, Deployment, Failure, HookAction,
-    HookOutcome, HookRun, HookStatus, HookTarget, Progress, Rollout, Service, ServiceKey,
-    ServiceTargetGroup,
+    Account, AlarmName, AlarmState, Arn, ClusterName, ContainerDefinition, Deployment, Failure,
+    HookAction, HookOutcome, HookRun, HookStatus, HookTarget, Progress, Rollout, Service,
+    ServiceKey, ServiceTargetGroup,
 };
 use crate::orchestrator;
 use crate::state::State;
@@ -313,7 +313,8 @@ fn find<'a>(
     let arn: Arn = text.parse().map_err(|_| bad())?;
     let path = arn.resource.strip_prefix(kind).and_then(|rest| rest.strip_prefix('/'));
     let (service, number) = path.and_then(|path| path.rsplit_once('/')).ok_or_else(bad)?;
-    let key: ServiceKey = service.parse().map_err(|_| bad())?;
+    let ServiceKey { cluster, name } = service.parse().map_err(|_| bad())?;
+    let key = ServiceKey { cluster: ClusterName::within(account.place(), cluster.as_str()), name };
     if account.arn("ecs", arn.resource.as_str()) != arn {
         return Err(bad());
     }

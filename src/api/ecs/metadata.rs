@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn task_is_shown_as_ecs_shows_it() {
-        let account = Account { region: "r".to_owned(), id: "1".repeat(12) };
+        let account = Account::new("r", "1".repeat(12));
         let (state, task) = state();
         let docker = Some("roadstead-u");
         let view = View { account: &account, state: &state, task: &task, docker };

@@ -7,8 +7,8 @@ use crate::api::call::Call;
 use crate::api::error::Error;
 use crate::api::page::{self, BadToken};
 use crate::model::{
-    Account, Arn, ClusterName, DeploymentId, DiscoveryKey, Owner, ServiceKey, TaskDefinition,
-    TaskDefinitionKey, TaskId,
+    Account, Arn, ClusterName, DeploymentId, DiscoveryKey, Family, Namespace, NamespaceName, Owner,
+    ServiceKey, TaskDefinition, TaskDefinitionKey, TaskId,
 };
 use crate::state::State;
 
@@ -38,7 +38,8 @@ fn named<'a>(account: &Account, kind: &str, text: &'a str) -> Result<Named<'a>, 
 /// The cluster that is meant; none given: the default one.
 pub(super) fn cluster(call: &Call, text: Option<&str>) -> Result<ClusterName, Error> {
     let text = text.filter(|text| !text.is_empty()).unwrap_or(DEFAULT);
-    named(call.account(), "cluster", text).map(|named| named.path.into())
+    let named = named(call.account(), "cluster", text)?;
+    Ok(ClusterName::within(call.place(), named.path))
 }
 
 /// The cluster that is meant, which exists.
@@ -97,9 +98,9 @@ pub(super) fn definition<'a>(
             let revision = revision.parse().map_err(|_| {
                 Error::invalid(format!("Invalid revision number. Number: {revision}"))
             })?;
-            TaskDefinitionKey { family: family.into(), revision }
+            TaskDefinitionKey { family: Family::within(account.place(), family), revision }
         }
-        None => match newest(state, path) {
+        None => match newest(state, account, path) {
             Some(newest) => return Ok(Some(newest)),
             None => return Ok(None),
         },
@@ -108,8 +109,13 @@ pub(super) fn definition<'a>(
 }
 
 /// A family's newest ACTIVE revision.
-pub(in crate::api) fn newest<'a>(state: &'a State, family: &str) -> Option<&'a TaskDefinition> {
-    let key = |revision| TaskDefinitionKey { family: family.into(), revision };
+pub(in crate::api) fn newest<'a>(
+    state: &'a State,
+    account: &Account,
+    family: &str,
+) -> Option<&'a TaskDefinition> {
+    let family = Family::within(account.place(), family);
+    let key = |revision| TaskDefinitionKey { family: family.clone(), revision };
     let revisions = state.definitions.range(key(0)..=key(u32::MAX)).rev();
     let active =
         |definition: &&TaskDefinition| definition.status == crate::model::DefinitionStatus::Active;
@@ -154,7 +160,10 @@ pub(super) fn changeable(owner: Owner, what: impl std::fmt::Display) -> Result<(
 /// The discovery service of that ARN.
 pub(super) fn registry(account: &Account, state: &State, arn: &str) -> Option<DiscoveryKey> {
     let mut all = state.discovery_services.values();
-    let found = all.find(|service| account.discovery_service(service).to_string() == arn);
+    let found = all.find(|service| {
+        service.key.namespace.region() == account.place()
+            && account.discovery_service(service).to_string() == arn
+    });
     found.map(|service| service.key.clone())
 }
 
@@ -165,8 +174,11 @@ pub(super) fn registry_arn(account: &Account, state: &State, key: &DiscoveryKey)
 
 /// Whether there is a namespace of that name or ARN.
 pub(super) fn is_namespace(account: &Account, state: &State, text: &str) -> bool {
-    let arn = |namespace| account.namespace(namespace).to_string() == text;
-    state.namespaces.contains_key(&text.into()) || state.namespaces.values().any(|n| arn(n))
+    let arn = |row: &Namespace| {
+        row.name.region() == account.place() && account.namespace(row).to_string() == text
+    };
+    let name = NamespaceName::within(account.place(), text);
+    state.namespaces.contains_key(&name) || state.namespaces.values().any(|row| arn(row))
 }
 
 /// A page of a listing; ECS gives at most a hundred items, and `otherwise` when nobody says.
@@ -198,7 +210,7 @@ mod tests {
 
     #[test]
     fn arns_of_others_name_nothing_here() {
-        let account = Account { region: "local".into(), id: "000000000000".into() };
+        let account = Account::new("local", "000000000000");
         let check = |text: &str, expected: Option<&str>| {
             let found = named(&account, "cluster", text).ok().map(|named| named.path.to_owned());
             assert_eq!(found.as_deref(), expected, "{text}");

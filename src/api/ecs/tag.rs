@@ -14,7 +14,8 @@ use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::tags::{self, Tag, TagError};
 use crate::model::{
-    Account, Arn, Owner, ServiceKey, TagSource, Task, TaskDefinition, TaskDefinitionKey,
+    Account, Arn, CapacityProviderName, ClusterName, Family, Owner, ServiceKey, TagSource, Task,
+    TaskDefinition, TaskDefinitionKey,
 };
 use crate::state::{State, Tx};
 
@@ -171,13 +172,14 @@ fn find(account: &Account, state: &State, text: &str) -> Result<(Arn, Tagged), E
     let gone = || Error::invalid(format!("The specified {kind} is not found: {text}"));
     let within = || path.split_once('/').ok_or_else(bad);
     match kind {
-        "cluster" => match state.clusters.get(&path.into()) {
+        "cluster" => match state.clusters.get(&ClusterName::within(account.place(), path)) {
             Some(cluster) => Ok((arn, Tagged::Other(cluster.owner))),
             None => Err(names::no_cluster()),
         },
         "service" => {
             let (cluster, name) = within()?;
-            let key = ServiceKey { cluster: cluster.into(), name: name.into() };
+            let cluster = ClusterName::within(account.place(), cluster);
+            let key = ServiceKey { cluster, name: name.into() };
             match state.services.get(&key) {
                 Some(service) => Ok((arn, Tagged::Other(service.owner))),
                 None => Err(Error::new("ServiceNotFoundException", "Service not found.")),
@@ -185,21 +187,27 @@ fn find(account: &Account, state: &State, text: &str) -> Result<(Arn, Tagged), E
         }
         "task" => {
             let (cluster, id) = within()?;
-            let task = state.tasks.get(&id.into()).filter(|t| t.cluster.as_str() == cluster);
+            let cluster = ClusterName::within(account.place(), cluster);
+            let task = state.tasks.get(&id.into()).filter(|task| task.cluster == cluster);
             let id = task.ok_or_else(gone)?.id.to_string();
             Ok((arn, Tagged::Task(id)))
         }
         "task-definition" => {
-            let key: TaskDefinitionKey = path.parse().map_err(|_| bad())?;
+            let TaskDefinitionKey { family, revision } = path.parse().map_err(|_| bad())?;
+            let family = Family::within(account.place(), family.as_str());
+            let key = TaskDefinitionKey { family, revision };
             match state.definitions.contains_key(&key) {
                 true => Ok((arn, Tagged::Definition(key))),
                 false => Err(gone()),
             }
         }
-        "capacity-provider" => match state.capacity_providers.contains_key(&path.into()) {
-            true => Ok((arn, Tagged::Other(Owner::Api))),
-            false => Err(gone()),
-        },
+        "capacity-provider" => {
+            let name = CapacityProviderName::within(account.place(), path);
+            match state.capacity_providers.contains_key(&name) {
+                true => Ok((arn, Tagged::Other(Owner::Api))),
+                false => Err(gone()),
+            }
+        }
         _ => Err(bad()),
     }
 }

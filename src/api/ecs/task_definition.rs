@@ -10,7 +10,9 @@ use super::{names, tag};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::definition::{self, Definition};
 use crate::api::error::Error;
-use crate::model::{DefinitionStatus, FamilyRecord, Owner, TaskDefinition, TaskDefinitionKey};
+use crate::model::{
+    DefinitionStatus, Family, FamilyRecord, Owner, TaskDefinition, TaskDefinitionKey,
+};
 use crate::state::{State, Tx};
 
 #[derive(Debug, Deserialize)]
@@ -66,6 +68,7 @@ pub(super) async fn register(call: &Call, input: Input) -> Outcome {
         let text = format!("{member} gives power over the machine: only signed calls may set it");
         return Err(client(text));
     }
+    definition.family = Family::within(call.place(), definition.family.as_str());
     definition.owner = Owner::Api;
     definition.registered_at = Some(call.now);
     definition.registered_by = Some(format!("arn:aws:iam::{}:root", call.account().id));

@@ -109,7 +109,7 @@ pub(super) fn meaning(
     if let Some(policy) = asked.ssl_policy {
         ssl_policy::known(policy)?;
     }
-    let default = default(state, asked.certificates.unwrap_or_default())?;
+    let default = default((state, account), asked.certificates.unwrap_or_default())?;
     let mut tls = match (current, default.clone()) {
         (Some(current), _) => current.clone(),
         (None, Some(default)) => ListenerTls {
@@ -140,19 +140,22 @@ pub(super) fn meaning(
 }
 
 /// The one certificate that may be given with a listener.
-fn default(state: &State, given: &[Named]) -> Result<Option<CertificateArn>, Error> {
+fn default(
+    (state, account): (&State, &Account),
+    given: &[Named],
+) -> Result<Option<CertificateArn>, Error> {
     match given {
         [] => Ok(None),
-        [one] if one.is_default.is_none() => found(state, one).map(Some),
+        [one] if one.is_default.is_none() => found(state, account, one).map(Some),
         [_] => Err(Error::invalid("IsDefault cannot be specified for a listener's certificate")),
         _ => Err(Error::invalid("Up to '1' certificate ARN can be specified here")),
     }
 }
 
-fn found(state: &State, named: &Named) -> Result<CertificateArn, Error> {
+fn found(state: &State, account: &Account, named: &Named) -> Result<CertificateArn, Error> {
     let arn = named.certificate_arn.as_deref().unwrap_or_default();
     let arn = CertificateArn::from(arn);
-    if state.certificates.contains_key(&arn) {
+    if state.certificates.contains_key(&arn) && account.sees(&arn) {
         return Ok(arn);
     }
     let message = format!("Certificate '{arn}' not found");
@@ -222,7 +225,7 @@ pub(super) async fn add(call: &Call, input: Input) -> Outcome {
                 let message = "IsDefault cannot be specified when adding certificates";
                 return Err(Error::invalid(message));
             }
-            wanted.push(found(state, named)?);
+            wanted.push(found(state, &account, named)?);
         }
         own(row.owner, "listener", &row.key)?;
         let others = others(state, &lb.name);

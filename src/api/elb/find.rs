@@ -11,7 +11,8 @@ use crate::api::error::Error;
 use crate::api::page::BadToken;
 use crate::api::tags::{Tag, TagError};
 use crate::model::{
-    Account, Arn, Listener, LoadBalancer, LoadBalancerName, Owner, Rule, TargetGroup, TrafficRule,
+    Account, Arn, Listener, LoadBalancer, LoadBalancerName, Owner, Rule, TargetGroup,
+    TargetGroupName, TrafficRule,
 };
 use crate::state::{State, Tx};
 
@@ -83,24 +84,32 @@ pub(super) fn load_balancer(
     arn: &str,
 ) -> Result<Arc<LoadBalancer>, Error> {
     let parts = parts(arn, "loadbalancer", "load balancer")?;
-    let named = parts.get(1).and_then(|name| by_name(state, name));
+    let named = parts.get(1).and_then(|name| by_name(state, account, name));
     let found = named.filter(|lb| account.load_balancer(lb).to_string() == arn);
     found.ok_or_else(|| {
         Error::new("LoadBalancerNotFoundException", format!("Load balancer '{arn}' not found"))
     })
 }
 
-fn by_name(state: &State, name: &str) -> Option<Arc<LoadBalancer>> {
-    state.load_balancers.get(&LoadBalancerName::from(name)).cloned()
+pub(super) fn by_name(state: &State, account: &Account, name: &str) -> Option<Arc<LoadBalancer>> {
+    state.load_balancers.get(&LoadBalancerName::within(account.place(), name)).cloned()
 }
 
-pub(super) fn target_group(
+pub(super) fn group_by_name<'a>(
+    state: &'a State,
+    account: &Account,
+    name: &str,
+) -> Option<&'a Arc<TargetGroup>> {
+    state.target_groups.get(&TargetGroupName::within(account.place(), name))
+}
+
+pub(in crate::api) fn target_group(
     state: &State,
     account: &Account,
     arn: &str,
 ) -> Result<Arc<TargetGroup>, Error> {
     let parts = parts(arn, "targetgroup", "target group")?;
-    let named = parts.first().and_then(|name| state.target_groups.get(&(*name).into()));
+    let named = parts.first().and_then(|name| group_by_name(state, account, name));
     let found = named.filter(|group| account.target_group(group).to_string() == arn);
     found.cloned().ok_or_else(|| {
         Error::new("TargetGroupNotFoundException", format!("Target groups '{arn}' not found"))
@@ -113,7 +122,7 @@ pub(super) fn listener(
     arn: &str,
 ) -> Result<(Arc<LoadBalancer>, Arc<Listener>), Error> {
     let parts = parts(arn, "listener", "listener")?;
-    let found = listener_of(state, &parts)
+    let found = listener_of(state, account, &parts)
         .filter(|(lb, row)| account.listener(lb, &row.key, &row.id).to_string() == arn);
     found.ok_or_else(|| {
         Error::new("ListenerNotFoundException", format!("Listener '{arn}' not found"))
@@ -121,9 +130,13 @@ pub(super) fn listener(
 }
 
 /// By `app/NAME/ID/LISTENER`.
-fn listener_of(state: &State, parts: &[&str]) -> Option<(Arc<LoadBalancer>, Arc<Listener>)> {
+fn listener_of(
+    state: &State,
+    account: &Account,
+    parts: &[&str],
+) -> Option<(Arc<LoadBalancer>, Arc<Listener>)> {
     let [_, name, _, id, ..] = parts else { return None };
-    let lb = by_name(state, name)?;
+    let lb = by_name(state, account, name)?;
     let row = listeners(state, &lb.name).find(|row| row.id == *id)?;
     Some((Arc::clone(&lb), Arc::clone(row)))
 }
@@ -141,7 +154,7 @@ pub(super) type Found = (Arc<LoadBalancer>, Arc<Listener>, Option<Rule>);
 
 pub(super) fn rule(state: &State, account: &Account, arn: &str) -> Result<Found, Error> {
     let parts = parts(arn, "listener-rule", "listener rule")?;
-    let found = listener_of(state, &parts).and_then(|(lb, row)| {
+    let found = listener_of(state, account, &parts).and_then(|(lb, row)| {
         let id = *parts.get(4)?;
         let rule = row.rules.iter().find(|rule| rule.id == id).cloned();
         let known = rule.is_some() || id == default_rule_id(&row.id);
@@ -233,7 +246,7 @@ mod tests {
 
     #[test]
     fn arns_of_other_kinds_are_no_load_balancers() {
-        let account = Account { region: "local".into(), id: "000000000000".into() };
+        let account = Account::new("local", "000000000000");
         let check = |arn: &str, expected: &str| {
             let found = load_balancer(&State::default(), &account, arn).unwrap_err();
             assert!(found.to_string().contains(expected), "{arn}: {found}");

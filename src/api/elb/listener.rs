@@ -64,7 +64,8 @@ async fn binding<R: Send + 'static>(
     call: &Call,
     change: impl FnOnce(&mut Tx<'_>, &Binder) -> Result<R, Error> + Send + 'static,
 ) -> Result<R, Error> {
-    let binder = Binder { api: Arc::clone(&call.api), claims: Claims::default() };
+    let (api, account) = (Arc::clone(&call.api), call.account().clone());
+    let binder = Binder { api, account, claims: Claims::default() };
     let claims = binder.claims.clone();
     let outcome = find::change(call, move |tx| change(tx, &binder)).await;
     if outcome.is_err() {
@@ -76,6 +77,7 @@ async fn binding<R: Send + 'static>(
 /// Binds for one change.
 struct Binder {
     api: Arc<Api>,
+    account: Account,
     claims: Claims,
 }
 
@@ -87,7 +89,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
 }
 
 fn make(tx: &mut Tx<'_>, binder: &Binder, asked: Create) -> Result<Listener, Error> {
-    let (state, account) = (tx.state(), &binder.api.account);
+    let (state, account) = (tx.state(), &binder.account);
     let lb = find::load_balancer(state, account, &asked.load_balancer_arn)?;
     let Some(protocol) = asked.protocol.as_deref() else {
         return Err(Error::invalid("A listener protocol must be specified"));
@@ -261,7 +263,7 @@ pub(super) async fn modify(call: &Call, input: Input) -> Outcome {
 }
 
 fn change(tx: &mut Tx<'_>, binder: &Binder, asked: &Modify) -> Result<Listener, Error> {
-    let (state, account) = (tx.state(), &binder.api.account);
+    let (state, account) = (tx.state(), &binder.account);
     let (lb, listener) = find::listener(state, account, &asked.listener_arn)?;
     let mut new = Listener::clone(&listener);
     if let Some(protocol) = asked.protocol.as_deref() {

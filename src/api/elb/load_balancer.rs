@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::attributes::Given;
 use super::balancer_attributes::TABLE;
 use super::find::{self, PAGE, change, marker, new_id, own};
-use crate::api::call::{Api, Call, Input, Outcome};
+use crate::api::call::{Call, Input, Outcome};
 use crate::api::ec2;
 use crate::api::error::Error;
 use crate::api::page::page;
@@ -19,7 +19,7 @@ use crate::api::tags::{self, Tag};
 use crate::clock::Timestamp;
 use crate::model::{
     Account, BalancerOptions, CLIENT_KEEP_ALIVE, IDLE_TIMEOUT, LoadBalancer, LoadBalancerKind,
-    Owner, TCP_IDLE_TIMEOUT,
+    LoadBalancerName, Owner, Pool, TCP_IDLE_TIMEOUT,
 };
 use crate::state::{Key, Quarantine, QuarantineKey, State, Tx, ipam};
 use crate::zone::BALANCER_TTL;
@@ -78,22 +78,22 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
         security_groups: asked.security_groups.take().unwrap_or_default(),
         ..BalancerOptions::default()
     };
-    let (api, now) = (Arc::clone(&call.api), call.now);
-    let made = change(call, move |tx| make(tx, &api, now, asked, kind, options)).await?;
+    let (addresses, account, now) = (call.api.addresses, call.account().clone(), call.now);
+    let around = (account, addresses, now);
+    let made = change(call, move |tx| make(tx, &around, asked, kind, options)).await?;
     Ok(json!({"LoadBalancers": [shown(call, &made, "provisioning")]}))
 }
 
 fn make(
     tx: &mut Tx<'_>,
-    api: &Api,
-    now: Timestamp,
+    (account, addresses, now): &(Account, Pool, Timestamp),
     asked: Create,
     kind: LoadBalancerKind,
     options: BalancerOptions,
 ) -> Result<LoadBalancer, Error> {
-    let named = asked.name.as_str().into();
+    let (named, now) = (LoadBalancerName::within(account.place(), &asked.name), *now);
     if let Some(known) = tx.state().load_balancers.get(&named) {
-        let arn = api.account.load_balancer(known);
+        let arn = account.load_balancer(known);
         let same_tags = *tags::of(tx.state(), &arn) == find::tag_map(asked.tags.as_ref())?;
         let asked_for = BalancerOptions {
             attributes: known.options.attributes.clone(),
@@ -114,8 +114,8 @@ fn make(
         );
         return Err(Error::new("DuplicateLoadBalancerNameException", message));
     }
-    let address = ipam::free_address(tx.state(), api.addresses, now).ok_or_else(|| {
-        let message = format!("every address of {} is taken", api.addresses);
+    let address = ipam::free_address(tx.state(), *addresses, now).ok_or_else(|| {
+        let message = format!("every address of {addresses} is taken");
         Error::new("TooManyLoadBalancersException", message)
     })?;
     let made = LoadBalancer {
@@ -132,7 +132,7 @@ fn make(
         created_at: now,
         options,
     };
-    find::put_tags(tx, &api.account.load_balancer(&made), asked.tags)?;
+    find::put_tags(tx, &account.load_balancer(&made), asked.tags)?;
     tx.put(made.clone());
     Ok(made)
 }
@@ -188,7 +188,7 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
         }
         (None, Some(names)) => {
             let find = |name: &String| {
-                let found = state.load_balancers.get(&name.as_str().into()).cloned();
+                let found = find::by_name(&state, call.account(), name);
                 found.ok_or_else(|| {
                     let message = format!("Load balancers '[{name}]' not found");
                     Error::new("LoadBalancerNotFoundException", message)

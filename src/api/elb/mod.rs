@@ -4,7 +4,7 @@
 //! Not here: wire forms and checks against the model, which are done before an operation sees its
 //! input. **Invariant:** [`call`] is the list of what is served.
 
-pub(in crate::api) use find::{traffic_rule, traffic_rule_arn};
+pub(in crate::api) use find::{target_group, traffic_rule, traffic_rule_arn};
 
 pub(in crate::api) mod action;
 mod attributes;

@@ -20,6 +20,7 @@ use crate::api::page::page;
 use crate::api::tags::{self, Tag};
 use crate::model::{
     Account, GroupOptions, LoadBalancerName, Owner, Protocol, ProtocolVersion, TargetGroup,
+    TargetGroupName,
 };
 use crate::state::{Key, State, Tx};
 
@@ -63,13 +64,13 @@ struct One {
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Asked = input.read()?;
     find::tag_map(asked.tags.as_ref())?;
-    let made = meaning(&asked)?;
+    let made = meaning(call.place(), &asked)?;
     let account = call.account().clone();
     let made = change(call, move |tx| make(tx, &account, made, asked.tags)).await?;
     Ok(json!({"TargetGroups": [shown(&call.state(), call.account(), &made)]}))
 }
 
-fn meaning(asked: &Asked) -> Result<TargetGroup, Error> {
+fn meaning(place: &str, asked: &Asked) -> Result<TargetGroup, Error> {
     super::name("Target group", &asked.name)?;
     let instances = match asked.target_type.as_deref() {
         None | Some("instance") => true,
@@ -93,6 +94,7 @@ fn meaning(asked: &Asked) -> Result<TargetGroup, Error> {
     };
     let version = version(protocol, asked.protocol_version.as_deref())?;
     let port = asked.port.ok_or_else(|| Error::invalid("A port must be specified"))?;
+    let name = TargetGroupName::within(place, &asked.name);
     Ok(TargetGroup {
         health_check: health_check::made(protocol, version, asked)?,
         options: GroupOptions {
@@ -102,7 +104,7 @@ fn meaning(asked: &Asked) -> Result<TargetGroup, Error> {
             network: asked.vpc_id.clone(),
             ..GroupOptions::default()
         },
-        ..TargetGroup::new(asked.name.as_str().into(), new_id(), (protocol, port), Owner::Api)
+        ..TargetGroup::new(name, new_id(), (protocol, port), Owner::Api)
     })
 }
 
@@ -150,7 +152,8 @@ fn make(
         );
         return Err(Error::new("DuplicateTargetGroupNameException", message));
     }
-    if tx.state().target_groups.len() >= MOST_TARGET_GROUPS {
+    let theirs = tx.state().target_groups.keys().filter(|own| own.region() == made.name.region());
+    if theirs.count() >= MOST_TARGET_GROUPS {
         let message = format!("The maximum number of target groups is '{MOST_TARGET_GROUPS}'");
         return Err(Error::new("TooManyTargetGroupsException", message));
     }
@@ -185,7 +188,7 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
             }
             (None, None, Some(names)) => {
                 let find = |name: &String| {
-                    let found = state.target_groups.get(&name.as_str().into()).cloned();
+                    let found = find::group_by_name(&state, account, name).cloned();
                     found.ok_or_else(|| {
                         let message = format!("Target groups '[{name}]' not found");
                         Error::new("TargetGroupNotFoundException", message)

@@ -33,7 +33,7 @@ fn of_bundle(bad: BadTrust) -> Error {
 }
 
 pub(super) fn find(state: &State, account: &Account, arn: &str) -> Result<TrustStore, Error> {
-    let named = arn.rsplit('/').nth(1).map(TrustStoreName::from);
+    let named = arn.rsplit('/').nth(1).map(|name| TrustStoreName::within(account.place(), name));
     let row = named.and_then(|name| state.trust_stores.get(&name));
     let row = row.filter(|row| account.trust_store(row).to_string() == arn);
     row.map(|row| TrustStore::clone(row))
@@ -91,12 +91,13 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     Bundle::read(&bundle).map_err(of_bundle)?;
     let account = call.account().clone();
     let made = change(call, move |tx| {
-        let name = TrustStoreName::from(asked.name.as_str());
+        let name = TrustStoreName::within(account.place(), &asked.name);
         if tx.state().trust_stores.contains_key(&name) {
             let text = format!("A trust store with the name '{name}' already exists");
             return Err(Error::new("DuplicateTrustStoreName", text));
         }
-        if tx.state().trust_stores.len() >= MOST {
+        let theirs = tx.state().trust_stores.keys().filter(|own| own.region() == name.region());
+        if theirs.count() >= MOST {
             let text = format!("The maximum number of trust stores is '{MOST}'");
             return Err(Error::new("TooManyTrustStores", text));
         }
@@ -131,7 +132,8 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Asked = input.read()?;
     let (state, account) = (call.state(), call.account());
     let named = |name: &String| {
-        let row = state.trust_stores.get(&name.as_str().into()).map(|row| TrustStore::clone(row));
+        let row = state.trust_stores.get(&TrustStoreName::within(call.place(), name));
+        let row = row.map(|row| TrustStore::clone(row));
         let text = || format!("Trust store '{name}' not found");
         row.ok_or_else(|| Error::new("TrustStoreNotFound", text()))
     };

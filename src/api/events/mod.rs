@@ -23,7 +23,7 @@ use super::ecs::events::{self, Event, Kind};
 use crate::clock::{self, Timestamp};
 use crate::config::PlainUrl;
 use crate::metrics::{Counter, Metrics, names};
-use crate::model::{Account, uuid};
+use crate::model::{Account, Arn, uuid};
 use crate::state::{State, Store};
 
 pub(super) use stream::{EventStream, wants};
@@ -226,6 +226,8 @@ fn envelope(account: &Account, event: &Event, id: &str, now: Timestamp) -> Strin
     // To the second, as EventBridge tells it.
     let time = now.to_string();
     let time = format!("{}Z", time.split('.').next().unwrap_or_default());
+    let arn = event.resource.parse::<Arn>();
+    let region = arn.map_or_else(|_| account.region.clone(), |arn| arn.region);
     let envelope = json!({
         "version": "0",
         "id": id,
@@ -233,7 +235,7 @@ fn envelope(account: &Account, event: &Event, id: &str, now: Timestamp) -> Strin
         "source": "aws.ecs",
         "account": account.id,
         "time": time,
-        "region": account.region,
+        "region": region,
         "resources": [event.resource],
         "detail": super::answer::strip(event.detail.clone()),
     });

@@ -6,7 +6,7 @@ use crate::state::{MemoryJournal, StoreError};
 
 fn hub() -> (Store, Events) {
     let store = Store::memory(&MemoryJournal::default()).unwrap();
-    let account = Account { region: "r".to_owned(), id: "1".repeat(12) };
+    let account = Account::new("r", "1".repeat(12));
     let events = Events::new(store.clone(), account, None, Metrics::new(0));
     (store, events)
 }
@@ -103,7 +103,7 @@ fn numbers_read_back_what_they_print() {
 
 #[test]
 fn envelope_is_eventbridges() {
-    let account = Account { region: "r".to_owned(), id: "1".repeat(12) };
+    let account = Account::new("r", "1".repeat(12));
     let detail = json!({ "eventName": "N", "nothing": null });
     let event = Event { kind: Kind::Action, resource: "arn:x".to_owned(), detail };
     let text = envelope(&account, &event, "id", Timestamp(1_700_000_000_123_456));
@@ -120,4 +120,8 @@ fn envelope_is_eventbridges() {
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), expected);
     assert!(!text.contains('\n'));
+    let cluster = account.cluster(&ClusterName::within("far-1", "c")).to_string();
+    let text = envelope(&account, &Event { resource: cluster, ..event }, "id", Timestamp(0));
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["region"], "far-1");
 }

@@ -32,6 +32,8 @@ use crate::model::{
 pub(super) struct Written {
     data_dir: Option<PathBuf>,
     region: Option<String>,
+    #[serde(default)]
+    regions: Vec<String>,
     account: Option<String>,
     domain: Option<String>,
     threads: Option<usize>,
@@ -87,6 +89,8 @@ impl Written {
         let account = Account {
             region: self.region.clone().unwrap_or(default.account.region),
             id: self.account.clone().unwrap_or(default.account.id),
+            others: self.regions.clone(),
+            is_away: false,
         };
         Settings {
             data_dir: self.data_dir.clone().unwrap_or(default.data_dir),

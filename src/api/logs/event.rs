@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::pattern::Pattern;
-use super::{blocking, group, limit, missing, named};
+use super::{blocking, group, limit, missing, named, on_disk};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::runtime::streams::reading::{self, Line, Pages, Place, SCAN};
@@ -62,7 +62,8 @@ fn place(text: &str) -> Result<Place, Error> {
 
 pub(super) async fn get(call: &Call, input: Input) -> Outcome {
     let asked: Get = input.read()?;
-    let group = named(asked.log_group_name, asked.log_group_identifier.as_deref())?;
+    let (name, arn) = (asked.log_group_name.as_deref(), asked.log_group_identifier.as_deref());
+    let group = named(call.account(), name, arn)?;
     let most = limit("limit", asked.limit, EVENTS)?;
     let span = Span { from: asked.start_time, to: asked.end_time };
     let start = match asked.next_token.as_deref() {
@@ -75,6 +76,7 @@ pub(super) async fn get(call: &Call, input: Input) -> Outcome {
     };
     let (forward, from) = start?;
     group::check(call, &group).await?;
+    let group = on_disk(&group);
     let (root, stream) = (call.api.log_folder.clone(), asked.log_stream_name);
     let read = move || {
         let pages = Pages::open(&root, &group, &stream)?;
@@ -130,7 +132,8 @@ struct Found {
 
 pub(super) async fn filter(call: &Call, input: Input) -> Outcome {
     let asked: Filter = input.read()?;
-    let group = named(asked.log_group_name, asked.log_group_identifier.as_deref())?;
+    let (name, arn) = (asked.log_group_name.as_deref(), asked.log_group_identifier.as_deref());
+    let group = named(call.account(), name, arn)?;
     let most = limit("limit", asked.limit, EVENTS)?;
     if asked.start_from_head == Some(false) {
         return Err(Error::unsupported("startFromHead: false is not supported here"));
@@ -150,7 +153,7 @@ pub(super) async fn filter(call: &Call, input: Input) -> Outcome {
     });
     let from = from.transpose()?;
     group::check(call, &group).await?;
-    let root = call.api.log_folder.clone();
+    let (root, group) = (call.api.log_folder.clone(), on_disk(&group));
     let (names, prefix) =
         (asked.log_stream_names, asked.log_stream_name_prefix.unwrap_or_default());
     let read = move || {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{blocking, group_name, limit, missing, there};
+use super::{blocking, group_name, limit, meant, missing, on_disk, there};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::tags::{self, TagError, Tagging, Untagging};
@@ -23,18 +23,23 @@ const DAYS: [i64; 23] = [
 /// Groups of one page (CloudWatch's).
 const PAGE: usize = 50;
 
-/// Every group on disk.
-async fn on_disk(call: &Call) -> Result<BTreeMap<String, Found>, Error> {
+/// Every group of the region on disk.
+async fn all_on_disk(call: &Call) -> Result<BTreeMap<LogGroupName, Found>, Error> {
     let root = call.api.log_folder.clone();
     let found = blocking(move || reading::groups(&root)).await?;
-    Ok(found.into_iter().map(|found| (found.name.clone(), found)).collect())
+    let named = found.into_iter().map(|found| (LogGroupName::from(found.name.as_str()), found));
+    Ok(named.filter(|(name, _)| name.region() == call.place()).collect())
+}
+
+fn of(call: &Call, name: &str) -> LogGroupName {
+    LogGroupName::within(call.place(), name)
 }
 
 /// # Errors
 /// There is no such group.
-pub(super) async fn check(call: &Call, name: &str) -> Result<(), Error> {
-    let known = call.state().log_groups.contains_key(&LogGroupName::new(name))
-        || on_disk(call).await?.contains_key(name);
+pub(super) async fn check(call: &Call, name: &LogGroupName) -> Result<(), Error> {
+    let known =
+        call.state().log_groups.contains_key(name) || all_on_disk(call).await?.contains_key(name);
     known.then_some(()).ok_or_else(|| missing("log group"))
 }
 
@@ -63,10 +68,10 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     if asked.deletion_protection_enabled == Some(true) {
         return Err(Error::unsupported("deletionProtectionEnabled is not supported here"));
     }
-    let on_disk = on_disk(call).await?.contains_key(&asked.log_group_name);
+    let name = of(call, &asked.log_group_name);
+    let on_disk = all_on_disk(call).await?.contains_key(&name);
     let (account, now) = (call.account().clone(), call.now);
     let write = move |tx: &mut Tx<'_>| {
-        let name = LogGroupName::new(asked.log_group_name.as_str());
         if on_disk || tx.state().log_groups.contains_key(&name) {
             return Err(there("log group"));
         }
@@ -91,12 +96,14 @@ struct Describe {
 }
 
 impl Describe {
-    fn passes(&self, name: &str) -> bool {
+    /// `named` is what the identifiers name.
+    fn passes(&self, name: &LogGroupName, named: &[LogGroupName]) -> bool {
+        let is_named = self.log_group_identifiers.is_empty() || named.contains(name);
+        let name = name.as_str();
         let pattern = self.log_group_name_pattern.as_deref().map(str::to_lowercase);
-        let identifiers = &self.log_group_identifiers;
         self.log_group_name_prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix))
             && pattern.is_none_or(|pattern| name.to_lowercase().contains(&pattern))
-            && (identifiers.is_empty() || identifiers.iter().any(|text| group_name(text) == name))
+            && is_named
             && self.log_group_class.as_deref().is_none_or(|class| class == "STANDARD")
     }
 }
@@ -109,26 +116,28 @@ pub(super) async fn describe(call: &Call, input: Input) -> Outcome {
         ));
     }
     let most = limit("limit", asked.limit, PAGE)?;
-    let on_disk = on_disk(call).await?;
+    let on_disk = all_on_disk(call).await?;
     let state = call.state();
-    let made = state.log_groups.keys().map(|name| name.as_str().to_owned());
-    let names: BTreeSet<String> = made.chain(on_disk.keys().cloned()).collect();
+    let names: BTreeSet<_> = state.log_groups.keys().chain(on_disk.keys()).collect();
+    let identifiers = asked.log_group_identifiers.iter();
+    let named: Vec<_> = identifiers.filter_map(|text| meant(call.account(), text).ok()).collect();
     let after = asked.next_token.as_deref();
-    let behind = |name: &&String| after.is_none_or(|after| name.as_str() > after);
-    let mut rest = names.iter().filter(|name| asked.passes(name)).filter(behind);
+    let behind = |name: &&&LogGroupName| after.is_none_or(|after| name.as_str() > after);
+    let mut rest = names.iter().filter(|name| asked.passes(name, &named)).filter(behind);
     let page: Vec<_> = rest.by_ref().take(most).collect();
     let next = rest.next().and_then(|_| page.last()).map(ToString::to_string);
-    let shown: Vec<_> = page.into_iter().map(|name| shown(call, name, on_disk.get(name))).collect();
+    let shown: Vec<_> =
+        page.into_iter().map(|name| shown(call, name, on_disk.get(*name))).collect();
     Ok(json!({ "logGroups": shown, "nextToken": next }))
 }
 
-fn shown(call: &Call, name: &str, found: Option<&Found>) -> Value {
+fn shown(call: &Call, name: &LogGroupName, found: Option<&Found>) -> Value {
     let state = call.state();
-    let row = state.log_groups.get(&LogGroupName::new(name));
-    let arn = call.account().log_group(name).to_string();
+    let row = state.log_groups.get(name);
+    let arn = call.account().log_group(name.as_str()).to_string();
     let made = row.map(|row| row.created_at.millis());
     json!({
-        "logGroupName": name,
+        "logGroupName": name.as_str(),
         "creationTime": made.or_else(|| found.map(|found| found.created)),
         "retentionInDays": row.and_then(|row| row.retention),
         "metricFilterCount": 0,
@@ -168,10 +177,10 @@ pub(super) async fn delete_retention(call: &Call, input: Input) -> Outcome {
 }
 
 async fn retain(call: &Call, name: String, retention: Option<u32>) -> Outcome {
+    let name = of(call, &name);
     check(call, &name).await?;
     let now = call.now;
     let write = move |tx: &mut Tx<'_>| {
-        let name = LogGroupName::new(name);
         let created_at = tx.state().log_groups.get(&name).map_or(now, |row| row.created_at);
         tx.put(LogGroup { name, created_at, retention });
         Ok::<_, Error>(())
@@ -181,13 +190,14 @@ async fn retain(call: &Call, name: String, retention: Option<u32>) -> Outcome {
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: Named = input.read()?;
-    check(call, &asked.log_group_name).await?;
-    let (root, name) = (call.api.log_folder.clone(), asked.log_group_name.clone());
-    blocking(move || reading::remove_group(&root, &name)).await?;
+    let name = of(call, &asked.log_group_name);
+    check(call, &name).await?;
+    let (root, folder) = (call.api.log_folder.clone(), on_disk(&name));
+    blocking(move || reading::remove_group(&root, &folder)).await?;
     let account = call.account().clone();
     let write = move |tx: &mut Tx<'_>| {
-        tags::forget(tx, &account.log_group(&asked.log_group_name));
-        tx.remove(Key::LogGroup(LogGroupName::new(asked.log_group_name)));
+        tags::forget(tx, &account.log_group(name.as_str()));
+        tx.remove(Key::LogGroup(name));
         Ok::<_, Error>(())
     };
     call.done(write).await
@@ -195,13 +205,13 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
 
 pub(super) async fn tag(call: &Call, input: Input) -> Outcome {
     let asked: Tagging<BTreeMap<String, String>> = input.read()?;
-    check(call, group_name(&asked.resource)).await?;
+    check(call, &meant(call.account(), &asked.resource)?).await?;
     tags::tag(call, asked.into(), (find, bad_tags)).await
 }
 
 pub(super) async fn untag(call: &Call, input: Input) -> Outcome {
     let asked: Untagging = input.read()?;
-    check(call, group_name(&asked.resource)).await?;
+    check(call, &meant(call.account(), &asked.resource)?).await?;
     tags::untag(call, asked, find).await
 }
 
@@ -218,16 +228,16 @@ struct ListTags {
 
 pub(super) async fn list_tags(call: &Call, input: Input) -> Outcome {
     let asked: ListTags = input.read()?;
-    tags_of(call, group_name(&asked.resource_arn)).await
+    tags_of(call, &meant(call.account(), &asked.resource_arn)?).await
 }
 
 pub(super) async fn list_tags_by_name(call: &Call, input: Input) -> Outcome {
     let asked: Named = input.read()?;
-    tags_of(call, &asked.log_group_name).await
+    tags_of(call, &of(call, &asked.log_group_name)).await
 }
 
-async fn tags_of(call: &Call, name: &str) -> Outcome {
+async fn tags_of(call: &Call, name: &LogGroupName) -> Outcome {
     check(call, name).await?;
-    let arn = call.account().log_group(name);
+    let arn = call.account().log_group(name.as_str());
     Ok(json!({ "tags": tags::of(&call.state(), &arn) }))
 }

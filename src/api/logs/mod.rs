@@ -12,6 +12,7 @@ mod stream;
 
 use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
+use crate::model::{Account, LogGroupName};
 
 /// Members that are taken and not acted upon.
 pub(crate) const ACCEPTED: &[Accepted] = &[
@@ -75,11 +76,33 @@ pub(super) fn group_name(text: &str) -> &str {
     name.map_or(text, |name| name.strip_suffix(":*").unwrap_or(name))
 }
 
+/// The group that a call means by a name or an ARN.
+///
+/// # Errors
+/// The ARN is of another region.
+fn meant(account: &Account, text: &str) -> Result<LogGroupName, Error> {
+    let name = LogGroupName::within(account.place(), group_name(text));
+    let own = account.log_group(name.as_str()).to_string();
+    match text.starts_with("arn:") && text.strip_suffix(":*").unwrap_or(text) != own {
+        true => Err(missing("log group")),
+        false => Ok(name),
+    }
+}
+
+/// What the folder of a group is called.
+fn on_disk(name: &LogGroupName) -> String {
+    format!("{name:#}")
+}
+
 /// The group that a call names one way or the other.
-fn named(name: Option<String>, identifier: Option<&str>) -> Result<String, Error> {
+fn named(
+    account: &Account,
+    name: Option<&str>,
+    identifier: Option<&str>,
+) -> Result<LogGroupName, Error> {
     match (name, identifier) {
-        (Some(name), None) => Ok(name),
-        (None, Some(identifier)) => Ok(group_name(identifier).to_owned()),
+        (Some(name), None) => Ok(LogGroupName::within(account.place(), name)),
+        (None, Some(identifier)) => meant(account, identifier),
         _ => Err(Error::invalid("exactly one of logGroupName and logGroupIdentifier is required")),
     }
 }
@@ -94,6 +117,14 @@ mod tests {
         check("/ecs/web", "/ecs/web");
         check("arn:aws:logs:local:000000000000:log-group:/ecs/web", "/ecs/web");
         check("arn:aws:logs:local:000000000000:log-group:/ecs/web:*", "/ecs/web");
-        assert!(named(None, None).is_err() && named(Some("a".into()), Some("b")).is_err());
+        let account = Account::new("local", "000000000000");
+        let away = Account { is_away: true, ..Account::new("eu-west-1", "000000000000") };
+        let own = "arn:aws:logs:local:000000000000:log-group:/ecs/web:*";
+        assert!(named(&account, None, None).is_err());
+        assert!(named(&account, Some("a"), Some("b")).is_err());
+        assert_eq!(named(&account, None, Some(own)).unwrap(), "/ecs/web".into());
+        assert_eq!(named(&away, None, Some(own)).unwrap_err(), missing("log group"));
+        let there = LogGroupName::within("eu-west-1", "/ecs/web");
+        assert_eq!(named(&away, Some("/ecs/web"), None).unwrap(), there);
     }
 }

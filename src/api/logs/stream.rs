@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{blocking, group, limit, missing, named, there};
+use super::{blocking, group, limit, missing, named, on_disk, there};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::model::Account;
@@ -21,17 +21,19 @@ struct Named {
 
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Named = input.read()?;
-    group::check(call, &asked.log_group_name).await?;
-    let root = call.api.log_folder.clone();
-    let make = move || reading::create(&root, &asked.log_group_name, &asked.log_stream_name);
+    let group = named(call.account(), Some(&asked.log_group_name), None)?;
+    group::check(call, &group).await?;
+    let (root, group) = (call.api.log_folder.clone(), on_disk(&group));
+    let make = move || reading::create(&root, &group, &asked.log_stream_name);
     if blocking(make).await? { Ok(json!({})) } else { Err(there("log stream")) }
 }
 
 pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
     let asked: Named = input.read()?;
-    group::check(call, &asked.log_group_name).await?;
-    let root = call.api.log_folder.clone();
-    let remove = move || reading::remove(&root, &asked.log_group_name, &asked.log_stream_name);
+    let group = named(call.account(), Some(&asked.log_group_name), None)?;
+    group::check(call, &group).await?;
+    let (root, group) = (call.api.log_folder.clone(), on_disk(&group));
+    let remove = move || reading::remove(&root, &group, &asked.log_stream_name);
     if blocking(remove).await? { Ok(json!({})) } else { Err(missing("log stream")) }
 }
 
@@ -49,7 +51,8 @@ struct Describe {
 
 pub(super) async fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
-    let group = named(asked.log_group_name, asked.log_group_identifier.as_deref())?;
+    let (name, arn) = (asked.log_group_name.as_deref(), asked.log_group_identifier.as_deref());
+    let group = named(call.account(), name, arn)?;
     let most = limit("limit", asked.limit, PAGE)?;
     let by_time = asked.order_by.as_deref() == Some("LastEventTime");
     if by_time && asked.log_stream_name_prefix.is_some() {
@@ -60,13 +63,14 @@ pub(super) async fn describe(call: &Call, input: Input) -> Outcome {
         (call.api.log_folder.clone(), call.account().clone(), asked.descending == Some(true));
     let (prefix, token) = (asked.log_stream_name_prefix.unwrap_or_default(), asked.next_token);
     let read = move || {
-        let mut streams = reading::streams(&root, &group)?;
+        let folder = on_disk(&group);
+        let mut streams = reading::streams(&root, &folder)?;
         streams.retain(|stream| stream.name.starts_with(&prefix));
         let (page, next) = page(streams, by_time, descending, token.as_deref(), most);
         let mut shown = Vec::with_capacity(page.len());
         for stream in page {
-            let times = Pages::open(&root, &group, &stream.name)?.times()?;
-            shown.push(self::shown(&account, &group, &stream, times));
+            let times = Pages::open(&root, &folder, &stream.name)?.times()?;
+            shown.push(self::shown(&account, group.as_str(), &stream, times));
         }
         Ok((shown, next))
     };

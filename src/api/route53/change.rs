@@ -115,8 +115,10 @@ pub(super) async fn change(call: &Call, input: Input) -> Outcome {
         return Err(Error::new("InvalidChangeBatch", message));
     }
     let comment = asked.change_batch.comment;
-    let balancers =
-        format!("{}.elb.{}", call.account().region, call.api.domain).to_ascii_lowercase();
+    let (account, domain) = (call.account(), &call.api.domain);
+    let regions = std::iter::once(&account.region).chain(&account.others);
+    let apex = |region: &String| format!("{region}.elb.{domain}").to_ascii_lowercase();
+    let balancers: Vec<String> = regions.map(apex).collect();
     let (id, changes) = (asked.hosted_zone_id, asked.change_batch.changes);
     let change = move |tx: &mut Tx<'_>| {
         let zone = zone::find(tx.state(), &id)?.clone();
@@ -151,7 +153,7 @@ fn is_below(name: &str, zone: &str) -> bool {
 
 impl Written {
     /// The row that is asked for.
-    fn read(&self, zone: &HostedZone, balancers: &str) -> Result<RecordSet, String> {
+    fn read(&self, zone: &HostedZone, balancers: &[String]) -> Result<RecordSet, String> {
         let name = name(&self.name);
         let (full, apex) = (shown(&name), shown(&zone.name));
         if DnsName::parse(&name).is_none() {
@@ -235,11 +237,16 @@ impl Written {
         }
     }
 
-    fn alias(&self, balancers: &str, zone: &HostedZone) -> Result<Option<AliasTarget>, String> {
+    fn alias(
+        &self,
+        balancers: &[String],
+        zone: &HostedZone,
+    ) -> Result<Option<AliasTarget>, String> {
         let Some(alias) = &self.alias_target else { return Ok(None) };
         let target = name(&alias.dns_name);
         let in_zone = is_below(&target, &zone.name) && alias.hosted_zone_id == zone.id.as_str();
-        if DnsName::parse(&target).is_none() || !(in_zone || is_below(&target, balancers)) {
+        let is_balancer = balancers.iter().any(|apex| is_below(&target, apex));
+        if DnsName::parse(&target).is_none() || !(in_zone || is_balancer) {
             return Err(format!(
                 "Tried to create an alias that targets {}, type {} in zone {}, but the alias \
                  target name does not lie within the target zone",
@@ -338,11 +345,11 @@ fn apply(tx: &mut Tx<'_>, zone: &HostedZone, action: &str, row: RecordSet) -> Re
 }
 
 /// Aliases whose target the batch leaves without a record set of their type.
-fn alias_problems(tx: &Tx<'_>, zone: &HostedZone, balancers: &str) -> Vec<String> {
+fn alias_problems(tx: &Tx<'_>, zone: &HostedZone, balancers: &[String]) -> Vec<String> {
     let state = tx.state();
     let lost = |row: &&RecordSet| {
         row.alias.as_ref().is_some_and(|alias| {
-            !is_below(&alias.name, balancers)
+            !balancers.iter().any(|apex| is_below(&alias.name, apex))
                 && !state
                     .record_sets_at(&zone.id, &alias.name)
                     .any(|to| to.key.kind == row.key.kind)

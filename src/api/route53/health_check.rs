@@ -17,8 +17,8 @@ use super::super::wire::time;
 use super::{PAGE, most};
 use crate::clock::Timestamp;
 use crate::model::{
-    NAME_CHECK_FAILURES, NAME_CHECK_INTERVAL, NameCheck, NameCheckId, NameEndpoint, NameProtocol,
-    NameSubject, WithoutData, uuid,
+    Account, AlarmName, NAME_CHECK_FAILURES, NAME_CHECK_INTERVAL, NameCheck, NameCheckId,
+    NameEndpoint, NameProtocol, NameSubject, WithoutData, uuid,
 };
 use crate::state::{Key, State, Tx};
 
@@ -111,7 +111,7 @@ impl Config {
     }
 
     /// What is looked at.
-    fn subject(&self, state: &State) -> Result<NameSubject, Error> {
+    fn subject(&self, account: &Account, state: &State) -> Result<NameSubject, Error> {
         if let Some(name) = self.strange() {
             let kind = &self.r#type;
             return Err(Error::invalid(format!("{name} does not apply to checks of type {kind}")));
@@ -136,13 +136,18 @@ impl Config {
             "CLOUDWATCH_METRIC" => {
                 let alarm = self.alarm_identifier.as_ref();
                 let alarm = alarm.ok_or_else(|| needed("AlarmIdentifier"))?;
-                if !state.alarms.contains_key(&alarm.name.as_str().into()) {
-                    return Err(Error::invalid(format!("there is no alarm {}", alarm.name)));
+                let missing = || Error::invalid(format!("there is no alarm {}", alarm.name));
+                // With one region every region's name stands for it.
+                let place = account.visited(&alarm.region);
+                let place = place.or_else(|| account.others.is_empty().then(|| account.clone()));
+                let name = AlarmName::within(place.ok_or_else(missing)?.place(), &alarm.name);
+                if !state.alarms.contains_key(&name) {
+                    return Err(missing());
                 }
                 let text = self.insufficient_data_health_status.as_deref();
                 let without = WithoutData::ALL.into_iter().find(|one| Some(one.as_str()) == text);
                 Ok(NameSubject::Alarm {
-                    name: alarm.name.as_str().into(),
+                    name,
                     region: alarm.region.clone(),
                     without_data: without.unwrap_or_default(),
                 })
@@ -282,9 +287,14 @@ fn shown(state: &State, row: &NameCheck) -> Value {
 }
 
 /// The row that a configuration means.
-fn row(state: &State, old: NameCheck, config: &Config) -> Result<NameCheck, Error> {
+fn row(
+    account: &Account,
+    state: &State,
+    old: NameCheck,
+    config: &Config,
+) -> Result<NameCheck, Error> {
     Ok(NameCheck {
-        subject: config.subject(state)?,
+        subject: config.subject(account, state)?,
         inverted: config.inverted.unwrap_or_default(),
         disabled: config.disabled.unwrap_or_default(),
         regions: config.regions.clone().unwrap_or_default(),
@@ -296,11 +306,12 @@ fn row(state: &State, old: NameCheck, config: &Config) -> Result<NameCheck, Erro
 pub(super) async fn create(call: &Call, input: Input) -> Outcome {
     let asked: Create = input.read()?;
     let id = NameCheckId::new(uuid(&mut fastrand::Rng::new()));
+    let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
         let reference = asked.caller_reference;
-        let subject = asked.health_check_config.subject(tx.state())?;
+        let subject = asked.health_check_config.subject(&account, tx.state())?;
         let fresh = NameCheck::new(id, &reference, subject);
-        let made = row(tx.state(), fresh, &asked.health_check_config)?;
+        let made = row(&account, tx.state(), fresh, &asked.health_check_config)?;
         let mut known = tx.state().name_checks.values();
         if let Some(old) = known.find(|old| old.caller_reference == reference) {
             let same = NameCheck { id: old.id.clone(), version: old.version, ..made };
@@ -398,6 +409,7 @@ impl Update {
 pub(super) async fn update(call: &Call, input: Input) -> Outcome {
     let Input { operation, accepted, .. } = input;
     let asked: Update = input.read()?;
+    let account = call.account().clone();
     let change = move |tx: &mut Tx<'_>| {
         let old = find(tx.state(), &asked.health_check_id)?.clone();
         if asked.health_check_version.is_some_and(|version| version != old.version) {
@@ -406,7 +418,8 @@ pub(super) async fn update(call: &Call, input: Input) -> Outcome {
         }
         let value = asked.over(&Config::of(&old));
         let config: Config = Input { operation, value, accepted }.read()?;
-        let changed = row(tx.state(), NameCheck { version: old.version + 1, ..old }, &config)?;
+        let changed =
+            row(&account, tx.state(), NameCheck { version: old.version + 1, ..old }, &config)?;
         tx.put(changed.clone());
         Ok(changed)
     };

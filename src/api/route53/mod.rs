@@ -35,7 +35,7 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
     },
     Accepted {
         member: "CreateHealthCheck.HealthCheckConfig.AlarmIdentifier.Region",
-        why: "kept and shown: there is one region",
+        why: "kept and shown; it means something where there are several regions",
     },
     Accepted {
         member: "TestDNSAnswer.ResolverIP",

@@ -154,7 +154,7 @@ impl World {
         let Journal::Memory(journal) = Journal::memory() else { panic!("not in memory") };
         let store = Store::memory(&journal).unwrap();
         let reader = Reader::new(&metrics);
-        let account = Account { region: "eu-west-1".into(), id: "123456789012".into() };
+        let account = Account::new("eu-west-1", "123456789012");
         let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
         let publisher = Publisher::new(store.clone(), reader.clone(), context);
         let closing = CancellationToken::new();

@@ -93,7 +93,7 @@ impl World {
         store.update(rows).await.unwrap();
         let metrics = Metrics::new(1);
         let reader = Reader::new(&metrics);
-        let account = Account { region: "local-1".into(), id: "000000000000".into() };
+        let account = Account::new("local-1", "000000000000");
         let context = Context { account, domain: "roadstead.test".into(), metrics };
         let publisher = Publisher::new(store.clone(), reader.clone(), context);
         publisher.publish();

@@ -138,8 +138,10 @@ pub fn rule(service: &ServiceKey, tracking: &TargetTracking, side: Side) -> Alar
 
 fn tracked(service: &ServiceKey, metric: &TrackedMetric) -> (MetricId, Statistic, u32) {
     let own = [("ClusterName", service.cluster.as_str()), ("ServiceName", service.name.as_str())];
-    let ecs =
-        |name: &str, period| (MetricId::new("AWS/ECS", name, &own), Statistic::Average, period);
+    let region = service.cluster.region();
+    let ecs = |name: &str, period| {
+        (MetricId::new("AWS/ECS", name, &own).within(region), Statistic::Average, period)
+    };
     match metric {
         TrackedMetric::Cpu => ecs("CPUUtilization", 60),
         TrackedMetric::Memory => ecs("MemoryUtilization", 60),
@@ -151,6 +153,7 @@ fn tracked(service: &ServiceKey, metric: &TrackedMetric) -> (MetricId, Statistic
             let group = group.trim_start_matches('/');
             let both = [("LoadBalancer", balancer), ("TargetGroup", group)];
             let metric = MetricId::new("AWS/ApplicationELB", "RequestCountPerTarget", &both);
+            let metric = metric.within(region);
             (metric, Statistic::Sum, 60)
         }
         TrackedMetric::Customized { metric, statistic, .. } => (metric.clone(), *statistic, 60),

@@ -55,7 +55,7 @@ async fn house(count: u32, write: impl FnOnce(&mut Tx<'_>) + Send + 'static) -> 
         store: house.store.clone(),
         reader: house.reader.clone(),
         fleet: Fleet::one(Arc::new(house.sim.clone())),
-        account: Account { region: "local".into(), id: "0".repeat(12) },
+        account: Account::new("local", "0".repeat(12)),
         metrics: Metrics::new(1),
         clock,
     };

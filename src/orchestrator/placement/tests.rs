@@ -124,7 +124,7 @@ fn launch(text: &str) -> Launch {
 /// Where so many tasks of a group go, one after the other; an end that is none is told with why.
 fn placed(text: &str, group: &str, how: &str, count: usize, size: &TaskDefinition) -> String {
     let state = situation(text);
-    let (launch, cluster) = (launch(how), ClusterName::new("c"));
+    let (launch, cluster) = (launch(how), ClusterName::from("c"));
     let group = match group.strip_prefix("service:") {
         Some(name) => Group::Service(name),
         None => Group::Named(group),
@@ -242,7 +242,7 @@ fn what_cannot_take_tasks_is_passed_over() {
 #[test]
 fn a_named_instance_is_asked_for_what_it_has_alone() {
     let state = situation("a1 draining cpu=300\na2 Silent\na3 attribute=x:y");
-    let (launch, cluster) = (launch("member:attribute:x_exists"), ClusterName::new("c"));
+    let (launch, cluster) = (launch("member:attribute:x_exists"), ClusterName::from("c"));
     let definition = definition(256, 256, None);
     let group = Group::Named("x");
     let wanted = Wanted { cluster: &cluster, group, definition: &definition, launch: &launch };

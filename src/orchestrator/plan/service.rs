@@ -319,7 +319,7 @@ impl<'a> Crew<'a> {
 
     fn stop_unhealthy(&mut self, member: &Member<'_>) {
         // The group's name stands in until `finish`, which knows the account, makes an ARN of it.
-        let group = member.failing.map(|target| target.group.to_string());
+        let group = member.failing.map(|target| format!("{:#}", target.group));
         let why = if member.lost { Why::Lost } else { Why::Unhealthy(group) };
         self.stop(&member.task.id, why);
     }

@@ -86,7 +86,8 @@ impl Balancers {
 
     fn listener(&mut self, listener: &RoutedListener, path: &str, points: &mut Points) {
         let metrics = &listener.metrics;
-        let name = listener.listener.key.to_string();
+        let name = format!("{:#}", listener.listener.key);
+        let region = listener.load_balancer.name.region();
         let mut delta = |what: &str, total| self.deltas.of(format!("{name} {what}"), total);
         let connections = delta("connections", metrics.connections.total());
         let rejected = delta("rejected", metrics.rejected.total());
@@ -97,7 +98,8 @@ impl Balancers {
             LoadBalancerKind::Application => APPLICATION,
             LoadBalancerKind::Network => NETWORK,
         };
-        let id = |name: &str| MetricId::new(namespace, name, &[("LoadBalancer", path)]);
+        let own = [("LoadBalancer", path)];
+        let id = |name: &str| MetricId::new(namespace, name, &own).within(region);
         points.gauge(id("ProcessedBytes"), to_float(bytes));
         if listener.load_balancer.kind == LoadBalancerKind::Network {
             points.count(id("NewFlowCount"), connections);
@@ -164,7 +166,7 @@ impl Balancers {
 
     fn group(&mut self, group: &Group, dimension: &str, fronts: &[Front], points: &mut Points) {
         let metrics = &*group.metrics;
-        let name = format!("group {}", group.name);
+        let (name, region) = (format!("group {:#}", group.name), group.name.region());
         let requests = self.deltas.of(format!("{name} requests"), metrics.requests.total());
         let errors = self.deltas.of(format!("{name} errors"), metrics.connection_errors.total());
         let classes = TARGET_CLASSES.map(|(class, metric)| {
@@ -175,7 +177,8 @@ impl Balancers {
         let per_target = per_target(requests, metrics);
         let web = fronts.iter().any(|(kind, _)| *kind == LoadBalancerKind::Application);
         if web {
-            let alone = |name| MetricId::new(APPLICATION, name, &[("TargetGroup", dimension)]);
+            let own = [("TargetGroup", dimension)];
+            let alone = |name| MetricId::new(APPLICATION, name, &own).within(region);
             points.count(alone("RequestCount"), requests);
             points.some(alone("RequestCountPerTarget"), per_target);
         }
@@ -185,8 +188,9 @@ impl Balancers {
                 LoadBalancerKind::Network => NETWORK,
             };
             let both = [("LoadBalancer", path.as_str()), ("TargetGroup", dimension)];
-            let both = |name| MetricId::new(namespace, name, &both);
-            let front = |name| MetricId::new(namespace, name, &[("LoadBalancer", path)]);
+            let both = |name| MetricId::new(namespace, name, &both).within(region);
+            let front = [("LoadBalancer", path.as_str())];
+            let front = |name| MetricId::new(namespace, name, &front).within(region);
             points.gauge(both("HealthyHostCount"), hosts(&metrics.healthy));
             points.gauge(both("UnHealthyHostCount"), hosts(&metrics.unhealthy));
             if *kind == LoadBalancerKind::Network {

@@ -59,9 +59,11 @@ impl Tasks {
         for task in &asked {
             let (cluster, service) = (task.service.cluster.as_str(), task.service.name.as_str());
             let own = [("ClusterName", cluster), ("ServiceName", service)];
+            let region = task.service.cluster.region();
+            let id = |name, own: &[_]| MetricId::new("AWS/ECS", name, own).within(region);
             let mut both = |name, value| {
-                points.point(MetricId::new("AWS/ECS", name, &own), Point::one(value));
-                points.point(MetricId::new("AWS/ECS", name, &own[..1]), Point::one(value));
+                points.point(id(name, &own), Point::one(value));
+                points.point(id(name, &own[..1]), Point::one(value));
             };
             if let Some(units) = self.cpu(task, &used) {
                 both("CPUUtilization", units / task.cpu * 100.0);
@@ -174,7 +176,8 @@ fn counts(state: &State, points: &mut Points) {
         }
         let (cluster, name) = (service.key.cluster.as_str(), service.key.name.as_str());
         let dimensions = [("ClusterName", cluster), ("ServiceName", name)];
-        let id = |name| MetricId::new("ECS/ContainerInsights", name, &dimensions);
+        let region = service.key.cluster.region();
+        let id = |name| MetricId::new("ECS/ContainerInsights", name, &dimensions).within(region);
         points.gauge(id("DesiredTaskCount"), f64::from(service.desired_count));
         points.gauge(id("RunningTaskCount"), f64::from(running));
         points.gauge(id("PendingTaskCount"), f64::from(pending));

@@ -84,7 +84,7 @@ async fn store() -> Store {
 }
 
 fn routing(store: &Store, metrics: &Metrics) -> Routing {
-    let account = Account { region: "local".into(), id: "0".repeat(12) };
+    let account = Account::new("local", "0".repeat(12));
     let context = Context { account, domain: "test".into(), metrics: metrics.clone() };
     compile(&store.read(), &Routing::default(), &context)
 }

@@ -13,7 +13,7 @@ use crate::state::{Key, MemoryJournal, Row, Store, StoreError, Tx};
 use crate::zone::{Answer, DnsName, Record, RecordType};
 
 pub(in crate::routing) fn context() -> Context {
-    let account = Account { region: "local".into(), id: "0".repeat(12) };
+    let account = Account::new("local", "0".repeat(12));
     Context { account, domain: "roadstead.internal".into(), metrics: Metrics::new(1) }
 }
 

@@ -11,7 +11,7 @@ use crate::state::{MemoryJournal, Row, Store, StoreError};
 const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
 
 fn account() -> Account {
-    Account { region: "r".to_owned(), id: "1".repeat(12) }
+    Account::new("r", "1".repeat(12))
 }
 
 fn key() -> ServiceKey {

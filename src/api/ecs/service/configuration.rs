@@ -135,7 +135,7 @@ impl DeploymentConfiguration {
             strategy.bake = minutes("bakeTimeInMinutes", bake)?;
         }
         if let Some(written) = &self.alarms {
-            strategy.alarms = written.meaning(state)?;
+            strategy.alarms = written.meaning(service.key.cluster.region(), state)?;
         }
         if let Some(written) = &self.lifecycle_hooks {
             if written.len() > MOST_HOOKS {
@@ -207,8 +207,9 @@ impl Canary {
 }
 
 impl Alarms {
-    fn meaning(&self, state: &State) -> Result<DeploymentAlarms, Error> {
-        let names: Vec<AlarmName> = self.alarm_names.iter().map(|n| n.as_str().into()).collect();
+    fn meaning(&self, place: &str, state: &State) -> Result<DeploymentAlarms, Error> {
+        let name = |name: &String| AlarmName::within(place, name);
+        let names: Vec<AlarmName> = self.alarm_names.iter().map(name).collect();
         if self.enable {
             if names.is_empty() {
                 return Err(invalid("alarmNames cannot be empty when alarms are enabled"));
@@ -296,8 +297,7 @@ impl WrittenBreaker {
 impl AdvancedConfiguration {
     pub(super) fn meaning(self, account: &Account, state: &State) -> Result<GroupPair, Error> {
         let arn = self.alternate_target_group_arn.unwrap_or_default();
-        let mut all = state.target_groups.values();
-        let group = all.find(|group| account.target_group(group).to_string() == arn);
+        let group = elb::target_group(state, account, &arn).ok();
         let group = group.ok_or_else(|| {
             invalid(format!("The specified alternate target group does not exist: {arn}"))
         })?;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::configuration::{self, AdvancedConfiguration, DeploymentConfiguration};
 use crate::api::ecs::launch::{self, Constraint, Item, NetworkConfiguration, Strategy};
 use crate::api::ecs::names;
+use crate::api::elb;
 use crate::api::error::Error;
 use crate::api::tags::Tag;
 use crate::model::{
@@ -293,8 +294,7 @@ fn groups(
         if arn.is_empty() {
             return Err(Error::invalid("targetGroupArn should not be null or empty."));
         }
-        let mut all = state.target_groups.values();
-        let group = all.find(|group| account.target_group(group).to_string() == arn);
+        let group = elb::target_group(state, account, &arn).ok();
         let group = group.ok_or_else(|| {
             Error::invalid(format!("The specified target group does not exist: {arn}"))
         })?;

@@ -5,7 +5,7 @@ use super::*;
 use crate::model::TargetGroup;
 
 fn account() -> Account {
-    Account { region: "local".into(), id: "000000000000".into() }
+    Account::new("local", "000000000000")
 }
 
 /// Groups `a`, `b` speak HTTP, `t` TCP; `$a` stands for the ARN of `a`.

@@ -157,7 +157,7 @@ impl Resources {
             let at = list.index(index).key("name");
             names::ecs(&cluster.name).map_err(|reason| Bad::new(&at, reason))?;
             self.claim(Kind::Cluster.label(&cluster.name), &at)?;
-            let name = ClusterName::new(cluster.name.as_str());
+            let name = ClusterName::from(cluster.name.as_str());
             self.clusters.push(Cluster::new(name, Owner::File));
         }
         if !self.clusters.iter().any(|cluster| cluster.name.as_str() == DEFAULT_CLUSTER) {

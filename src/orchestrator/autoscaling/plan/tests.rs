@@ -27,7 +27,7 @@ fn own(name: &str) -> ScalingKey {
 }
 
 fn account() -> Account {
-    Account { region: "local".into(), id: "0".repeat(12) }
+    Account::new("local", "0".repeat(12))
 }
 
 fn task(number: u32) -> Task {
