@@ -1,12 +1,13 @@
-//! The PROXY protocol in front of HTTP listeners of both carriers and of a TCP listener.
+//! The PROXY protocol in front of HTTP and HTTPS listeners of both carriers and of a TCP listener.
 
 use std::net::SocketAddr;
 
+use roadstead::tls::{self, Alpn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::until;
 use crate::support::world::{Service, World};
+use crate::support::{certificates, until};
 
 /// Version 2: 10.9.8.7:4711 to 10.0.0.2:80.
 const SECOND: &[u8] =
@@ -21,6 +22,17 @@ async fn sent(to: SocketAddr, parts: &[&[u8]]) -> String {
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     String::from_utf8(text).unwrap()
+}
+
+/// The same over TLS, which begins behind these bytes.
+async fn sent_securely(to: SocketAddr, header: &[u8]) -> std::io::Result<String> {
+    let mut tcp = TcpStream::connect(to).await?;
+    tcp.write_all(header).await?;
+    let mut stream = tls::connect(tcp, to.ip(), Alpn::Http1).await?;
+    stream.write_all(GET).await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 fn listener(port: u16, more: &str) -> String {
@@ -101,5 +113,57 @@ target_group = "tcp"
     refused("flows:7004", "malformed", 1);
     let lines = || std::fs::read_to_string(&log).unwrap_or_default();
     until("the log's lines", || lines().matches(" 10.9.8.7:4711 ").count() == 4).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_header_stands_before_the_handshake_of_an_https_listener() {
+    let (world, folder) = (World::new(), certificates::folder());
+    let (own, log) = (world.address(1), world.dir.path().join("access.log"));
+    let secure = r#"protocol = "HTTPS"
+certificates = ["two"]
+proxy_protocol = { trusted = ["127.0.0.0/8"] }"#;
+    let setting = format!(
+        r#"[access_log]
+path = {log:?}
+[[certificate]]
+name = "two"
+certificate = {:?}
+private_key = {:?}
+[[load_balancer]]
+name = "edge"
+type = "application"
+address = "{own}"
+{}{}"#,
+        folder.path().join("two.pem"),
+        folder.path().join("two.key"),
+        listener(7001, secure),
+        listener(7002, &format!("carrier = \"pingora\"\n{secure}")),
+    );
+    let running = world.setting(&setting).service(Service::http("web", 1)).start().await;
+    running.settled("web", 1).await;
+    let at = |port| SocketAddr::new(own, port);
+    for port in [7001, 7002] {
+        for header in [FIRST, SECOND] {
+            let answer = sent_securely(at(port), header).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{port}: {answer}");
+            assert!(answer.ends_with("theirs"), "{port}: {answer}");
+        }
+        assert!(sent_securely(at(port), b"").await.is_err(), "{port}: without a header");
+        let unknown = sent_securely(at(port), b"PROXY UNKNOWN\r\n").await.unwrap();
+        assert!(unknown.starts_with("HTTP/1.1 200 ") && !unknown.ends_with("theirs"), "{unknown}");
+        let plain = sent(at(port), &[FIRST, GET]).await;
+        assert!(!plain.contains("HTTP"), "{port}: no handshake follows: {plain}");
+    }
+    let metrics = sent(at(9180), &[b"GET /metrics HTTP/1.0\r\n\r\n"]).await;
+    for port in [7001, 7002] {
+        let name = "roadstead_listener_proxy_protocol_refused_total";
+        let line = format!("{name}{{listener=\"edge:{port}\",reason=\"malformed\"}} 1\n");
+        assert!(metrics.contains(&line), "{line} of {metrics}");
+    }
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    let count = || text().lines().filter(|line| line.starts_with("https ")).count();
+    until("the log's lines", || count() == 6).await;
+    assert_eq!(text().matches(" 10.9.8.7:4711 ").count(), 4);
     running.stop().await;
 }

@@ -206,3 +206,35 @@ async fn without_a_process_to_take_over_from_it_is_a_plain_start() {
     serve.signal("TERM");
     assert_eq!(serve.ended().await, Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_successor_does_not_believe_the_process_before_it_gone() {
+    let world = world();
+    let mut old = world.spawn();
+    tasks(&old).await;
+    let mut tunnel = TcpStream::connect(world.listener(8081)).await.unwrap();
+    echo(&mut tunnel, b"before").await;
+    let mut stream = UnixStream::connect(world.data_dir().join("take-over.sock")).unwrap();
+    stream.write_all(b"roadstead take-over 1\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.read_exact(&mut [0; 4]).unwrap();
+    // It has the data directory, and does not say in time that it accepts; where it never will, it
+    // is given up at once.
+    let lock = std::fs::File::options().write(true).open(world.data_dir().join("lock")).unwrap();
+    lock.lock().unwrap();
+    if full_or(0, 1) == 1 {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(full_or(60, 0))).await;
+    let told = || world.log().contains("the other process did not take over");
+    until("the old process gives it up", told).await;
+    echo(&mut tunnel, b"still").await;
+    // All that it was sent, and no end.
+    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "it believes the process gone");
+    echo(&mut tunnel, b"still").await;
+    drop(tunnel);
+    assert_eq!(old.ended().await, Some(0));
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "now it is gone");
+}
