@@ -304,6 +304,41 @@ fn metric_names_follow_prometheus_and_stand_in_the_readme() {
     none(complaints);
 }
 
+/// Words of the README that can only be names of tests: three underscores and more.
+fn named_tests(text: &str) -> Vec<&str> {
+    let is_name = |word: &&str| {
+        let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        word.bytes().all(known) && word.matches('_').count() > 2 && !word.starts_with("roadstead_")
+    };
+    text.split('`').skip(1).step_by(2).filter(is_name).collect()
+}
+
+#[test]
+fn every_test_that_the_readme_names_is_there() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let texts: Vec<_> = all().into_iter().map(|(_, text)| text).collect();
+    let has = |name: &&str| texts.iter().any(|text| text.contains(&format!("fn {name}(")));
+    let named = named_tests(&readme);
+    let missing: Vec<_> = named.iter().filter(|name| !has(name)).collect();
+    assert!(named.len() > 40 && missing.is_empty(), "{missing:?}");
+    // Rows that speak of both carriers have tests of both: by the macro that runs them on each, or
+    // by a test that names both.
+    let (_, table) = readme.split_once("| feature | test |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let on_both = |name: &&str| {
+        texts.iter().any(|text| {
+            let lists = text.split("on_both_carriers!(").skip(1);
+            let mut lists = lists.filter_map(|rest| rest.split_once(')')).map(|(list, _)| list);
+            lists.any(|list| list.split(',').any(|own| own.trim() == *name))
+                || text.contains(&format!("fn {name}("))
+                    && text.contains("carrier = \\\"pingora\\\"")
+        })
+    };
+    let one: Vec<_> = named_tests(table).into_iter().filter(|name| !on_both(name)).collect();
+    assert!(one.is_empty(), "{one:?}");
+    assert!(table.lines().skip(1).all(|row| !named_tests(row).is_empty()), "{table}");
+}
+
 #[test]
 fn every_example_in_readme_and_config_loads() {
     let mut complaints = String::new();
