@@ -138,6 +138,13 @@ async fn policies_see_the_tags_that_tasks_are_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_operation_is_called_broken_and_asked_about_what_is_gone() {
+    let running = World::new().open_api().start().await;
+    client(&running, "every_operation.py", &[]).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_made_changed_and_deleted_by_the_stock_command() {
     let (running, folder) = (World::new().start().await, certificates::folder());
     client(&running, "journey.py", &[folder.path().to_str().unwrap(), PROGRAM]).await;
