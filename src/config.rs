@@ -433,22 +433,14 @@ impl Settings {
             !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         let endpoint = &self.runtime.docker_endpoint;
+        let labelled = others.iter().all(|other| label(other));
+        let known = |at: usize, other: &String| other == region || others[..at].contains(other);
+        let apart = others.iter().enumerate().all(|(at, other)| !known(at, other));
         let checks = [
             ("data_dir", !self.data_dir.as_os_str().is_empty(), "must not be empty"),
             ("region", label(region), "must be letters, digits and hyphens"),
-            (
-                "regions",
-                others.iter().all(|other| label(other)),
-                "must each be letters, digits and hyphens",
-            ),
-            (
-                "regions",
-                others
-                    .iter()
-                    .enumerate()
-                    .all(|(at, other)| other != region && !others[..at].contains(other)),
-                "must be different from each other and from region",
-            ),
+            ("regions", labelled, "must each be letters, digits and hyphens"),
+            ("regions", apart, "must be different from each other and from region"),
             (
                 "account",
                 id.len() == 12 && id.bytes().all(|b| b.is_ascii_digit()),
