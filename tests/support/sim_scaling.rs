@@ -259,7 +259,8 @@ pub(crate) fn unrest(state: &State, demands: &BTreeMap<ServiceKey, f64>) -> Vec<
         let Some(demand) = demands.get(key).filter(|_| tracked) else { continue };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
         let wanted = ((demand / TARGET).ceil() as u32).clamp(target.min, target.max);
-        if is != wanted {
+        // Where there is no task nothing is measured: only requests that wait bring the first one.
+        if is != wanted && is != 0 {
             why.push(format!("{key} is to have {is} tasks, {demand} want {wanted}"));
         }
     }
