@@ -347,8 +347,11 @@ impl Case<'_> {
             let served = weights.groups.iter().find(|group| gets(group));
             now.iter().filter(|g| gets(g)).all(|g| served.is_some_and(|own| own.group == g.group))
         });
-        Some(match is_whole || self.sight.serves || self.sight.idle {
+        let Sight { serves, idle, dead, .. } = self.sight;
+        let patient = self.shift.since + PATIENCE;
+        Some(match is_whole || serves || idle || dead && self.now >= patient {
             true => Next::Go(self.shift.clone(), wanted),
+            false if dead => Next::Wait(Some(patient)),
             false => Next::Wait(Some(self.shift.since + LONGEST_STAGE)),
         })
     }

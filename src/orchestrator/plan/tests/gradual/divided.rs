@@ -99,6 +99,21 @@ fn where_too_few_serve_anywhere_it_is_told() {
 }
 
 #[test]
+fn rules_that_lead_to_nobody_are_taken_after_a_minute() {
+    let with = |age: u64, tasks: &str| {
+        let text = begun(age, "1", &format!("rule g=50 h=50\n{tasks}"));
+        let text = text.replace("RECONCILE_SERVICE", "PRE_SCALE_UP");
+        text.replace("deployment 2 2", "")
+    };
+    see(&with(59, SICK), "");
+    assert_eq!(outcome(&with(59, SICK)).revisit, Some(at(NOW + 1)));
+    see(&with(60, SICK), "advance web PRE_SCALE_UP, front:80 default: g=100 h=0");
+    // One that serves too little loses what it has to nobody.
+    let one = SICK.replace("task a 1 RUNNING initial", "task a 1 RUNNING healthy");
+    see(&with(60, &one).replace("web 2 100/200", "web 4 50/50"), "");
+}
+
+#[test]
 fn names_alone_are_taken_back_before_the_tasks_that_they_lead_to_are_stopped() {
     let with = |source: &str, age: u64, lines: &str| {
         let text = begun(age, source, &format!("task c 2 RUNNING\n{lines}"));
