@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
     ClusterName, Contact, ContainerInstance, Demand, Group, InstanceKind, InstanceName, Launch,
-    PlacementConstraint, PlacementStrategy, Service, Task, TaskDefinition, TaskDefinitionKey,
-    TaskStatus, Transport, ZONE_ATTRIBUTE,
+    PlacementConstraint, PlacementStrategy, Service, ServiceKey, Task, TaskDefinition,
+    TaskDefinitionKey, TaskStatus, Transport, ZONE_ATTRIBUTE,
 };
 use crate::state::State;
 
@@ -115,7 +115,7 @@ impl<'a> Board<'a> {
                 }
                 (_, None) => &Demand::default(),
             };
-            if let Some(seat) = board.seats.iter_mut().find(|s| s.instance.name == task.instance) {
+            if let Some(seat) = board.seat_mut(&task.instance) {
                 seat.take(demand, (&task.cluster, task.group()), task.is_live());
                 seat.chose(task);
             }
@@ -131,7 +131,17 @@ impl<'a> Board<'a> {
 
     #[must_use]
     pub fn seat(&self, name: &InstanceName) -> Option<&Seat<'a>> {
-        self.seats.iter().find(|seat| &seat.instance.name == name)
+        self.seats.get(self.index(name)?)
+    }
+
+    fn seat_mut(&mut self, name: &InstanceName) -> Option<&mut Seat<'a>> {
+        let index = self.index(name)?;
+        self.seats.get_mut(index)
+    }
+
+    /// By their names, in whose order they are.
+    fn index(&self, name: &InstanceName) -> Option<usize> {
+        self.seats.binary_search_by(|seat| seat.instance.name.cmp(name)).ok()
     }
 
     /// Chooses an instance, one of `only` where some are named, and charges it. `rng` where a
@@ -173,8 +183,7 @@ impl<'a> Board<'a> {
     /// What it has not got.
     pub fn put(&mut self, wanted: &Wanted<'a>, name: &InstanceName) -> Result<(), Refusal> {
         let demand = Demand::of(wanted.definition);
-        let seat = self.seats.iter_mut().find(|seat| &seat.instance.name == name);
-        let seat = seat.ok_or(Refusal::Agent)?;
+        let seat = self.seat_mut(name).ok_or(Refusal::Agent)?;
         seat.able(wanted)?;
         seat.room(&demand)?;
         seat.take(&demand, (wanted.cluster, wanted.group), true);
@@ -484,8 +493,8 @@ impl<'a> Seat<'a> {
 /// Whether tasks of other services than DAEMON ones are still there beside its own.
 fn is_last_to_leave(state: &State, service: &Service, seat: &Seat<'_>) -> bool {
     let is_daemon = |name: &str| {
-        let mut all = state.services.values().filter(|other| other.policy.daemon);
-        all.any(|other| other.key.cluster == service.key.cluster && other.key.name.as_str() == name)
+        let key = ServiceKey { cluster: service.key.cluster.clone(), name: name.into() };
+        state.services.get(&key).is_some_and(|other| other.policy.daemon)
     };
     let own = Group::Service(service.key.name.as_str());
     let mut groups = seat.groups.keys().filter(|(cluster, _)| **cluster == service.key.cluster);

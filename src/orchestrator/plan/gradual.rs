@@ -86,6 +86,8 @@ pub(super) fn plan<'a>(draft: &mut Draft<'_, '_>, scene: &Scene<'a>, source: &'a
     let Some(shift) = &primary.shift else { return };
     let mut new = scene.crew(draft, primary, true);
     let mut old = scene.crew(draft, source, true);
+    // Those that are stopped here serve until they are withdrawn.
+    let healthy = new.healthy() + old.healthy();
     let is_over = primary.rollout == Rollout::Failed;
     for (crew, is_kept) in
         [(&mut new, shift.returning || shift.stage >= Stage::ScaleUp), (&mut old, !shift.returning)]
@@ -119,7 +121,6 @@ pub(super) fn plan<'a>(draft: &mut Draft<'_, '_>, scene: &Scene<'a>, source: &'a
         let serves = if shift.returning { &new } else { &old };
         let rivals = rivals(draft, scene, source);
         let rival = rivals.iter().find(|rival| rival.serves_half());
-        let healthy = new.healthy() + old.healthy();
         let sight = Sight {
             ready: new.is_steady(),
             serves: serves.serves_half(),
@@ -245,7 +246,7 @@ impl Case<'_> {
         let mut drifted = traffic::drifted(self.state, self.held);
         let drifted = drifted.find(|weights| !returning || !insists && is_there(weights));
         if let Some(weights) = drifted {
-            let rule = self.called(weights);
+            let rule = called(weights);
             return Next::Halt(words::drifted(&self.service.key, &self.primary.id, &rule));
         }
         if returning {
@@ -260,10 +261,6 @@ impl Case<'_> {
             return next;
         }
         self.leave(stage)
-    }
-
-    fn called(&self, weights: &RuleWeights) -> String {
-        format!("rule {}", weights.rule)
     }
 
     fn at(&self, stage: Stage) -> Next {
@@ -330,7 +327,7 @@ impl Case<'_> {
     /// The rules become this deployment's: all traffic stays where it is, and whatever they say
     /// later is compared with that.
     fn take(&self) -> Option<Next> {
-        self.source?;
+        let source = self.source?;
         let mut wanted = traffic::production(self.primary, Share::NONE);
         let test = traffic::test(self.primary, false);
         if let Some(halt) = self.unusable(&wanted, 1).or_else(|| self.unusable(&test, 0)) {
@@ -349,10 +346,13 @@ impl Case<'_> {
         });
         let Sight { serves, idle, dead, .. } = self.sight;
         let patient = self.shift.since + PATIENCE;
-        Some(match is_whole || serves || idle || dead && self.now >= patient {
+        let is_over = self.now >= patient;
+        Some(match is_whole || serves || idle || dead && is_over {
             true => Next::Go(self.shift.clone(), wanted),
-            false if dead => Next::Wait(Some(patient)),
-            false => Next::Wait(Some(self.shift.since + LONGEST_STAGE)),
+            false if is_over => {
+                Next::Halt(words::divided(&self.service.key, &self.primary.id, &source.id))
+            }
+            false => Next::Wait(Some(patient)),
         })
     }
 
@@ -367,7 +367,7 @@ impl Case<'_> {
         };
         let bad = wanted.iter().find(|weights| !is_usable(weights))?;
         let (key, id) = (&self.service.key, &self.primary.id);
-        Some(Next::Halt(words::unusable(key, id, &self.called(bad))))
+        Some(Next::Halt(words::unusable(key, id, &called(bad))))
     }
 
     fn fit(&self, wanted: &[RuleWeights]) -> bool {
@@ -494,6 +494,10 @@ impl Case<'_> {
             errors: 0,
         }
     }
+}
+
+fn called(weights: &RuleWeights) -> String {
+    format!("rule {}", weights.rule)
 }
 
 /// How long the share of the last step is baked.

@@ -19,7 +19,7 @@ use bollard::query_parameters::{
 use futures_util::TryStreamExt as _;
 
 use super::engine::{CREATE, Failure, LIST, REMOVE, START};
-use super::rest::{is_exhausted, is_resting};
+use super::rest::{MOST, is_exhausted, is_resting};
 use super::shape::{LABEL_CLUSTER, LABEL_CONTAINER, LABEL_TASK};
 use super::{Docker, host, shape};
 use crate::model::{NetworkMode, Sharing, TaskId};
@@ -214,15 +214,18 @@ impl Docker {
 
     /// Starts a container; where its network has no address left, in the place of one that rests.
     pub(super) async fn start_somewhere(&self, id: &str) -> Result<(), Failure> {
+        // One that is being removed already gives nothing back yet, and is counted all the same.
+        let mut given_back = 0;
         loop {
             let started = self
                 .engine
                 .call(START, |client| async move { client.start_container(id, None).await });
             let started = started.await;
             let is_full = started.as_ref().is_err_and(is_exhausted);
-            if !is_full || !self.give_back().await? {
+            if !is_full || given_back == MOST || !self.give_back().await? {
                 return started;
             }
+            given_back += 1;
         }
     }
 

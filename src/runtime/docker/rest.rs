@@ -18,7 +18,7 @@ use crate::clock;
 use crate::model::TaskId;
 
 /// Pauses that rest (ours: each is a process of Docker's and some 5 MiB).
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 /// Between the task and the second until which its pause rests.
 const MARK: &str = ".rest.";
 /// What Docker says when a network has no address left (libnetwork's allocators, old and new).

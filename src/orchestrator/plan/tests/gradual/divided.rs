@@ -110,7 +110,13 @@ fn rules_that_lead_to_nobody_are_taken_after_a_minute() {
     see(&with(60, SICK), "advance web PRE_SCALE_UP, front:80 default: g=100 h=0");
     // One that serves too little loses what it has to nobody.
     let one = SICK.replace("task a 1 RUNNING initial", "task a 1 RUNNING healthy");
-    see(&with(60, &one).replace("web 2 100/200", "web 4 50/50"), "");
+    let few = with(60, &one).replace("web 2 100/200", "web 4 50/50");
+    see(&few, "");
+    hear(
+        &few,
+        "(service web) (deployment 4) waits: traffic is divided, and too few tasks of (deployment \
+         1), which is to have it, are healthy.",
+    );
 }
 
 #[test]
