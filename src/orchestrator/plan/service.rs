@@ -257,12 +257,15 @@ impl<'a> Crew<'a> {
     }
 
     /// The newest deployment has failed and nothing is started any more: what serves stays, and of
-    /// more tasks than desired those that serve badly go first, then those of that deployment.
+    /// more tasks than desired those that serve badly go first, then those that no traffic is to
+    /// go to: that deployment's, unless it was shifted to it.
     pub(super) fn shrink(&mut self) {
         let surplus = self.live.len().saturating_sub(self.desired());
         let free = self.live.iter().rev().filter(|member| !member.protected);
         let mut victims: Vec<Member<'a>> = free.copied().collect();
-        victims.sort_by_key(|member| (member.health, !member.primary));
+        let shift = self.primary.shift.as_ref();
+        let has_traffic = shift.is_some_and(|shift| shift.stage == Stage::CleanUp);
+        victims.sort_by_key(|member| (member.health, member.primary == has_traffic));
         for member in self.spared(victims, surplus) {
             match member.health {
                 Health::Unhealthy => self.stop_unhealthy(&member),

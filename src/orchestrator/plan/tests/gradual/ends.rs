@@ -60,6 +60,26 @@ fn way_back_gives_all_traffic_back_at_once() {
 }
 
 #[test]
+fn what_fails_with_all_the_traffic_keeps_the_tasks_that_have_it() {
+    let with = |primary: &str, stage: &str| {
+        format!(
+            "service web 2 100/200 rev=1 lb\n strategy BLUE_GREEN\n deployment {primary}
+             shift 1 {stage} source=2 returning\n {BLUE}\n {NEW}
+             task a 1 RUNNING healthy\n task b 1 RUNNING healthy"
+        )
+    };
+    let failed = with("1 1 failed back=2\n deployment 2 2 failed", "CLEAN_UP");
+    see(&failed, "stop d: deployment\nstop c: deployment");
+    // The side that has none of it goes first only where both serve.
+    let sick = failed.replace("task b 1 RUNNING healthy", "task b 1 RUNNING unhealthy");
+    see(&sick, "stop b: unhealthy\nstop d: deployment");
+    // Of a rolling one all are behind the same rule.
+    let rolling = "service web 2 100/200 rev=2 lb\n deployment 2 2 failed\n deployment 1 1 done";
+    let rolling = format!("{rolling}\n {NEW}\n rule g=1\n task a 1 RUNNING healthy");
+    see(&rolling, "stop d: deployment");
+}
+
+#[test]
 fn hooks_of_what_failed_hear_of_the_way_back() {
     let with = |shift: &str, lines: &str| {
         format!(
