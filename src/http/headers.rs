@@ -94,12 +94,12 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
 #[must_use]
 pub fn trace_id(sent: Option<&str>, now: Timestamp, rng: &mut fastrand::Rng) -> String {
     let sent = sent.map(str::trim).filter(|sent| !sent.is_empty() && sent.len() <= TRACE_ID_MOST);
-    let has = |name: &str| fields(sent.unwrap_or_default()).any(|field| is_field(field, name));
+    let has = |name| sent.is_some_and(|sent| fields(sent).any(|field| is_field(field, name)));
     let mut value = String::with_capacity(40 + sent.map_or(0, str::len));
     value.push_str(if has("Root") { "Self=" } else { "Root=" });
     push_id(now, rng, &mut value);
     // A Self is of the last load balancer only.
-    for field in fields(sent.unwrap_or_default()).filter(|field| !is_field(field, "Self")) {
+    for field in sent.into_iter().flat_map(fields).filter(|field| !is_field(field, "Self")) {
         value.push(';');
         value.push_str(field);
     }
@@ -116,18 +116,19 @@ fn is_field(field: &str, name: &str) -> bool {
 
 /// `1-`, eight hexadecimal digits of time, `-`, 24 that tell it from all others.
 fn push_id(now: Timestamp, rng: &mut fastrand::Rng, out: &mut String) {
-    let random = rng.u128(..) >> 32;
-    out.push_str("1-");
-    push_hexadecimal(u128::from(now.millis() / 1000), 8, out);
-    out.push('-');
-    push_hexadecimal(random, 24, out);
+    let mut id = *b"1-........-........................";
+    let seconds = now.millis() / 1000;
+    write_hexadecimal(seconds, &mut id[2..10]);
+    write_hexadecimal(rng.u64(..), &mut id[11..23]);
+    write_hexadecimal(rng.u64(..), &mut id[23..]);
+    out.push_str(std::str::from_utf8(&id).unwrap_or_default());
 }
 
-/// The lowest `digits` of them, the highest first.
-fn push_hexadecimal(number: u128, digits: u32, out: &mut String) {
-    for place in (0..digits).rev() {
-        let digit = (number >> (4 * place)) as usize & 0xf;
-        out.push(char::from(b"0123456789abcdef"[digit]));
+/// The lowest digits of a number, as many as there is room for, the highest first.
+fn write_hexadecimal(mut number: u64, out: &mut [u8]) {
+    for place in out.iter_mut().rev() {
+        *place = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
     }
 }
 
@@ -246,7 +247,9 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         let now = Timestamp::from_millis(0x6789_1233 * 1000);
         let value = trace_id(sent, now, &mut rng);
-        let own = format!("1-67891233-{:024x}", fastrand::Rng::with_seed(1).u128(..) >> 32);
+        let mut same = fastrand::Rng::with_seed(1);
+        let mut half = || same.u64(..) & 0xffff_ffff_ffff;
+        let own = format!("1-67891233-{:012x}{:012x}", half(), half());
         assert_eq!(own.len(), 35);
         assert_eq!(value, expected.replace("OWN", &own), "{sent:?}");
     }

@@ -81,6 +81,23 @@ pub(super) enum Front {
     Stream(Box<Stream>),
 }
 
+/// What an exchange over a stream leaves to the next one of its connection, which would have to get
+/// all of it anew.
+#[derive(Debug)]
+pub(super) struct Spare {
+    up: Lane,
+    down: Lane,
+    timer: Timer,
+    head: Vec<u8>,
+}
+
+impl Spare {
+    /// Where the next request's head is written.
+    pub(super) fn take_head(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.head)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) front: Front,
@@ -90,7 +107,7 @@ pub(super) struct Client {
     pub(super) socket: SocketKey,
     /// As of the last exchange.
     pub(super) listener: Arc<RoutedListener>,
-    pub(super) origin: Origin,
+    pub(super) origin: Arc<Origin>,
     pub(super) opened: Instant,
     /// When the current head's first byte came.
     pub(super) begun: Instant,
@@ -114,25 +131,27 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         (front, session): (Front, Option<Arc<Session>>),
-        (peer, socket): (SocketAddr, SocketKey),
+        (origin, socket): (Arc<Origin>, SocketKey),
         listener: Arc<RoutedListener>,
+        spare: Option<Spare>,
         closing: Option<CancellationToken>,
     ) -> Self {
         let now = clock::instant();
-        let client = super::super::headers::client_text(peer.ip());
-        let is_secure = session.is_some();
-        let mutual = session.as_ref().and_then(|session| session.mutual.clone());
+        let (up, down, timer) = match spare {
+            Some(spare) => (spare.up, spare.down, spare.timer),
+            None => (Lane::default(), Lane::default(), Timer::new(now + listener.idle_timeout)),
+        };
         Self {
             front,
             session,
-            peer,
+            peer: origin.peer,
             socket,
-            origin: Origin { client, peer, listener: socket.address, is_secure, mutual },
+            origin,
             opened: now,
             begun: now,
-            up: Lane::default(),
-            down: Lane::default(),
-            timer: Timer::new(now + listener.idle_timeout),
+            up,
+            down,
+            timer,
             listener,
             received: 0,
             exchanges: 0,
@@ -141,6 +160,15 @@ impl Client {
             closing: closing.map(|closing| Box::pin(closing.cancelled_owned())),
             is_parting: false,
         }
+    }
+
+    /// Its exchange is over.
+    pub(super) fn retire(self, buffers: &Buffers) -> Option<Spare> {
+        let Self { front, mut up, mut down, timer, .. } = self;
+        let Front::Stream(stream) = front else { return None };
+        up.renew(buffers);
+        down.renew(buffers);
+        Some(Spare { up, down, timer, head: stream.into_head() })
     }
 
     /// `TID_` and 32 hexadecimal digits, as ALB's.

@@ -49,15 +49,11 @@ enum Attempted {
 }
 
 impl Carrier {
-    /// Runs the exchange whose head lies in the client's window.
+    /// Reads the head that lies in the client's window, and writes what its target gets.
     ///
     /// # Errors
     /// It is no request.
-    pub(super) async fn exchange(
-        &self,
-        client: &mut Client,
-        mut head: Head,
-    ) -> Result<After, Cause> {
+    pub(super) fn read(&self, client: &mut Client, mut head: Head) -> Result<Box<Exchange>, Cause> {
         client.exchanges += 1;
         client.up.begin();
         let bytes = &client.up.window.all()[..head.length];
@@ -78,14 +74,14 @@ impl Carrier {
         if verdict == Verdict::Refuse {
             request.refused = Some(Cause::Desync);
         }
-        Ok(self.run(client, request, trace_id).await)
+        Ok(self.begin(client, request, trace_id))
     }
 
-    /// Runs an exchange whose head is written to the client's lane.
-    pub(super) async fn run(&self, client: &mut Client, request: Request, id: String) -> After {
+    /// Begins an exchange whose head is written to the client's lane.
+    pub(super) fn begin(&self, client: &mut Client, request: Request, id: String) -> Box<Exchange> {
         let created = self.access_log.as_ref().map(|_| clock::now()).unwrap_or_default();
         let listener = Arc::clone(&client.listener);
-        let mut exchange = Exchange::new(listener, request, id, created);
+        let mut exchange = Box::new(Exchange::new(listener, request, id, created));
         let head = &exchange.request.head;
         let body = match head.body {
             head::Body::Length(length) => Body::Length(length),
@@ -94,10 +90,19 @@ impl Carrier {
             head::Body::Chunked => Body::chunked(),
         };
         client.up.frame(body, head.body == head::Body::Chunked);
-        let after = match client.up.look().and_then(|()| client.up.stage()) {
-            Ok(_) => self.serve_exchange(client, &mut exchange).await,
-            Err(_) => self.refuse(client, &mut exchange, Cause::Malformed).await,
-        };
+        if client.up.look().and_then(|()| client.up.stage()).is_err() {
+            exchange.request.refused = Some(Cause::Malformed);
+        }
+        exchange
+    }
+
+    /// Reports an exchange that has run.
+    pub(super) fn end(
+        &self,
+        client: &mut Client,
+        mut exchange: Box<Exchange>,
+        after: After,
+    ) -> After {
         if let Some(copied) = exchange.copied.take() {
             self.mirrors.send(client, &copied);
         }
@@ -110,7 +115,9 @@ impl Carrier {
         }
     }
 
-    async fn serve_exchange(&self, client: &mut Client, exchange: &mut Exchange) -> After {
+    /// Runs an exchange that has begun. Its caller ends it: every level of such calls is one more
+    /// copy of what they have to remember.
+    pub(super) async fn run(&self, client: &mut Client, exchange: &mut Exchange) -> After {
         if let Some(cause) = exchange.request.refused {
             return self.refuse(client, exchange, cause).await;
         }

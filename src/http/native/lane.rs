@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use super::super::coding::Coder;
 use super::body::{Body, Malformed};
 use super::fields;
-use super::window::Window;
+use super::window::{Buffers, Window};
 use crate::tls::Stream;
 
 /// A lead that grew larger is not kept for the next exchange (ours).
@@ -80,6 +80,14 @@ impl Lane {
             self.tail = Vec::new();
         }
         (self.lead_at, self.tail_at, self.staged, self.end_staged) = (0, 0, 0, false);
+    }
+
+    /// As a new one, but for the memory that it has.
+    pub(super) fn renew(&mut self, buffers: &Buffers) {
+        self.begin();
+        self.window.clear(buffers);
+        self.frame(Body::none(), false);
+        self.written = 0;
     }
 
     /// Its body: how it comes, and whether it goes on in chunks.

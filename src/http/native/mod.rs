@@ -49,6 +49,7 @@ use exchange::After;
 use links::Links;
 use mirror::Mirrors;
 use pool::Pool;
+use request::Origin;
 use window::Buffers;
 
 pub(super) use response::write_own;
@@ -125,12 +126,19 @@ impl Carrier {
     ) -> Option<(Stream, BytesMut)> {
         let closing = Some(self.closing.clone());
         let session = stream.session().cloned();
+        let origin = Arc::new(Origin::new(at, session.as_deref()));
         let front = (Front::Connection(stream), session);
-        let mut client = Client::new(front, at, listener, closing);
+        let mut client = Client::new(front, (origin, at.1), listener, None, closing);
         loop {
             let next = client.next(&self.buffers).await;
             let after = match next {
-                Next::Request(head) => self.exchange(&mut client, head).await,
+                Next::Request(head) => match self.read(&mut client, head) {
+                    Ok(mut exchange) => {
+                        let after = self.run(&mut client, &mut exchange).await;
+                        Ok(self.end(&mut client, exchange, after))
+                    }
+                    Err(cause) => Err(cause),
+                },
                 Next::Refused(cause) => {
                     let at = (&self.thread, client.socket);
                     client.classified = account::screen_refused(client.up.window.all(), cause, at);

@@ -16,7 +16,9 @@ use super::super::head::{Body, Head};
 use super::super::headers;
 use super::fields::{self, Field, Fields, MOST};
 use crate::model::{ForwardedFor, RequestRules};
+use crate::routing::SocketKey;
 use crate::rules::{Facts, Headers, Spoken, Transformed};
+use crate::tls::Session;
 
 /// The connection that a request came over.
 #[derive(Debug)]
@@ -29,6 +31,18 @@ pub(super) struct Origin {
     pub(super) is_secure: bool,
     /// Where clients are asked for certificates: header lines that tell targets what was shown.
     pub(super) mutual: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn new((peer, socket): (SocketAddr, SocketKey), session: Option<&Session>) -> Self {
+        Self {
+            client: headers::client_text(peer.ip()),
+            peer,
+            listener: socket.address,
+            is_secure: session.is_some(),
+            mutual: session.and_then(|session| session.mutual.clone()),
+        }
+    }
 }
 
 /// What a head is written by.
@@ -241,7 +255,17 @@ pub(super) fn write_host(host: &str, way: Way<'_>, out: &mut Vec<u8>) {
 /// What may stand in an authority that nobody reads in another way: no user information, no
 /// beginning of a path, nothing but ASCII.
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_graphic() && !b"@/\\?#,\"<>".contains(byte))
+    const FITS: [bool; 256] = {
+        let mut fits = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 0x7f {
+            fits[byte as usize] = byte.is_ascii_graphic()
+                && !matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#' | b',' | b'"' | b'<' | b'>');
+            byte += 1;
+        }
+        fits
+    };
+    host.iter().all(|byte| FITS[usize::from(*byte)])
 }
 
 /// Passes on what is the client's to say. Returns the trace id it sent.
@@ -251,7 +275,7 @@ pub(super) fn pass<'a>(
     way: Way<'_>,
     out: &mut Vec<u8>,
 ) -> Option<&'a str> {
-    let (mut trace_id, drop_invalid) = (None, way.rules.drop_invalid);
+    let (mut trace_id, mut written, drop_invalid) = (None, None, way.rules.drop_invalid);
     let (is_told, is_known) = (way.origin.mutual.is_some(), way.transformed.identity.is_some());
     for (kind, field) in fields.iter() {
         match kind {
@@ -260,7 +284,12 @@ pub(super) fn pass<'a>(
             Field::Other if is_known && headers::is_of_login(field.name) => {}
             Field::Other if is_told && headers::is_of_certificate(field.name) => {}
             Field::Other if drop_invalid && !headers::is_valid_name(field.name) => {}
-            Field::Other | Field::UserAgent => fields::write(field, out),
+            Field::Other => fields::write(field, out),
+            Field::UserAgent => {
+                fields::write(field, out);
+                let end = out.len() - "\r\n".len();
+                written = Some(end - field.value.len()..end);
+            }
             // Answered by us: RFC 9110, section 10.1.1, and ALB.
             Field::Expect => {
                 request.expects = !request.is_http_1_0
@@ -279,6 +308,10 @@ pub(super) fn pass<'a>(
             | Field::TransferEncoding
             | Field::Upgrade => {}
         }
+    }
+    // Of HTTP/2's head only what was written is text.
+    if request.is_http_2 {
+        request.user_agent = written;
     }
     trace_id
 }

@@ -104,14 +104,11 @@ impl Out<'_> {
 pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
     let from = searched.saturating_sub(2);
     *searched = bytes.len();
-    let mut rest = from;
-    while let Some(found) = memchr::memchr(b'\n', &bytes[rest..]) {
-        rest += found + 1;
-        if bytes[rest..].starts_with(b"\n") || bytes[rest..].starts_with(b"\r\n") {
-            return true;
-        }
-    }
-    false
+    let rest = &bytes[from..];
+    memchr::memchr_iter(b'\n', rest).any(|found| {
+        let behind = &rest[found + 1..];
+        behind.starts_with(b"\n") || behind.starts_with(b"\r\n")
+    })
 }
 
 /// Parses the head at the beginning of `bytes`, which hold its end, and writes what the client gets

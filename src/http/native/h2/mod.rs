@@ -11,12 +11,14 @@ mod request;
 mod screen;
 mod stream;
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -35,10 +37,10 @@ use super::super::headers;
 use super::super::limits::{LINGER, PARTING};
 use super::super::own::Own;
 use super::Carrier;
-use super::client::{Client, Front, Timer};
+use super::client::{Client, Front, Spare, Timer};
 use super::exchange::After;
 use super::fields::MOST;
-use super::request::Way;
+use super::request::{Origin, Way};
 use super::window::LARGE;
 use crate::clock::{self, Instant};
 use crate::logs::Kind;
@@ -60,6 +62,9 @@ const STREAM_WINDOW: u32 = 65_535;
 /// The same of a whole connection (ours: what is read before it is asked for is held 16 times at
 /// most, whatever the number of streams).
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Runners that a connection without an exchange keeps (ours: a client that asks one thing after the
+/// other needs one).
+const RUNNERS_KEPT: usize = 2;
 /// Bytes of one stream that wait for the client's socket (ours: one window).
 const SEND_BUFFER: usize = LARGE;
 /// Streams given up by their client before we saw them (the `h2` crate's default).
@@ -103,19 +108,17 @@ impl Carrier {
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "no HTTP/2 came about"),
             Err(_) => return tracing::debug!(%peer, "no HTTP/2 came about in time"),
         };
+        let origin = Arc::new(Origin::new((peer, socket), tls.as_deref()));
+        let desk = Desk::default();
         let door = self.door(socket);
         let door = pin!(door.cancelled_owned());
         let now = clock::instant();
         let mut session = Session {
             connection: Some(connection),
-            running: FuturesUnordered::new(),
-            start: |front, parts, ends, begun| {
-                let at = (peer, socket);
-                let front = (front, tls.clone());
-                let mut client = Client::new(front, at, Arc::clone(&listener), None);
-                client.begun = begun;
-                self.stream(client, parts, ends)
-            },
+            runners: FuturesUnordered::new(),
+            desk: &desk,
+            busy: 0,
+            start: || self.run_streams(&desk, (&origin, socket), tls.as_ref(), &listener),
             door,
             flooded,
             begun: 0,
@@ -129,8 +132,33 @@ impl Carrier {
         poll_fn(|cx| session.poll(cx)).await;
     }
 
+    /// Runs exchanges of a connection, one after the other, as they come to its desk.
+    async fn run_streams(
+        &self,
+        desk: &Desk,
+        (origin, socket): (&Arc<Origin>, SocketKey),
+        tls: Option<&Arc<tls::Session>>,
+        listener: &Arc<RoutedListener>,
+    ) -> Infallible {
+        let mut spare = None;
+        loop {
+            let Job { parts, respond, receive } = poll_fn(|cx| desk.poll_job(cx)).await;
+            let ends = receive.is_end_stream();
+            let head = spare.as_mut().map(Spare::take_head).unwrap_or_default();
+            let front = Front::Stream(Box::new(Stream::new(respond, receive, head)));
+            let (front, at) = ((front, tls.cloned()), (Arc::clone(origin), socket));
+            let mut client = Client::new(front, at, Arc::clone(listener), spare.take(), None);
+            let after = self.stream(&mut client, parts, ends).await;
+            if after == After::Abort {
+                client.abort();
+            }
+            spare = client.retire(&self.buffers);
+            desk.end(after);
+        }
+    }
+
     /// One exchange, from its head to its report.
-    async fn stream(&self, mut client: Client, parts: Parts, ends: bool) -> After {
+    async fn stream(&self, client: &mut Client, parts: Parts, ends: bool) -> After {
         let mut rng = fastrand::Rng::new();
         let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
         if let Some(listener) = account::listener(&self.thread, client.socket) {
@@ -144,20 +172,17 @@ impl Carrier {
             transformed: &Transformed::default(),
         };
         let spoken = request::spoken(&parts.headers);
-        let read = request::translate(&parts, ends, way, trace_id, out);
-        let after = match read {
+        match request::translate(&parts, ends, way, trace_id, out) {
             Ok((mut request, trace_id)) => {
                 request.sent = Some(request::sent(parts.headers));
                 client.up.begin();
                 client.up.lead.extend_from_slice(stream.head());
-                self.run(&mut client, request, trace_id).await
+                let mut exchange = self.begin(client, request, trace_id);
+                let after = self.run(client, &mut exchange).await;
+                self.end(client, exchange, after)
             }
-            Err(cause) => self.refuse_stream(&mut client, cause, spoken).await,
-        };
-        if after == After::Abort {
-            client.abort();
+            Err(cause) => self.refuse_stream(client, cause, spoken).await,
         }
-        after
     }
 
     /// Answers what is no request of ours to send on; the connection stays.
@@ -175,11 +200,78 @@ impl Carrier {
     }
 }
 
+/// A request that has come.
+struct Job {
+    parts: Parts,
+    respond: SendResponse<Bytes>,
+    receive: RecvStream,
+}
+
+/// Where a connection and those who run its exchanges meet. Never waited for: all of them run in
+/// one task.
+#[derive(Default)]
+struct Desk(Mutex<Papers>);
+
+#[derive(Default)]
+struct Papers {
+    jobs: VecDeque<Job>,
+    /// Runners without an exchange.
+    idle: Vec<Waker>,
+    ended: Ended,
+}
+
+/// Exchanges that are over since it was asked last.
+#[derive(Default)]
+struct Ended {
+    count: usize,
+    /// The connection is to end behind the others: see [`After::Leave`].
+    leaves: bool,
+}
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is somebody to take it.
+    fn put(&self, job: Job) -> bool {
+        let mut papers = self.papers();
+        papers.jobs.push_back(job);
+        let idle = papers.idle.pop();
+        drop(papers);
+        idle.map(Waker::wake).is_some()
+    }
+
+    fn poll_job(&self, cx: &Context<'_>) -> Poll<Job> {
+        let mut papers = self.papers();
+        if let Some(job) = papers.jobs.pop_front() {
+            return Poll::Ready(job);
+        }
+        papers.idle.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn end(&self, after: After) {
+        let ended = &mut self.papers().ended;
+        ended.count += 1;
+        ended.leaves |= after == After::Leave;
+    }
+
+    fn take_ended(&self) -> Ended {
+        std::mem::take(&mut self.papers().ended)
+    }
+}
+
 /// A connection and its exchanges.
 struct Session<'a, S, Start, Running> {
     /// None once it has ended.
     connection: Option<Connection<Screened<S>, Bytes>>,
-    running: FuturesUnordered<Running>,
+    /// Each runs one exchange after the other: what an exchange needs is made once, and not anew
+    /// for each.
+    runners: FuturesUnordered<Running>,
+    desk: &'a Desk,
+    /// Exchanges that run.
+    busy: usize,
     start: Start,
     /// Closed with the process, or when the listener is gone.
     door: Pin<&'a mut WaitForCancellationFutureOwned>,
@@ -201,8 +293,8 @@ struct Session<'a, S, Start, Running> {
 impl<S, Start, Running> Session<'_, S, Start, Running>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    Start: FnMut(Front, Parts, bool, Instant) -> Running,
-    Running: Future<Output = After>,
+    Start: Fn() -> Running,
+    Running: Future<Output = Infallible>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -215,7 +307,7 @@ where
             while self.poll_running(cx) {
                 moved = true;
             }
-            if self.connection.is_none() && self.running.is_empty() {
+            if self.connection.is_none() && self.busy == 0 {
                 return Poll::Ready(());
             }
             if !moved {
@@ -230,7 +322,7 @@ where
         let Some(connection) = &mut self.connection else { return false };
         // Those given up count no more for the client, but they still do for us. Until they are
         // gone the crate counts what comes, and ends a flood.
-        let is_full = self.running.len() >= 2 * STREAMS as usize;
+        let is_full = self.busy >= 2 * STREAMS as usize;
         let polled = match is_full {
             true => connection.poll_closed(cx).map(|ended| ended.err().map(Err)),
             false => connection.poll_accept(cx),
@@ -259,9 +351,10 @@ where
 
     fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (parts, receive) = request.into_parts();
-        let ends = receive.is_end_stream();
-        let front = Front::Stream(Box::new(Stream::new(respond, receive)));
-        self.running.push((self.start)(front, parts, ends, clock::instant()));
+        if !self.desk.put(Job { parts, respond, receive }) {
+            self.runners.push((self.start)());
+        }
+        self.busy += 1;
         self.rests_until = None;
         self.begun += 1;
         if self.begun >= REQUESTS {
@@ -271,11 +364,20 @@ where
 
     /// Lets the exchanges go on. Whether one has ended.
     fn poll_running(&mut self, cx: &mut Context<'_>) -> bool {
-        let Poll::Ready(Some(after)) = self.running.poll_next_unpin(cx) else { return false };
-        if after == After::Leave {
+        let _ = self.runners.poll_next_unpin(cx);
+        let Ended { count, leaves } = self.desk.take_ended();
+        if count == 0 {
+            return false;
+        }
+        self.busy -= count;
+        if leaves {
             self.part();
         }
-        if self.running.is_empty() {
+        if self.busy == 0 {
+            if self.runners.len() > RUNNERS_KEPT {
+                self.runners.clear();
+                self.desk.papers().idle.clear();
+            }
             let rested = clock::instant() + self.idle_timeout;
             self.rests_until = Some(rested);
             // What the last one sent may still wait for a slow reader; behind it the crate ends

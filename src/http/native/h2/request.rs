@@ -5,8 +5,6 @@
 //! **Invariant:** a request is decided by the host and the path that its target gets, and by the
 //! fields that its client sent.
 
-use std::ops::Range;
-
 use base64::Engine as _;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, TE};
 use http::request::Parts;
@@ -83,7 +81,6 @@ pub(super) fn translate(
     }
     let sent_trace_id = pass(&fields, &mut request, way, out);
     let trace_id = trace_id(sent_trace_id);
-    request.user_agent = fields.values(Field::UserAgent).last().map(|agent| place(agent, out));
     if upgrades {
         write_key(out);
     }
@@ -92,12 +89,6 @@ pub(super) fn translate(
     }
     write_ours(&fields, &mut request, way, &trace_id, out);
     Ok((request, trace_id))
-}
-
-/// Where `value` was written to.
-fn place(value: &[u8], out: &[u8]) -> Range<usize> {
-    let found = memchr::memmem::find(out, value).unwrap_or_default();
-    found..found + value.len()
 }
 
 /// What a request with these headers is, a WebSocket left aside.

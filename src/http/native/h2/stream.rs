@@ -23,6 +23,8 @@ use super::super::response::{self, Asked, Out, Response as Answer};
 use super::super::window::Buffers;
 use super::Made;
 
+/// Nearly all heads are shorter; what grew larger is not kept for the next exchange (ours).
+const HEAD: usize = 4 * 1024;
 /// Interim responses passed on per exchange; they wait for no window (ours; a page has one or two).
 const MOST_INTERIM: u32 = 16;
 
@@ -48,7 +50,14 @@ pub(in super::super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(respond: SendResponse<Bytes>, receive: RecvStream) -> Self {
+    /// `head` is what the target's head is to be written to.
+    pub(super) fn new(
+        respond: SendResponse<Bytes>,
+        receive: RecvStream,
+        mut head: Vec<u8>,
+    ) -> Self {
+        head.clear();
+        head.reserve(512);
         Self {
             respond,
             body: None,
@@ -57,11 +66,16 @@ impl Stream {
             trailers: Vec::new(),
             is_read: false,
             is_sent: false,
-            head: Vec::with_capacity(512),
+            head,
             made: Made::default(),
             interim: 0,
             reason: Reason::INTERNAL_ERROR,
         }
+    }
+
+    /// The memory of its head, where that is worth keeping.
+    pub(in super::super) fn into_head(self) -> Vec<u8> {
+        if self.head.capacity() > HEAD { Vec::new() } else { self.head }
     }
 
     /// What the target gets; the request was decided by it.
