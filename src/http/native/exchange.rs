@@ -75,9 +75,7 @@ impl Carrier {
             transformed: &Transformed::default(),
         };
         let (mut request, trace_id) = request::translate(bytes, head, way, trace_id, out)?;
-        if verdict == Verdict::Refuse {
-            request.refused = Some(Cause::Desync);
-        }
+        request.refused = verdict.refuses().or(request.refused);
         Ok(self.run(client, request, trace_id).await)
     }
 

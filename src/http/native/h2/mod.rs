@@ -29,6 +29,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::account;
 use super::super::additions::Additions;
+use super::super::desync::Verdict;
 use super::super::errors::Cause;
 use super::super::head::{HEADERS, REQUEST_LINE};
 use super::super::headers;
@@ -136,6 +137,9 @@ impl Carrier {
         if let Some(listener) = account::listener(&self.thread, client.socket) {
             client.listener = listener;
         }
+        let found = account::screen_fields(&parts, ends, (&self.thread, client.socket));
+        client.classified = found.map(|(classified, _)| classified);
+        let verdict = found.map_or(Verdict::Pass, |(_, verdict)| verdict);
         let Front::Stream(stream) = &mut client.front else { return After::Abort };
         let out = stream.head_mut();
         let way = Way {
@@ -144,18 +148,23 @@ impl Carrier {
             transformed: &Transformed::default(),
         };
         let spoken = request::spoken(&parts.headers);
-        let read = request::translate(&parts, ends, way, trace_id, out);
+        let framed = (ends, verdict == Verdict::PassAndClose);
+        let read = request::translate(&parts, framed, way, trace_id, out);
         let after = match read {
             Ok((mut request, trace_id)) => {
                 request.sent = Some(request::sent(parts.headers));
+                request.refused = verdict.refuses().or(request.refused);
                 client.up.begin();
                 client.up.lead.extend_from_slice(stream.head());
                 self.run(&mut client, request, trace_id).await
             }
             Err(cause) => self.refuse_stream(&mut client, cause, spoken).await,
         };
-        if after == After::Abort {
-            client.abort();
+        match after {
+            After::Abort => client.abort(),
+            // Where HTTP/1 ends a connection, this one gets a GOAWAY: other streams are none of it.
+            _ if verdict != Verdict::Pass => return After::Leave,
+            After::Another | After::Close | After::Leave => {}
         }
         after
     }
