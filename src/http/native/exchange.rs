@@ -20,7 +20,6 @@ use super::back::Back;
 use super::body::Body;
 use super::client::{Client, Front};
 use super::h2;
-use super::mirror::Copied;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
 use super::request::{self, Request, Way};
@@ -97,7 +96,7 @@ impl Carrier {
             Err(_) => self.refuse(client, &mut exchange, Cause::Malformed).await,
         };
         if let Some(copied) = exchange.copied.take() {
-            self.mirrors.send(client, &copied);
+            self.mirrors.send(client, *copied);
         }
         exchange.report(client, self.thread.index, self.access_log.as_ref());
         // A listener that is gone still has to answer what has arrived.
@@ -145,7 +144,7 @@ impl Carrier {
                 return self.refuse(client, exchange, Cause::Internal).await;
             }
             if exchange.mirror.is_some() {
-                exchange.copied = Copied::begin(client, exchange);
+                exchange.copied = self.mirrors.begin(client, exchange);
             }
             let (failure, cause, kept) = match self.attempt(client, exchange, &group, &guard).await
             {
