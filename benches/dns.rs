@@ -94,7 +94,8 @@ impl Site {
                     answers_with(address, probe).is_some_and(|count| u64::from(count) == INSTANCES)
                 };
                 until(&mut running, "its first complete answer", complete)?;
-                Ok(Contestant { name, is_secure: false, running, address })
+                let path = String::new();
+                Ok(Contestant { name, is_secure: false, running, address, path })
             });
             match started {
                 Ok(contestant) => contestants.push(contestant),

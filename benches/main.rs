@@ -52,7 +52,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Run = fn(&Options) -> anyhow::Result<()>;
 
 const BENCHES: &[(&str, &str, Run)] = &[
-    ("http1", "HTTP/1.1 requests, keep-alive and fresh connections", http1::run),
+    ("http1", "HTTP/1.1: keep-alive, fresh, with rules, large, at a rate", http1::run),
     ("http2", "HTTP/2 requests over TLS and in the clear, many at once", http2::run),
     ("tcp", "TCP: small exchanges, fresh connections, bulk", tcp::run),
     ("dns", "A and SRV queries of a zone of 100 services", dns::run),
@@ -107,6 +107,7 @@ fn run(chosen: &[&(&str, &str, Run)], arguments: &Arguments) -> ExitCode {
         seconds: arguments.seconds.unwrap_or(if arguments.quick { 1 } else { 3 }).max(1),
         quick: arguments.quick,
         access_log: arguments.access_log,
+        rules: 0,
     };
     harness::show_machine();
     let mut code = ExitCode::SUCCESS;

@@ -3,13 +3,19 @@
 //! **Invariant:** of the quickstart only the program itself is counted, not the tasks that it runs.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use roadstead::clock;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
 use crate::harness::{
     Contestant, Kind, Network, Options, Running, Site, answers_http, folder, progress, proxies,
@@ -20,13 +26,17 @@ use crate::harness::{
 const SETTLED: Duration = Duration::from_secs(10);
 const QUICK_SETTLED: Duration = Duration::from_secs(2);
 /// Idle connections at once.
-const IDLE: u16 = 1_000;
+const IDLE: u16 = 8_000;
+const QUICK_IDLE: u16 = 500;
+/// What the certificate is for.
+const NAME: &str = "bench.test";
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     raise_open_files();
     quickstart(options)?;
-    idle_connections(options)
+    idle_connections(Kind::Http, "", options)?;
+    idle_connections(Kind::Https, " over TLS", options)
 }
 
 /// `config/quickstart.toml` with addresses of the bench's own.
@@ -69,20 +79,21 @@ fn resident_parts(pid: u32) -> anyhow::Result<[f64; 3]> {
     Ok([part("VmRSS:")?, part("RssAnon:")?, part("RssFile:")?])
 }
 
-fn idle_connections(options: &Options) -> anyhow::Result<()> {
+fn idle_connections(kind: Kind, words: &str, options: &Options) -> anyhow::Result<()> {
     let site = Site::new()?;
-    let contestants = proxies(Kind::Http, &site, options);
-    show(&format!("\nIdle keep-alive connections: {IDLE}, each after one request.\n"));
+    let contestants = proxies(kind, &site, options);
+    let count = if options.quick { QUICK_IDLE } else { IDLE };
+    show(&format!("\nIdle keep-alive connections{words}: {count}, each after one request.\n"));
     show("| program | resident before | with them | KiB/connection |");
     show("|---|---:|---:|---:|");
     for contestant in &contestants {
-        match hold(contestant) {
+        match hold(contestant, count) {
             Ok((before, after)) => show(&format!(
                 "| {} | {:.1} MiB | {:.1} MiB | {:.1} |",
                 contestant.name,
                 before / MIB,
                 after / MIB,
-                (after - before) / 1024.0 / f64::from(IDLE)
+                (after - before) / 1024.0 / f64::from(count)
             )),
             Err(error) => progress(&format!("{}: {error:#}", contestant.name)),
         }
@@ -91,27 +102,50 @@ fn idle_connections(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Bytes resident before and with the connections.
-fn hold(contestant: &Contestant) -> anyhow::Result<(f64, f64)> {
+fn hold(contestant: &Contestant, count: u16) -> anyhow::Result<(f64, f64)> {
     let resident = || -> anyhow::Result<f64> {
         Ok(f64::from(u32::try_from(contestant.running.resident() / 1024)?) * 1024.0)
     };
+    let client = contestant.is_secure.then(client).transpose()?;
+    let open = || match &client {
+        Some(client) => ask_secure(contestant.address, client),
+        None => ask(contestant.address),
+    };
     // The first requests make what every program makes once.
-    drop((0..16).map(|_| ask(contestant.address)).collect::<Vec<_>>());
+    drop((0..16).map(|_| open()).collect::<Vec<_>>());
     let before = resident()?;
-    let mut open = Vec::new();
-    for _ in 0..IDLE {
-        open.push(ask(contestant.address)?);
+    let mut held = Vec::new();
+    for _ in 0..count {
+        held.push(open()?);
     }
     std::thread::sleep(Duration::from_secs(1));
     let after = resident()?;
-    drop(open);
+    drop(held);
     Ok((before, after))
 }
 
 /// A connection on which one request was answered.
 fn ask(address: SocketAddr) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
+    let mut stream = connect(address)?;
+    exchange(&mut stream)?;
+    Ok(stream)
+}
+
+/// The same over TLS; of our side nothing is kept but the socket.
+fn ask_secure(address: SocketAddr, client: &Arc<ClientConfig>) -> anyhow::Result<TcpStream> {
+    let mut stream = connect(address)?;
+    let mut session = ClientConnection::new(Arc::clone(client), NAME.try_into()?)?;
+    exchange(&mut rustls::Stream::new(&mut session, &mut stream))?;
+    Ok(stream)
+}
+
+fn connect(address: SocketAddr) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    Ok(stream)
+}
+
+fn exchange(stream: &mut (impl Read + Write)) -> anyhow::Result<()> {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench/1.0\r\n\r\n")?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
@@ -120,5 +154,57 @@ fn ask(address: SocketAddr) -> anyhow::Result<TcpStream> {
         anyhow::ensure!(count > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
         answer.extend_from_slice(&part[..count]);
     }
-    Ok(stream)
+    Ok(())
+}
+
+/// Speaks HTTP/1.1, takes any certificate, and resumes nothing: each connection pays in full.
+fn client() -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::clone(roadstead::tls::provider());
+    let verifier = Arc::new(Anybody(provider.signature_verification_algorithms));
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config?.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = config.with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Whoever holds the key of the certificate that it shows.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
 }

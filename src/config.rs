@@ -20,7 +20,7 @@ use crate::model::{Account, HOST_PORTS, HostPortRange, Pool};
 pub use self::instance::{InstanceSettings, Reserve};
 use self::time::text;
 pub use self::time::{BadTime, Time};
-pub use url::{BadUrl, PlainUrl};
+pub use url::{BadUrl, Place, PlainUrl};
 
 /// More data threads than this is a typing error.
 const MOST_THREADS: usize = 1024;

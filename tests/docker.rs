@@ -18,6 +18,23 @@ use crate::support::{self, full_or};
 pub(crate) struct Image(pub(crate) String);
 
 impl Image {
+    /// A service that nobody balances, of tasks of one container. `container` and `service` are
+    /// further lines of each.
+    pub(crate) fn lone(
+        &self,
+        (name, mode): (&str, &str),
+        command: &[&str],
+        (container, service): (&str, &str),
+    ) -> String {
+        let image = &self.0;
+        format!(
+            "[[task_definition]]\nfamily = {name:?}\nnetworkMode = {mode:?}\n\
+             [[task_definition.containerDefinitions]]\nname = \"app\"\nimage = {image:?}\n\
+             command = {command:?}\n{container}\n\
+             [[service]]\nname = {name:?}\ntask_definition = {name:?}\n{service}\n"
+        )
+    }
+
     /// None where there is no Docker Engine.
     pub(crate) fn build(name: &str) -> Option<Self> {
         if !docker(&["info"]) {
@@ -282,22 +299,12 @@ async fn whole_definition_runs_on_docker_and_leaves_nothing() {
     assert!(!String::from_utf8_lossy(&volumes.stdout).contains(&volume));
 }
 
-/// A task that shares one address among its containers, beside those with addresses of their own.
-const JOINED: &str = r#"
-[[task_definition]]
-family = "joined"
-networkMode = "awsvpc"
-[[task_definition.containerDefinitions]]
-name = "app"
-image = "IMAGE"
-command = ["/roadstead", "whoami"]
-portMappings = [{ containerPort = 8080 }]
-stopTimeout = 5
-[[service]]
-name = "joined"
-task_definition = "joined"
-enable_execute_command = true
-"#;
+/// One address for all containers of a task, beside those with addresses of their own.
+fn joined(image: &Image) -> String {
+    let serves = "portMappings = [{ containerPort = 8080 }]\nstopTimeout = 5";
+    let allowed = "enable_execute_command = true";
+    image.lone(("joined", "awsvpc"), &["/roadstead", "whoami"], (serves, allowed))
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_ask_about_themselves_and_take_commands() {
@@ -311,7 +318,7 @@ async fn containers_ask_about_themselves_and_take_commands() {
     let world = World::new()
         .setting("on_exit = \"stop\"")
         .setting("[runtime]\nkind = \"docker\"\nhealthy_after = \"0s\"")
-        .setting(&JOINED.replace("IMAGE", &image.0))
+        .setting(&joined(&image))
         .service(service);
     let data_dir = world.data_dir();
     let _sweep = Sweep(data_dir.clone());

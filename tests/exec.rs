@@ -35,6 +35,16 @@ async fn world(more: &'static str) -> (Running, String) {
     (running, task)
 }
 
+/// The number of a process that a command has written there.
+fn written(file: &Path) -> Option<i32> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
 const ALLOWED: &str = "enable_execute_command = true";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,11 +99,7 @@ async fn command_ends_with_its_client_and_with_its_container() {
     let (mut running, task) = world(ALLOWED).await;
     let (data_dir, file) = (running.world.data_dir(), running.world.dir.path().join("pid"));
     let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
-    let pid = || std::fs::read_to_string(&file).ok()?.trim().parse::<i32>().ok();
-    let alive = |pid: i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        !stat.is_empty() && !stat.contains(") Z ")
-    };
+    let pid = || written(&file);
     let arguments = [&*task, "--", "/bin/sh", "-c", &script];
     let mut client = exec(&data_dir, &arguments).spawn().unwrap();
     support::until("the command to run", || pid().is_some_and(alive)).await;
@@ -126,14 +132,17 @@ async fn command_ends_with_its_client_and_with_its_container() {
 async fn what_a_command_said_last_is_told_however_slowly_it_is_read() {
     const ALL: usize = 2_000_000;
     let (running, task) = world(ALLOWED).await;
-    let arguments = [&*task, "--", "/bin/sh", "-c", &format!("head -c {ALL} /dev/zero")];
+    let file = running.world.dir.path().join("pid");
+    let script = format!("echo $$ > {}; exec head -c {ALL} /dev/zero", file.display());
+    let arguments = [&*task, "--", "/bin/sh", "-c", &script];
     let mut client = exec(&running.world.data_dir(), &arguments);
     let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
     let mut said = client.stdout.take().unwrap();
     let mut read = vec![0; ALL - 300_000];
     said.read_exact(&mut read).unwrap();
-    // It has written the rest by then, and ended; who reads is late.
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    // Buffers take the rest, so that it ends; who reads is late.
+    let pid = written(&file).unwrap();
+    support::until("the command to end", || !alive(pid)).await;
     read.clear();
     said.read_to_end(&mut read).unwrap();
     assert_eq!((read.len(), client.wait().unwrap().code()), (300_000, Some(0)));

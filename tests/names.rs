@@ -29,25 +29,10 @@ fn other_server() -> SocketAddr {
     address
 }
 
-/// Services that only wait, one for each network mode.
-const WAITING: &str = r#"
-[[task_definition]]
-family = "NAME"
-networkMode = "MODE"
-[[task_definition.containerDefinitions]]
-name = "app"
-image = "IMAGE"
-command = ["/busybox", "sleep", "1000"]
-stopTimeout = 2
-MORE
-[[service]]
-name = "NAME"
-task_definition = "NAME"
-"#;
-
+/// A service that only waits.
 fn waiting(image: &Image, name: &str, mode: &str, more: &str) -> String {
-    let text = WAITING.replace("NAME", name).replace("MODE", mode);
-    text.replace("IMAGE", &image.0).replace("MORE", more)
+    let container = format!("stopTimeout = 2\n{more}");
+    image.lone((name, mode), &["/busybox", "sleep", "1000"], (&container, ""))
 }
 
 async fn task(running: &Running, service: &str) -> Arc<Task> {

@@ -14,23 +14,6 @@ use crate::support::engine::Engine;
 use crate::support::world::{self, Service, World};
 use crate::support::{self, full_or};
 
-/// Nobody balances its one task, which serves what the other service's task serves.
-const SECOND: &str = r#"
-[[task_definition]]
-family = "second"
-networkMode = "awsvpc"
-[[task_definition.containerDefinitions]]
-name = "app"
-image = "IMAGE"
-command = ["/roadstead", "whoami"]
-portMappings = [{ containerPort = 8080 }]
-stopTimeout = 5
-[[service]]
-name = "second"
-task_definition = "second"
-desired_count = 0
-"#;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_for_a_stopped_task_reaches_the_next_one() {
     let Some(image) = Image::build("rest") else { return };
@@ -41,9 +24,13 @@ async fn no_request_for_a_stopped_task_reaches_the_next_one() {
         deregistration_delay: "1s",
         ..Service::http("first", 1)
     };
+    // Nobody balances its one task, which serves what the other service's task serves.
+    let serves = "portMappings = [{ containerPort = 8080 }]\nstopTimeout = 5";
+    let command = ["/roadstead", "whoami"];
+    let second = image.lone(("second", "awsvpc"), &command, (serves, "desired_count = 0"));
     let world = World::new()
         .setting("[runtime]\nkind = \"docker\"\nhealthy_after = \"0s\"")
-        .setting(&SECOND.replace("IMAGE", &image.0))
+        .setting(&second)
         .service(first);
     let _sweep = Sweep(world.data_dir());
     let mut running = world.start().await;

@@ -59,25 +59,30 @@ pub(crate) fn wrk_tables(
     contestants: &[Contestant],
     options: &Options,
 ) {
-    for (title, connections) in cases {
-        let load = |contestant: &Contestant, time| wrk(contestant, site, *connections, time);
-        for contestant in contestants {
-            if let Err(error) = load(contestant, WARM_UP) {
-                progress(&format!("{}: {error:#}", contestant.name));
-            }
-        }
-        let results = alternate(title, options.rounds, contestants, |contestant| {
-            load(contestant, options.run())
-        });
-        Table {
-            title,
-            rate: &format!("{unit}s/s"),
-            cpu: &format!("CPU µs/{unit}"),
-            scale: 1e6,
-            latencies: true,
-        }
-        .show(&results);
+    for case in cases {
+        wrk_table(*case, unit, site, contestants, options);
     }
+}
+
+/// One of them; what each run gave.
+pub(crate) fn wrk_table(
+    (title, connections): (&'static str, Connections),
+    unit: &str,
+    site: &Site,
+    contestants: &[Contestant],
+    options: &Options,
+) -> Vec<(&'static str, Vec<Sample>)> {
+    let load = |contestant: &Contestant, time| wrk(contestant, site, connections, time);
+    for contestant in contestants {
+        if let Err(error) = load(contestant, WARM_UP) {
+            progress(&format!("{}: {error:#}", contestant.name));
+        }
+    }
+    let results =
+        alternate(title, options.rounds, contestants, |contestant| load(contestant, options.run()));
+    let (rate, cpu) = (&format!("{unit}s/s"), &format!("CPU µs/{unit}"));
+    Table { title, rate, cpu, scale: 1e6, latencies: true }.show(&results);
+    results
 }
 
 /// HTTP requests for `time`.
@@ -99,7 +104,7 @@ fn wrk(
     if fresh {
         command.args(["-H", "Connection: close"]);
     }
-    command.arg(format!("{}://{}/", contestant.scheme(), contestant.address));
+    command.arg(contestant.url());
     let before = contestant.running.usage();
     let text = run(command)?;
     let (cpu, wall) = contestant.running.usage().since(before);
@@ -142,40 +147,125 @@ pub(crate) fn h2load_table(
     Table { title, rate, cpu, scale: 1e6, latencies: true }.show(&results);
 }
 
-/// HTTP/2 requests for `time`. Latencies are those of its log, a line per request.
+/// Requests of each connection per second, where h2load keeps a rate: it looks at each one's a
+/// hundred times a second at most.
+const PACE: u32 = 70;
+
+/// So many requests per second, whatever becomes of those before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate(u32);
+
+impl Rate {
+    /// What h2load can keep of `percent` of `peak`.
+    pub(crate) fn part(peak: f64, percent: f64) -> anyhow::Result<Self> {
+        let clients = (peak * percent / 100.0 / f64::from(PACE)).round();
+        Ok(Self(format!("{clients:.0}").parse::<u32>()?.max(1)))
+    }
+
+    pub(crate) const fn per_second(self) -> u32 {
+        self.0 * PACE
+    }
+}
+
+/// One table of HTTP/1.1 requests on kept connections at a constant rate; contestants take turns.
+pub(crate) fn rate_table(
+    title: &str,
+    rate: Rate,
+    rounds: usize,
+    site: &Site,
+    contestants: &[Contestant],
+    options: &Options,
+) {
+    let results = alternate(title, rounds, contestants, |contestant| {
+        h2load_paced(contestant, site, rate, options.run())
+    });
+    let (rate, cpu) = ("requests/s", "CPU µs/request");
+    Table { title, rate, cpu, scale: 1e6, latencies: true }.show(&results);
+}
+
+/// HTTP/2 requests for `time`.
 fn h2load(
     contestant: &Contestant,
     site: &Site,
     (clients, streams): (usize, usize),
     time: Duration,
 ) -> anyhow::Result<Sample> {
+    let arguments = [
+        format!("-c{clients}"),
+        format!("-m{streams}"),
+        format!("-D{}", time.as_secs()),
+        "-Haccept: */*".to_owned(),
+    ];
+    let (mut sample, _) = run_h2load(contestant, site, &arguments, Duration::ZERO)?;
+    sample.rate /= time.as_secs_f64();
+    Ok(sample)
+}
+
+/// HTTP/1.1 requests at a rate for `time`, behind the while in which the connections come, one each
+/// millisecond so that they do not speak all at once.
+fn h2load_paced(
+    contestant: &Contestant,
+    site: &Site,
+    Rate(clients): Rate,
+    time: Duration,
+) -> anyhow::Result<Sample> {
+    let coming = Duration::from_millis(clients.into());
+    let requests = (f64::from(clients * PACE) * (time + coming).as_secs_f64()).ceil();
+    let arguments = [
+        "--h1".to_owned(),
+        format!("-c{clients}"),
+        format!("-n{requests:.0}"),
+        format!("--rps={PACE}"),
+        "-r1".to_owned(),
+        "--rate-period=1ms".to_owned(),
+        "-Haccept: */*".to_owned(),
+    ];
+    let (mut sample, span) = run_h2load(contestant, site, &arguments, coming)?;
+    sample.rate /= span.as_secs_f64();
+    Ok(sample)
+}
+
+/// Latencies are those of its log, a line per request, without the first and the last `margin`. The
+/// rate is the number of those requests still; also what time they took.
+fn run_h2load(
+    contestant: &Contestant,
+    site: &Site,
+    arguments: &[String],
+    margin: Duration,
+) -> anyhow::Result<(Sample, Duration)> {
     let log = site.dir.path().join("h2load.log");
     let _ = std::fs::remove_file(&log);
     let mut command = pinned(&Program::H2load.require()?, site.cores.load);
-    command.args(["-t1", &format!("-c{clients}"), &format!("-m{streams}")]);
-    command.args(["-D", &time.as_secs().to_string(), "-H", "user-agent: bench/1.0"]);
-    command.args(["-H", "accept: */*"]).arg(format!("--log-file={}", log.display()));
-    command.arg(format!("{}://{}/", contestant.scheme(), contestant.address));
+    command.args(["-t1", "-Huser-agent: bench/1.0"]).args(arguments);
+    command.arg(format!("--log-file={}", log.display())).arg(contestant.url());
     let before = contestant.running.usage();
     run(command)?;
     let (cpu, wall) = contestant.running.usage().since(before);
-    let (mut latencies, mut requests, mut errors) = (Latencies::default(), 0_u32, 0_u32);
+    let mut rows = Vec::new();
     for line in std::fs::read_to_string(&log)?.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let &[_, status, micros] = words.as_slice() else { anyhow::bail!("h2load logs {line}") };
-        requests += 1;
-        errors += u32::from(status != "200");
-        latencies.add(Duration::from_micros(micros.parse()?));
+        let &[at, status, micros] = words.as_slice() else { anyhow::bail!("h2load logs {line}") };
+        let (at, took): (u64, u64) = (at.parse()?, micros.parse()?);
+        rows.push((Duration::from_micros(at), status == "200", Duration::from_micros(took)));
     }
-    anyhow::ensure!(requests > errors, "not one request was answered");
-    Ok(Sample {
-        rate: f64::from(requests) / time.as_secs_f64(),
-        cpu: cpu / f64::from(requests),
+    let all = f64::from(u32::try_from(rows.len())?);
+    let times = || rows.iter().map(|(at, ..)| *at);
+    let (first, last) = times().min().zip(times().max()).context("not one request was sent")?;
+    let (first, last) = (first + margin, last.saturating_sub(margin));
+    rows.retain(|(at, ..)| (first..=last).contains(at));
+    let errors = rows.iter().filter(|(_, is_good, _)| !is_good).count();
+    anyhow::ensure!(rows.len() > errors, "not one request was answered");
+    let mut latencies = Latencies::default();
+    rows.iter().for_each(|(.., took)| latencies.add(*took));
+    let sample = Sample {
+        rate: f64::from(u32::try_from(rows.len())?),
+        cpu: cpu / all,
         busy: cpu / wall,
         p50: latencies.percentile(50).as_secs_f64(),
         p99: latencies.percentile(99).as_secs_f64(),
-        errors: errors.into(),
-    })
+        errors: errors as u64,
+    };
+    Ok((sample, last.saturating_sub(first)))
 }
 
 /// Queries from `queries`, one `NAME TYPE` a line, for `time`. Latencies are those of `probe`, a

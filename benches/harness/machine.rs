@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use super::{Program, show};
 
-/// Open files that a bench with a thousand connections needs, on both ends.
-const OPEN_FILES: u64 = 16_384;
+/// Open files that a bench with thousands of connections needs, on both ends.
+const OPEN_FILES: u64 = 20_000;
 
 /// Who runs where. None: one core for everything, nothing is pinned.
 #[derive(Clone, Copy, Debug)]

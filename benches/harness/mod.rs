@@ -17,13 +17,14 @@ use std::time::Duration;
 pub(crate) use figures::{Latencies, Sample, Table, alternate, median, millis};
 pub(crate) use fleet::Fleet;
 pub(crate) use load::{
-    Connections, WARM_UP, bulk, dnsperf, h2load_table, target_of_bulk, wrk_tables,
+    Connections, Rate, WARM_UP, bulk, dnsperf, h2load_table, rate_table, target_of_bulk, wrk_table,
+    wrk_tables,
 };
 pub(crate) use machine::{Cores, LoadCore, raise_open_files, show_machine};
 pub(crate) use network::{Network, answers_http, answers_with, until};
 pub(crate) use process::Running;
 pub(crate) use programs::{Program, roadstead};
-pub(crate) use proxies::{Contestant, Kind, Site, proxies};
+pub(crate) use proxies::{Contestant, Kind, Site, proxies, with_rules};
 
 /// How much a bench may take.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
     pub(crate) quick: bool,
     pub(crate) access_log: bool,
+    /// Of each program's one listener for HTTP; no bench but `http1` sets it.
+    pub(crate) rules: usize,
 }
 
 impl Options {

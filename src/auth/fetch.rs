@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use crate::config::Place;
 use crate::tls::{self, Authorities};
 
 /// ALB: an identity provider has five seconds to answer.
@@ -31,14 +32,7 @@ const AGENT: &str = concat!("roadstead/", env!("CARGO_PKG_VERSION"));
 
 /// A URL of HTTPS, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecureUrl {
-    /// A name or an address, without brackets.
-    host: String,
-    port: u16,
-    authority: String,
-    /// With the query.
-    path: String,
-}
+pub struct SecureUrl(Place);
 
 /// A text that is no such URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,27 +43,14 @@ impl FromStr for SecureUrl {
     type Err = BadUrl;
 
     fn from_str(text: &str) -> Result<Self, BadUrl> {
-        let url: http::Uri = text.parse().map_err(|_| BadUrl)?;
-        let authority = url.authority().filter(|_| url.scheme_str() == Some("https"));
-        let authority = authority.filter(|authority| !authority.as_str().contains('@'));
-        let authority = authority.filter(|authority| !authority.host().is_empty()).ok_or(BadUrl)?;
-        if text.contains('#') {
-            return Err(BadUrl);
-        }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self {
-            host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(443),
-            authority: authority.as_str().to_owned(),
-            path: path.to_owned(),
-        })
+        let place = Place::read(text, "https", 443).filter(|_| !text.contains('#'));
+        place.map(Self).ok_or(BadUrl)
     }
 }
 
 impl fmt::Display for SecureUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "https://{}{}", self.authority, self.path)
+        write!(f, "https://{}{}", self.0.authority, self.0.path)
     }
 }
 
@@ -150,7 +131,7 @@ impl Fetcher {
     /// As [`Self::get`].
     pub async fn call(
         &self,
-        url: &SecureUrl,
+        SecureUrl(url): &SecureUrl,
         request: http::request::Builder,
         body: Bytes,
         most: usize,
@@ -170,7 +151,7 @@ impl Fetcher {
 
     async fn exchange(
         &self,
-        url: &SecureUrl,
+        url: &Place,
         request: Request<Full<Bytes>>,
         most: usize,
     ) -> Result<(StatusCode, Bytes), Failed> {
@@ -208,7 +189,8 @@ mod tests {
 
     fn check(text: &str, expected: Option<(&str, u16, &str)>) {
         let read = text.parse::<SecureUrl>().ok();
-        let read = read.as_ref().map(|url| (url.host.as_str(), url.port, url.path.as_str()));
+        let read = read.as_ref();
+        let read = read.map(|url| (url.0.host.as_str(), url.0.port, url.0.path.as_str()));
         assert_eq!(read, expected, "{text}");
     }
 

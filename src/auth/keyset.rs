@@ -2,7 +2,7 @@
 //!
 //! Data threads only look; where keys may be missing, whoever has a token to decide on asks for
 //! them and waits a while. **Invariant:** the last good keys stay until newer ones are read, and
-//! the issuer is asked no more often than every [`REST`].
+//! no token has the issuer asked within [`REST`] of the last reading.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -77,7 +77,6 @@ impl KeySet {
     /// Asks for the keys to be read, and waits until they were, for a while.
     pub async fn read_again(&self) {
         let mut readings = self.readings.subscribe();
-        readings.mark_unchanged();
         // Whoever reads them now reads what is new; else one reading serves all who ask.
         if !self.reading.swap(true, Ordering::AcqRel) {
             self.asked.notify_one();

@@ -7,9 +7,10 @@
 //! share at a time, and nobody has nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-/// How often a group is looked at, in seconds (AWS: mitigation follows within about this).
-pub const WINDOW_SECONDS: u64 = 5;
+/// How often a group is looked at (AWS: mitigation follows within about this).
+pub const WINDOW: Duration = Duration::from_secs(5);
 /// Fewer targets than this have no anomalies (AWS).
 const FEWEST: usize = 3;
 /// Exchanges that a target is judged by, at least …

@@ -112,13 +112,16 @@ impl Group {
         if count == 0 {
             return None;
         }
+        // Turns are every thread's: only who goes by them takes one.
         let start = match self.routing.algorithm {
+            Algorithm::PeakEwma => return self.better_of_two(turn),
+            Algorithm::WeightedRandom if self.routing.anomaly_mitigation => {
+                return self.by_share(turn);
+            }
             Algorithm::WeightedRandom => turn.rng.usize(0..count),
             _ => self.cursor.fetch_add(1, Ordering::Relaxed) % count,
         };
         match self.routing.algorithm {
-            Algorithm::PeakEwma => self.better_of_two(turn),
-            Algorithm::WeightedRandom if self.routing.anomaly_mitigation => self.by_share(turn),
             Algorithm::RoundRobin | Algorithm::WeightedRandom if turn.now < self.grown_at => {
                 self.grow(start, turn)
             }

@@ -128,7 +128,7 @@ impl Record {
 
     #[must_use]
     pub fn is_ejected(&self, now: Timestamp) -> bool {
-        now.0 < self.until.load(Ordering::Relaxed)
+        self.until(now).is_some()
     }
 
     /// When its ejection ends; none where it is not ejected.

@@ -1,12 +1,12 @@
-//! A URL of plain HTTP, taken apart.
+//! URLs taken apart, and those of plain HTTP.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// Where something is posted.
+/// What a URL leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlainUrl {
+pub struct Place {
     /// A name or an address, without brackets.
     pub host: String,
     pub port: u16,
@@ -15,6 +15,29 @@ pub struct PlainUrl {
     /// With the query.
     pub path: String,
 }
+
+impl Place {
+    /// None: `text` is no URL of this scheme, whose port that one is, or it holds a password.
+    #[must_use]
+    pub fn read(text: &str, scheme: &str, port: u16) -> Option<Self> {
+        let url: http::Uri = text.parse().ok()?;
+        let authority = url.authority().filter(|_| url.scheme_str() == Some(scheme));
+        let authority = authority.filter(|authority| !authority.as_str().contains('@'));
+        let authority = authority.filter(|authority| !authority.host().is_empty())?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        Some(Self {
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(port),
+            authority: authority.as_str().to_owned(),
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// Where something is posted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainUrl(pub Place);
 
 /// A text that is no such URL.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,18 +48,7 @@ impl FromStr for PlainUrl {
     type Err = BadUrl;
 
     fn from_str(text: &str) -> Result<Self, BadUrl> {
-        let url: http::Uri = text.parse().map_err(|_| BadUrl)?;
-        let authority = url.authority().filter(|_| url.scheme_str() == Some("http"));
-        let authority = authority.filter(|authority| !authority.as_str().contains('@'));
-        let authority = authority.filter(|authority| !authority.host().is_empty()).ok_or(BadUrl)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let path = url.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self {
-            host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(80),
-            authority: authority.as_str().to_owned(),
-            path: path.to_owned(),
-        })
+        Place::read(text, "http", 80).map(Self).ok_or(BadUrl)
     }
 }
 
@@ -54,7 +66,8 @@ mod tests {
     fn urls_are_plain_http() {
         let check = |text: &str, expected: Option<(&str, u16, &str)>| {
             let read = text.parse::<PlainUrl>().ok();
-            let read = read.as_ref().map(|url| (url.host.as_str(), url.port, url.path.as_str()));
+            let read = read.as_ref();
+            let read = read.map(|url| (url.0.host.as_str(), url.0.port, url.0.path.as_str()));
             assert_eq!(read, expected, "{text}");
         };
         check("http://127.0.0.1:8080/a?b=c", Some(("127.0.0.1", 8080, "/a?b=c")));

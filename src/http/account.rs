@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::request::Parts;
+
 use super::desync::{self, Classified, Verdict};
 use super::errors::Cause;
 use super::retry::Failure;
@@ -108,18 +110,27 @@ pub(super) fn secured(session: &Session) -> Secured<'_> {
 }
 
 /// Classifies a head, counts what is worse than compliant, and says what is to be done with it.
-pub(super) fn screen(
-    head: &[u8],
-    (thread, socket): (&DataThread, SocketKey),
+pub(super) fn screen(head: &[u8], at: (&DataThread, SocketKey)) -> Option<(Classified, Verdict)> {
+    desync::classify(head).map(|found| judge(found, at))
+}
+
+/// The same of a head that came as HTTP/2's fields. `ends`: no body follows.
+pub(super) fn screen_fields(
+    parts: &Parts,
+    ends: bool,
+    at: (&DataThread, SocketKey),
 ) -> Option<(Classified, Verdict)> {
-    let found = desync::classify(head)?;
+    desync::classify_fields(parts, ends).map(|found| judge(found, at))
+}
+
+fn judge(found: Classified, (thread, socket): (&DataThread, SocketKey)) -> (Classified, Verdict) {
     let routing = thread.reader.load();
     let listener = routing.listeners.get(&socket);
     let mode = listener.map(|listener| listener.load_balancer.options.desync_mitigation_mode);
     if let Some(listener) = listener {
         listener.metrics.non_compliant[found.class as usize].add(thread.index, 1);
     }
-    Some((found, desync::verdict(mode.unwrap_or_default(), found.class)))
+    (found, desync::verdict(mode.unwrap_or_default(), found.class))
 }
 
 /// The same for what `head` has refused for this cause, as far as it has come; it is refused all

@@ -2,12 +2,17 @@
 //!
 //! AWS's own classifier (the `http_desync_guardian` crate) has the word; a screen of ours says of
 //! ordinary heads that it would have nothing to say, for less. Modes: AWS, "Desync mitigation
-//! mode". Not here: what cannot be framed in one way only (`head`), which is refused in every mode.
+//! mode". A head of HTTP/2 is classified as what it is in HTTP/1.1, where it may be misread. Not
+//! here: what cannot be framed in one way only (`head`), which is refused in every mode, as is what
+//! HTTP/2 itself calls malformed (the `h2` crate: RFC 9113, section 8.1.1).
 //! **Invariant:** the screen never passes a head that the classifier does not call compliant.
 
+use http::request::Parts;
+use http::{Method, header};
 use http_desync_guardian::request_analyzer::HttpRequestData;
 use http_desync_guardian::{ClassificationReason as Why, RequestSafetyTier};
 
+use super::errors::Cause;
 use crate::model::DesyncMode;
 
 /// Worse than compliant.
@@ -50,6 +55,17 @@ pub enum Verdict {
     Refuse,
 }
 
+impl Verdict {
+    /// Why it is answered by ourselves; none when it is not.
+    #[must_use]
+    pub const fn refuses(self) -> Option<Cause> {
+        match self {
+            Self::Pass | Self::PassAndClose => None,
+            Self::Refuse => Some(Cause::Desync),
+        }
+    }
+}
+
 /// What a load balancer in this mode does with such a head.
 #[must_use]
 pub const fn verdict(mode: DesyncMode, class: Class) -> Verdict {
@@ -64,6 +80,41 @@ pub const fn verdict(mode: DesyncMode, class: Class) -> Verdict {
 #[must_use]
 pub fn classify(head: &[u8]) -> Option<Classified> {
     if is_ordinary(head) { None } else { analyse(head) }
+}
+
+/// The same of a head that came as fields. `ends`: no body follows.
+#[must_use]
+pub fn classify_fields(parts: &Parts, ends: bool) -> Option<Classified> {
+    // A tunnel has no body, and its bytes are no chunks.
+    let chunked = !ends
+        && !parts.headers.contains_key(header::CONTENT_LENGTH)
+        && parts.method != Method::CONNECT;
+    if are_ordinary(parts, chunked) { None } else { analyse(&written(parts, chunked)) }
+}
+
+/// Fields as HTTP/1.1 would have them: no more and no less than was sent, but for chunks.
+fn written(parts: &Parts, chunked: bool) -> Vec<u8> {
+    let mut head = Vec::with_capacity(512);
+    let mut line = |parts: [&[u8]; 4]| {
+        parts.iter().for_each(|part| head.extend_from_slice(part));
+        head.extend_from_slice(b"\r\n");
+    };
+    line([parts.method.as_str().as_bytes(), b" ", target(parts).as_bytes(), b" HTTP/1.1"]);
+    if let Some(authority) = parts.uri.authority() {
+        line([b"host", b": ", authority.as_str().as_bytes(), b""]);
+    }
+    for (name, value) in &parts.headers {
+        line([name.as_str().as_bytes(), b": ", value.as_bytes(), b""]);
+    }
+    if chunked {
+        line([b"transfer-encoding", b": ", b"chunked", b""]);
+    }
+    line([b""; 4]);
+    head
+}
+
+fn target(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
 }
 
 /// The classifier's own word.
@@ -159,26 +210,55 @@ fn is_ordinary(head: &[u8]) -> bool {
     if !ordinary {
         return false;
     }
-    let has_body = method != b"GET" && method != b"HEAD";
-    let mut is_framed = false;
+    let mut framing = Framing::of(method);
     loop {
         match lines.next() {
             Some([]) => return lines.0.is_empty(),
             Some(line) => {
                 let Some((name, value)) = split(line, b':') else { return false };
-                if name.is_empty() || !all(name, NAME) || !all(value, VALUE) {
+                if !framing.takes(name, value) {
                     return false;
-                }
-                if may_frame(name) {
-                    // Once, where a body is meant, in the plainest words.
-                    if is_framed || !has_body || !frames(name, value) {
-                        return false;
-                    }
-                    is_framed = true;
                 }
             }
             None => return false,
         }
+    }
+}
+
+/// The same of fields.
+fn are_ordinary(parts: &Parts, chunked: bool) -> bool {
+    let (method, target) = (parts.method.as_str().as_bytes(), target(parts).as_bytes());
+    let mut framing = Framing::of(method);
+    let mut fields = parts.headers.iter();
+    all(method, METHOD)
+        && all(target, TARGET)
+        && fields.all(|(name, value)| framing.takes(name.as_str().as_bytes(), value.as_bytes()))
+        && (!chunked || framing.takes(b"transfer-encoding", b"chunked"))
+}
+
+/// Where a body may be, and whether a field has said so.
+struct Framing {
+    has_body: bool,
+    is_framed: bool,
+}
+
+impl Framing {
+    fn of(method: &[u8]) -> Self {
+        Self { has_body: method != b"GET" && method != b"HEAD", is_framed: false }
+    }
+
+    /// Whether another field is ordinary, behind those before it.
+    fn takes(&mut self, name: &[u8], value: &[u8]) -> bool {
+        if name.is_empty() || !all(name, NAME) || !all(value, VALUE) {
+            return false;
+        }
+        if !may_frame(name) {
+            return true;
+        }
+        // Once, where a body is meant, in the plainest words.
+        let is_plain = !self.is_framed && self.has_body && frames(name, value);
+        self.is_framed = true;
+        is_plain
     }
 }
 

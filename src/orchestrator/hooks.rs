@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -20,6 +19,7 @@ use tokio::net::TcpStream;
 use super::apply::change;
 use super::shared::Shared;
 use crate::clock::Timestamp;
+use crate::config::{Place, PlainUrl};
 use crate::model::{
     Account, Deployment, HookRun, HookStatus, HookTarget, Progress, RuleWeights, ServiceKey,
 };
@@ -212,16 +212,12 @@ pub fn shares(progress: &Progress, deployment: &Deployment) -> [f64; 2] {
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 async fn post(url: &str, document: Value) -> Result<Said, Trouble> {
-    let uri: Uri = url.parse()?;
-    let host = uri.host().ok_or("a URL without a host")?;
-    let port = uri.port_u16().unwrap_or(80);
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare, port)).await?;
+    let PlainUrl(Place { host, port, authority, path }) = url.parse()?;
+    let stream = TcpStream::connect((host, port)).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let request = http::Request::post(path)
-        .header("host", uri.authority().map_or(host, |authority| authority.as_str()))
+        .header("host", authority)
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(document.to_string())))?;
     let exchange = async {

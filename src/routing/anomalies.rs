@@ -3,16 +3,13 @@
 //! **Invariant:** what is decided is decided by `balance::anomaly`; here it is counted and told.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::{Reader, Routing};
-use crate::balance::anomaly::{self, Standing};
+use crate::balance::anomaly::{self, Standing, WINDOW};
 use crate::balance::{Endpoint, Group};
 use crate::model::RegistrationId;
-
-const WINDOW: Duration = Duration::from_secs(anomaly::WINDOW_SECONDS);
 
 /// What is known of every target.
 #[derive(Debug, Default)]

@@ -69,6 +69,16 @@ impl Checks {
             sets.insert(url.to_owned(), Arc::clone(&set));
             Ok::<_, String>(set)
         };
+        let checks = || listener.authentications().map(|own| own.map(|own| &own.check));
+        if let Some(old) = old.filter(|old| Arc::ptr_eq(&old.listener, listener)) {
+            // They stay, and so do the keys that they look at.
+            for check in checks().flatten() {
+                if let ClientCheck::Jwt(asked) = check {
+                    set(&asked.jwks_endpoint)?;
+                }
+            }
+            return Ok(Arc::clone(&old.checks));
+        }
         let mut check = |check: &ClientCheck| match check {
             ClientCheck::Jwt(asked) => {
                 let keys = set(&asked.jwks_endpoint)?;
@@ -80,13 +90,8 @@ impl Checks {
                 Ok(RoutedCheck::Login(Arc::new(login)))
             }
         };
-        let own = listener.authentications().map(|own| own.map(|own| &own.check));
-        let rules = own.map(|own| own.map(&mut check).transpose());
-        let rules = rules.collect::<Result<Vec<_>, _>>()?;
-        match old.filter(|old| Arc::ptr_eq(&old.listener, listener)) {
-            Some(old) => Ok(Arc::clone(&old.checks)),
-            None => Ok(Arc::new(Self { rules, signer: signer() })),
-        }
+        let rules = checks().map(|own| own.map(&mut check).transpose());
+        Ok(Arc::new(Self { rules: rules.collect::<Result<_, String>>()?, signer: signer() }))
     }
 
     fn logins(&self) -> impl Iterator<Item = &Arc<Login>> {
@@ -118,7 +123,7 @@ impl RoutedListener {
             return (Some("authenticate"), Err(Outcome::Login(step)));
         }
         // Who has logins says who asks wherever it sends to: no client says so itself.
-        let nobody = has_logins.then(|| Arc::from(""));
+        let nobody = has_logins.then(Arc::default);
         match checks.rules.get(index).and_then(Option::as_ref) {
             None => (None, Ok(nobody)),
             Some(RoutedCheck::Jwt(validator)) => {
@@ -173,7 +178,7 @@ fn user(
         return told.map(Arc::from).ok_or(LoginStep::Failed(LoginFailure::NoKey));
     }
     match login.otherwise() {
-        Unauthenticated::Allow => Ok(Arc::from("")),
+        Unauthenticated::Allow => Ok(Arc::default()),
         Unauthenticated::Deny => Err(LoginStep::Failed(LoginFailure::Denied)),
         Unauthenticated::Authenticate => {
             let target = match facts.query {

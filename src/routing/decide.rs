@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::sticky::{Bond, CookieKeys, CookieKind, has_cookie};
 use super::{Forwarding, LoginStep, RoutedAction, RoutedListener};
 use crate::auth::{Missing, Refreshed, Refusal};
-use crate::balance::{Group, InFlight, Turn};
+use crate::balance::{Endpoint, Group, InFlight, Turn};
 use crate::clock::Timestamp;
 use crate::model::{
     FixedResponse, Mirror, ProtocolVersion, Redirect, RegistrationId, StickinessKind,
@@ -191,13 +191,12 @@ fn forward(
     let found = match sticky.enabled {
         false => group.pick(&mut turn),
         true => {
-            let (kind, duration) = match sticky.kind {
-                StickinessKind::LbCookie => (CookieKind::Target, sticky.duration),
-                StickinessKind::AppCookie => (CookieKind::Application, sticky.application_duration),
+            let kind = CookieKind::of(sticky.kind);
+            let duration = match sticky.kind {
+                StickinessKind::LbCookie => sticky.duration,
+                StickinessKind::AppCookie => sticky.application_duration,
             };
-            let bond = keys.read(kind, facts.headers, turn.now);
-            let bond = bond.filter(|bond| bond.group == group.id);
-            let bound = bond.and_then(|bond| group.bound(RegistrationId(bond.target), &turn));
+            let bound = bound(group, keys, facts, &turn);
             // Unknown, draining, unhealthy: chosen anew, and told so.
             let found = bound.or_else(|| group.pick(&mut turn));
             let until = turn.now + duration;
@@ -217,6 +216,20 @@ fn forward(
     }
 }
 
+/// The target that a cookie binds the client to, while it may be sent to.
+pub(super) fn bound<'a>(
+    group: &'a Group,
+    keys: &CookieKeys,
+    facts: &Facts<'_>,
+    turn: &Turn<'_>,
+) -> Option<&'a Arc<Endpoint>> {
+    let sticky = &group.routing.stickiness;
+    let kind = CookieKind::of(sticky.kind);
+    let bond = sticky.enabled.then(|| keys.read(kind, facts.headers, turn.now)).flatten();
+    let bond = bond.filter(|bond| bond.group == group.id)?;
+    group.bound(RegistrationId(bond.target), turn)
+}
+
 impl Forwarding {
     /// The group that the client is bound to, or one by weight and the bond to it.
     fn choose(
@@ -226,15 +239,25 @@ impl Forwarding {
         trial: &mut Trial<'_>,
     ) -> (&Arc<Group>, Option<Bond>) {
         let Some(duration) = self.sticky else { return (self.by_weight(trial.rng), None) };
-        let bond = keys.read(CookieKind::Group, facts.headers, trial.now);
-        let bound = bond.and_then(|bond| self.groups.iter().find(|(own, _)| own.id == bond.group));
-        if let Some((group, _)) = bound.filter(|(group, _)| !group.routable.is_empty()) {
+        if let Some(group) = self.bound(keys, facts, trial.now) {
             return (group, None);
         }
         let group = self.by_weight(trial.rng);
         let until = trial.now + duration;
         let bond = Bond { kind: CookieKind::Group, group: group.id, target: 0, until };
         (group, Some(bond))
+    }
+
+    /// The group that a cookie binds the client to, while it has somebody to send to.
+    pub(super) fn bound(
+        &self,
+        keys: &CookieKeys,
+        facts: &Facts<'_>,
+        now: Timestamp,
+    ) -> Option<&Arc<Group>> {
+        let bond = self.sticky.and_then(|_| keys.read(CookieKind::Group, facts.headers, now))?;
+        let (group, _) = self.groups.iter().find(|(own, _)| own.id == bond.group)?;
+        (!group.routable.is_empty()).then_some(group)
     }
 
     /// A group by weight. All weights zero: the first one.

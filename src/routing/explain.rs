@@ -6,14 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sticky::CookieKind;
+use super::decide::bound;
 use super::{Forwarding, RoutedAction, RoutedListener};
 use crate::balance::{Endpoint, Group, Turn};
 use crate::clock::Timestamp;
-use crate::model::{
-    Algorithm, Condition, QueryValue, RateKey, RateLimit, RegistrationId, Rule, StickinessKind,
-    label,
-};
+use crate::model::{Algorithm, Condition, QueryValue, RateKey, RateLimit, Rule, label};
 use crate::rules::Facts;
 
 /// What would become of a request.
@@ -182,15 +179,7 @@ fn groups(
     facts: &Facts<'_>,
     now: Timestamp,
 ) -> Vec<GroupNote> {
-    let bond = forwarding
-        .sticky
-        .and_then(|_| listener.cookies.read(CookieKind::Group, facts.headers, now));
-    let bound = bond.and_then(|bond| {
-        let bound = |(group, _): &&(std::sync::Arc<Group>, u32)| {
-            group.id == bond.group && !group.routable.is_empty()
-        };
-        forwarding.groups.iter().find(bound).map(|(group, _)| group.id)
-    });
+    let bound = forwarding.bound(&listener.cookies, facts, now).map(|group| group.id);
     let note = |(place, (group, weight)): (usize, &(std::sync::Arc<Group>, u32))| {
         let total = forwarding.total_weight;
         let (taken, why) = match bound {
@@ -213,16 +202,9 @@ fn targets(
     facts: &Facts<'_>,
     now: Timestamp,
 ) -> Vec<TargetNote> {
-    let sticky = &group.routing.stickiness;
-    let kind = match sticky.kind {
-        StickinessKind::LbCookie => CookieKind::Target,
-        StickinessKind::AppCookie => CookieKind::Application,
-    };
     let mut rng = fastrand::Rng::with_seed(0);
     let turn = Turn { exclude: &[], now, rng: &mut rng };
-    let bond = sticky.enabled.then(|| listener.cookies.read(kind, facts.headers, now)).flatten();
-    let bound = bond.filter(|bond| bond.group == group.id);
-    let bound = bound.and_then(|bond| group.bound(RegistrationId(bond.target), &turn));
+    let bound = bound(group, &listener.cookies, facts, &turn);
     let next = bound.or_else(|| group.foreseen(&turn));
     let algorithm = group.routing.algorithm.as_str();
     let note = |endpoint: &std::sync::Arc<Endpoint>| {

@@ -11,6 +11,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
 use crate::clock::Timestamp;
+use crate::model::StickinessKind;
 use crate::rules::Headers;
 
 /// Cookies of one kind and request that are looked at: the plain one and its twin for other sites.
@@ -33,6 +34,14 @@ pub enum CookieKind {
 }
 
 impl CookieKind {
+    /// The one that binds clients to targets so.
+    pub(super) const fn of(kind: StickinessKind) -> Self {
+        match kind {
+            StickinessKind::LbCookie => Self::Target,
+            StickinessKind::AppCookie => Self::Application,
+        }
+    }
+
     /// Its name, and its twin's with `SameSite=None`.
     #[must_use]
     pub const fn names(self) -> (&'static str, Option<&'static str>) {

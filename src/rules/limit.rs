@@ -5,7 +5,7 @@
 //! set is full, the key that is nearest to having its whole burst again makes room. **Invariant:**
 //! nobody waits, and as long as its place lasts no key gets more than its burst and its rate.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -78,7 +78,12 @@ impl Limiter {
         let hash = match &self.limit.key {
             RateKey::All => 1,
             RateKey::SourceIp => self.hasher.hash_one(facts.source.map_or([0; 16], network)),
-            RateKey::Host => self.hasher.hash_one(facts.host_name().to_ascii_lowercase()),
+            RateKey::Host => {
+                let mut hasher = self.hasher.build_hasher();
+                let letters = facts.host_name().bytes();
+                letters.for_each(|byte| hasher.write_u8(byte.to_ascii_lowercase()));
+                hasher.finish()
+            }
             RateKey::Header(name) => {
                 let mut hash = 1;
                 facts.headers.any(name, |value| {

@@ -66,6 +66,10 @@ pub async fn connect_named(
     shake(tcp, name, Alpn::Http1).await
 }
 
+/// What whoever reads the log can do about it.
+const NOBODY: &str = "no authority is trusted: elb.identity_ca_file names none, and the system has \
+                      none where it is looked for";
+
 /// Who may vouch for servers that are no targets. None: nobody, no such server is believed.
 #[derive(Clone, Debug, Default)]
 pub struct Authorities(Option<Arc<ClientConfig>>);
@@ -105,7 +109,7 @@ pub async fn connect_verified(
     trusted: &Authorities,
 ) -> io::Result<Stream> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let config = trusted.0.as_ref().ok_or_else(|| io::Error::other("no authority is trusted"))?;
+    let config = trusted.0.as_ref().ok_or_else(|| io::Error::other(NOBODY))?;
     begin(tcp, name, config, Alpn::Http1).await
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Told;
-use crate::config::PlainUrl;
+use crate::config::{Place, PlainUrl};
 use crate::metrics::{Counter, Metrics, names};
 
 /// Events that wait (ours); the oldest makes room.
@@ -157,7 +157,7 @@ impl Queue {
 
     /// Sends it once, on a connection of its own.
     async fn send(&self, told: &Told) -> Result<StatusCode, Broken> {
-        let PlainUrl { host, port, authority, path } = &self.target;
+        let PlainUrl(Place { host, port, authority, path }) = &self.target;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::post(path.as_str())

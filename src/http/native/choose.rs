@@ -36,40 +36,33 @@ impl Carrier {
     ) -> Choice {
         let (mut wait, mut asked) = (None, 0);
         loop {
-            let refuse = |cause| Err(Instead::Refuse(cause));
-            let target = match wanted {
-                Wanted::Target(group, want) => (group, want),
-                Wanted::Client(pending) if asked == MOST => return refuse(pending.refusal()),
+            match wanted {
+                Wanted::Client(pending) if asked == MOST => {
+                    return Err(Instead::Refuse(pending.refusal()));
+                }
                 Wanted::Client(pending) => {
                     asked += 1;
                     if let Some(instead) = Box::pin(self.ask(client, exchange, pending)).await {
                         return Err(instead);
                     }
-                    wanted = match self.choose(client, exchange, wait.is_some()) {
-                        Ok(choice) => return choice,
-                        Err(wanted) => wanted,
-                    };
-                    continue;
                 }
-            };
-            if exchange.attempts > 0 {
-                return refuse(Cause::NoTarget);
+                Wanted::Target(..) if exchange.attempts > 0 => {
+                    return Err(Instead::Refuse(Cause::NoTarget));
+                }
+                Wanted::Target(group, want) => {
+                    let place = Wait::on(wait.take(), (group, want), &self.thread);
+                    let mut place = place.map_err(Instead::Refuse)?;
+                    let ready = tokio::select! {
+                        biased;
+                        ready = place.ready(&self.thread) => ready,
+                        () = poll_fn(|cx| client.poll_left(cx)) => Err(Cause::ClientGone),
+                        () = until(exchange.deadline) => Err(Cause::RuleTimeout),
+                    };
+                    ready.map_err(Instead::Refuse)?;
+                    wait = Some(place);
+                }
             }
-            let mut place = match Wait::on(wait.take(), target, &self.thread) {
-                Ok(place) => place,
-                Err(cause) => return refuse(cause),
-            };
-            let ready = tokio::select! {
-                biased;
-                ready = place.ready(&self.thread) => ready,
-                () = poll_fn(|cx| client.poll_left(cx)) => Err(Cause::ClientGone),
-                () = until(exchange.deadline) => Err(Cause::RuleTimeout),
-            };
-            if let Err(cause) = ready {
-                return refuse(cause);
-            }
-            wait = Some(place);
-            wanted = match self.choose(client, exchange, true) {
+            wanted = match self.choose(client, exchange, wait.is_some()) {
                 Ok(choice) => return choice,
                 Err(wanted) => wanted,
             };

@@ -20,7 +20,6 @@ use super::back::Back;
 use super::body::Body;
 use super::client::{Client, Front};
 use super::h2;
-use super::mirror::Copied;
 use super::relay::{Answered, Relay};
 use super::report::Exchange;
 use super::request::{self, Request, Way};
@@ -71,9 +70,7 @@ impl Carrier {
             transformed: &Transformed::default(),
         };
         let (mut request, trace_id) = request::translate(bytes, head, way, trace_id, out)?;
-        if verdict == Verdict::Refuse {
-            request.refused = Some(Cause::Desync);
-        }
+        request.refused = verdict.refuses().or(request.refused);
         Ok(self.begin(client, request, trace_id))
     }
 
@@ -104,7 +101,7 @@ impl Carrier {
         after: After,
     ) -> After {
         if let Some(copied) = exchange.copied.take() {
-            self.mirrors.send(client, &copied);
+            self.mirrors.send(client, *copied);
         }
         exchange.report(client, self.thread.index, self.access_log.as_ref());
         // A listener that is gone still has to answer what has arrived.
@@ -154,7 +151,7 @@ impl Carrier {
                 return self.refuse(client, exchange, Cause::Internal).await;
             }
             if exchange.mirror.is_some() {
-                exchange.copied = Copied::begin(client, exchange);
+                exchange.copied = self.mirrors.begin(client, exchange);
             }
             let (failure, cause, kept) = match self.attempt(client, exchange, &group, &guard).await
             {

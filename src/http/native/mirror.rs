@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::client::Client;
 use super::pool::Pool;
@@ -18,8 +18,10 @@ use crate::balance::{Group, InFlight, Turn};
 use crate::clock;
 use crate::model::{Mirror, Protocol};
 use crate::routing::DataThread;
+use crate::tls::Alpn;
 
-/// Copies under way on one data thread; others are dropped (ours: with the largest bodies 64 MiB).
+/// Copies that are made or under way on one data thread; others are dropped (ours: with the largest
+/// bodies 64 MiB).
 const UNDER_WAY: usize = 64;
 /// For a copy to be sent and answered (ours).
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 enum Became {
     Answered,
     Failed,
-    /// It was never sent: too many were under way, its body was too long or never came.
+    /// It was never sent: there were too many, its body was too long or never came.
     Dropped,
 }
 
@@ -40,28 +42,17 @@ pub(super) struct Copied {
     /// Its head without what frames a body, and without its end.
     head: Vec<u8>,
     has_body: bool,
+    place: OwnedSemaphorePermit,
 }
 
-impl Copied {
-    /// Begins to copy the request whose head is about to be sent; none of what is no request of
-    /// HTTP/1's own.
-    pub(super) fn begin(client: &mut Client, exchange: &mut Exchange) -> Option<Self> {
-        let mirror = exchange.mirror.take().filter(|_| !exchange.request.upgrades)?;
-        let (head, has_body) = unframed(&client.up.lead)?;
-        client.up.copy(usize::try_from(mirror.max_body).unwrap_or(usize::MAX));
-        Some(Self { mirror, head, has_body })
+/// The whole request.
+fn whole(mut head: Vec<u8>, has_body: bool, body: &[u8]) -> Vec<u8> {
+    if has_body {
+        head.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
     }
-
-    /// The whole request.
-    fn whole(&self, body: &[u8]) -> Vec<u8> {
-        let mut whole = self.head.clone();
-        if self.has_body {
-            whole.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
-        }
-        whole.extend_from_slice(b"Connection: close\r\n\r\n");
-        whole.extend_from_slice(body);
-        whole
-    }
+    head.extend_from_slice(b"Connection: close\r\n\r\n");
+    head.extend_from_slice(body);
+    head
 }
 
 /// A head's lines but for those that frame its body and describe its connection, and whether it has
@@ -95,23 +86,44 @@ impl Mirrors {
         Self { thread, pool, places: Arc::new(Semaphore::new(UNDER_WAY)) }
     }
 
+    fn group(&self, mirror: &Mirror) -> Option<Arc<Group>> {
+        self.thread.reader.load().groups.get(&mirror.group).map(Arc::clone)
+    }
+
+    /// Begins to copy the request whose head is about to be sent; none of what is no request of
+    /// HTTP/1's own, nor where all places are taken. Boxed: few exchanges have one, and a
+    /// connection at rest shall be small.
+    pub(super) fn begin(
+        &self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+    ) -> Option<Box<Copied>> {
+        let mirror = exchange.mirror.take().filter(|_| !exchange.request.upgrades)?;
+        let (head, has_body) = unframed(&client.up.lead)?;
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let group = self.group(&mirror)?;
+            count(&group, Became::Dropped, self.thread.index);
+            return None;
+        };
+        client.up.copy(usize::try_from(mirror.max_body).unwrap_or(usize::MAX));
+        Some(Box::new(Copied { mirror, head, has_body, place }))
+    }
+
     /// Sends the copy of a request that is through, and forgets about it.
-    pub(super) fn send(&self, client: &mut Client, copied: &Copied) {
-        let routing = self.thread.reader.load();
-        let Some(group) = routing.groups.get(&copied.mirror.group).map(Arc::clone) else { return };
-        drop(routing);
-        let count = |became| count(&group, became, self.thread.index);
+    pub(super) fn send(&self, client: &mut Client, copied: Copied) {
         let body = client.up.take_copy().filter(|_| client.up.ends());
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let (Some(body), Ok(place)) = (body, place) else { return count(Became::Dropped) };
+        let Some(group) = self.group(&copied.mirror) else { return };
+        let count = |became| count(&group, became, self.thread.index);
+        let Some(body) = body else { return count(Became::Dropped) };
         let mut rng = fastrand::Rng::new();
         let mut turn = Turn { exclude: &[], now: clock::now(), rng: &mut rng };
         let picked = group.pick(&mut turn);
         let Some(guard) = picked.and_then(|own| group.enter(own, self.thread.index)) else {
             return count(Became::Dropped);
         };
-        let (pool, thread, whole) =
-            (Arc::clone(&self.pool), self.thread.index, copied.whole(&body));
+        let Copied { head, has_body, place, .. } = copied;
+        let (pool, thread) = (Arc::clone(&self.pool), self.thread.index);
+        let whole = whole(head, has_body, &body);
         tokio::spawn(async move {
             let exchange = exchange(&pool, &group, &guard, thread, &whole);
             let became = match tokio::time::timeout(TIMEOUT, exchange).await {
@@ -138,7 +150,7 @@ async fn exchange(
 ) -> bool {
     let endpoint = guard.endpoint();
     let is_secure = group.protocol == Protocol::Https;
-    let Ok(stream) = connect(endpoint.address, is_secure).await else {
+    let Ok(stream) = connect(endpoint.address, is_secure, Alpn::Http1).await else {
         group.metrics.connection_errors.add(thread, 1);
         return false;
     };
@@ -166,8 +178,7 @@ mod tests {
     fn check(head: &str, body: &str, expected: &str) {
         let bytes = head.replace('\n', "\r\n");
         let (head, has_body) = unframed(bytes.as_bytes()).unwrap();
-        let mirror = Mirror { group: "a".into(), percent: 100, max_body: 1 };
-        let whole = Copied { mirror, head, has_body }.whole(body.as_bytes());
+        let whole = whole(head, has_body, body.as_bytes());
         assert_eq!(String::from_utf8(whole).unwrap().replace("\r\n", "\n"), expected);
     }
 

@@ -243,8 +243,11 @@ impl Carrier {
             tokio::time::sleep(SWEEP).await;
             self.pool.sweep(clock::instant());
             self.links.sweep(clock::instant());
-            let (routing, now) = (self.thread.reader.load(), clock::now());
-            routing.groups.values().for_each(|group| group.show_ejected(now));
+            // Every thread would say the same.
+            if self.thread.index == 0 {
+                let (routing, now) = (self.thread.reader.load(), clock::now());
+                routing.groups.values().for_each(|group| group.show_ejected(now));
+            }
         }
     }
 

@@ -45,7 +45,7 @@ impl Carrier {
                 // Boxed: its state is large, and most connections never have it.
                 return Box::pin(self.links.seat(endpoint, is_secure)).await.map(Reached::Seat);
             }
-            connect(endpoint.address, is_secure).await.map(Reached::Connection)
+            connect(endpoint.address, is_secure, Alpn::Http1).await.map(Reached::Connection)
         };
         let reached = tokio::select! {
             biased;
@@ -89,13 +89,14 @@ enum Reached {
 pub(super) async fn connect(
     target: SocketAddr,
     is_secure: bool,
+    alpn: Alpn,
 ) -> Result<Stream, (Failure, Cause)> {
     match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(target)).await {
         Ok(Ok(stream)) => {
             // Only latency is lost when it cannot be set.
             let _ = stream.set_nodelay(true);
             match is_secure {
-                true => shake(stream, target, Alpn::Http1).await,
+                true => shake(stream, target, alpn).await,
                 false => Ok(Stream::Plain(stream)),
             }
         }
@@ -108,7 +109,7 @@ pub(super) async fn connect(
 }
 
 /// Nothing was sent yet: another target may be tried.
-pub(super) async fn shake(
+async fn shake(
     stream: TcpStream,
     target: SocketAddr,
     alpn: Alpn,

@@ -52,7 +52,7 @@ pub(super) struct Exchange {
     pub(super) deadline: Option<Instant>,
     /// Whom a copy is for, until it begins.
     pub(super) mirror: Option<Mirror>,
-    pub(super) copied: Option<Copied>,
+    pub(super) copied: Option<Box<Copied>>,
     pub(super) sent_at: Option<Instant>,
     pub(super) answered_at: Option<Instant>,
     pub(super) target_status: Option<u16>,

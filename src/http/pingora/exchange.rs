@@ -11,6 +11,7 @@ use pingora_proxy::Session;
 use super::super::account::{
     count_check, count_response, is_sent_to, note_target, secured, transforms,
 };
+use super::super::desync::{Classified, Verdict};
 use super::super::errors::Cause;
 use super::super::own::Own;
 use super::super::retry::Failure;
@@ -30,6 +31,8 @@ use crate::rules::{Spoken, Transformed};
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     pub(super) connection: Option<Arc<Connection>>,
+    /// What desync mitigation says of a stream of HTTP/2; of HTTP/1 the connection knows.
+    pub(super) screened: Option<(Classified, Verdict)>,
     /// As of the last decision.
     pub(super) listener: Option<Arc<RoutedListener>>,
     pub(super) begun: Option<Instant>,
@@ -91,6 +94,12 @@ pub(super) struct Chosen {
 }
 
 impl Exchange {
+    /// Neither connection is used again.
+    pub(super) fn is_suspect(&self, connection: &Connection) -> bool {
+        let is_worse = |(_, verdict)| verdict != Verdict::Pass;
+        connection.is_ambiguous() || self.screened.is_some_and(is_worse)
+    }
+
     /// Tells the target's group what came of the attempt, unless its answer is here already or it
     /// was cut because its registration is gone.
     pub(super) fn note(&self, plane: &Plane, came: Result<u16, (Failure, Cause)>) {
@@ -211,8 +220,10 @@ impl Exchange {
                 action: self.action,
                 redirect_url: self.redirect_url.as_deref(),
                 error_reason: self.cause.map(Cause::reason),
-                classification: connection
-                    .classified()
+                classification: self
+                    .screened
+                    .map(|(classified, _)| classified)
+                    .or_else(|| connection.classified())
                     .map(|found| (found.class.as_str(), found.reason)),
                 transforms: transforms(&self.transformed, self.cause),
                 connection_trace_id: &connection.trace_id,

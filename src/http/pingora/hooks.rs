@@ -23,7 +23,7 @@ use super::super::errors::{self, Cause};
 use super::super::limits::{CONNECT_TIMEOUT, LINGER, TARGET_HANDSHAKE, TARGET_IDLE};
 use super::super::own::Own;
 use super::super::retry::{self, Attempt, Failure, Verdict};
-use super::super::{head, headers};
+use super::super::{account, head, headers};
 use super::cause::{LONG_RESPONSE, cause};
 use super::choose::{settle, spoken};
 use super::client::{ClientStream, Connection};
@@ -117,7 +117,7 @@ impl Hooks {
         let Some(connection) = &exchange.connection else { return true };
         let listener = exchange.listener.as_ref().unwrap_or(&connection.listener);
         self.plane.closing()
-            || connection.is_ambiguous()
+            || exchange.is_suspect(connection)
             || connection.opened.elapsed() >= listener.client_keep_alive
     }
 
@@ -219,6 +219,10 @@ impl ProxyHttp for Hooks {
         }
         exchange.listener = listener;
         exchange.connection = Some(Arc::clone(&connection));
+        if session.is_http2() {
+            let (ends, at) = (session.is_body_done(), (&self.plane.thread, connection.socket));
+            exchange.screened = account::screen_fields(session.req_header(), ends, at);
+        }
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));
         session.set_total_drain_timeout(Some(LINGER));
@@ -244,6 +248,10 @@ impl ProxyHttp for Hooks {
         let request = session.req_header();
         if request.method == Method::TRACE {
             self.refuse(session, exchange, Cause::Method).await?;
+            return Ok(true);
+        }
+        if let Some(cause) = exchange.screened.and_then(|(_, verdict)| verdict.refuses()) {
+            self.refuse(session, exchange, cause).await?;
             return Ok(true);
         }
         if request.raw_path().len() > head::REQUEST_LINE {
@@ -407,7 +415,7 @@ impl ProxyHttp for Hooks {
         request.remove_header(&EXPECT);
         let chosen = exchange.chosen.as_ref();
         let is_secure = chosen.is_some_and(|chosen| chosen.group.protocol == Protocol::Https);
-        if connection.is_ambiguous() || is_secure {
+        if exchange.is_suspect(connection) || is_secure {
             // Pingora has dropped Content-Length; the target's connection is not used again either.
             request.insert_header(CONNECTION, "close")?;
         }

@@ -103,7 +103,7 @@ impl Peer {
         self.ask(request(Method::POST, path), body).await.unwrap()
     }
 
-    async fn end(self) -> Result<(), h2::Error> {
+    pub(super) async fn end(self) -> Result<(), h2::Error> {
         soon(self.ended).await.unwrap()
     }
 }

@@ -382,14 +382,20 @@ async fn http_2_is_agreed_on_over_tls_on_both_sides_or_not_spoken() {
     assert_eq!(got.status, 502);
 }
 
-#[tokio::test]
-async fn no_request_is_lost_on_a_link_whose_target_went_silent() {
+/// A target that can be made silent, with a link to it that has carried one request.
+async fn linked() -> (Far, Way, World, Peer) {
     let far = Far::new(echo).await;
     let way = Way::to(far.address).await;
     let world = World::new(plan(), &[]).await;
     world.register("a", way.address).await;
     let mut peer = Peer::new(&world).await;
     assert_eq!(peer.post("/", "one").await.body, "one");
+    (far, way, world, peer)
+}
+
+#[tokio::test]
+async fn no_request_is_lost_on_a_link_whose_target_went_silent() {
+    let (far, way, world, mut peer) = linked().await;
     tokio::time::sleep(UNHEARD).await;
     assert_eq!(peer.post("/", "two").await.body, "two");
     assert_eq!(far.connections(), 1, "who answers is not left");
@@ -403,12 +409,7 @@ async fn no_request_is_lost_on_a_link_whose_target_went_silent() {
 
 #[tokio::test]
 async fn a_link_at_rest_whose_target_went_silent_is_given_up() {
-    let far = Far::new(echo).await;
-    let way = Way::to(far.address).await;
-    let world = World::new(plan(), &[]).await;
-    world.register("a", way.address).await;
-    let mut peer = Peer::new(&world).await;
-    assert_eq!(peer.post("/", "one").await.body, "one");
+    let (_far, way, world, _peer) = linked().await;
     assert_eq!(world.plane.pooled(), 1);
     way.silence();
     tokio::time::pause();

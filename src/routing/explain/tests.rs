@@ -4,7 +4,8 @@ use super::super::compile::tests::{context, put, state};
 use super::super::{Routing, Trial, compile, decide};
 use super::*;
 use crate::model::{
-    Action, FixedResponse, Listener, ListenerKey, Owner, Redirect, TargetGroup, WeightedGroup,
+    Action, FixedResponse, Listener, ListenerKey, Owner, Redirect, RegistrationId, TargetGroup,
+    WeightedGroup,
 };
 use crate::routing::Outcome;
 use crate::state::State;

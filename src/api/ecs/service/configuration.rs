@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::elb;
 use crate::api::error::Error;
+use crate::config::PlainUrl;
 use crate::model::{
     Account, AlarmName, Breaker, CANARY_BAKE, CANARY_FIRST, DeploymentAlarms, GroupPair,
     HOOK_TIMEOUT, Hook, HookAction, HookTarget, LINEAR_BAKE, LINEAR_STEP, Service,
@@ -269,10 +270,8 @@ impl WrittenHook {
 
 /// Whether it is a URL that a hook can be told at.
 pub(in crate::api) fn is_webhook(url: &str) -> bool {
-    let parsed = url.parse::<http::Uri>().ok();
     // A password in it would be told in every answer.
-    let is_open = |uri: &http::Uri| uri.authority().is_some_and(|own| !own.as_str().contains('@'));
-    parsed.is_some_and(|uri| uri.scheme_str() == Some("http") && is_open(&uri))
+    url.parse::<PlainUrl>().is_ok()
 }
 
 impl WrittenBreaker {

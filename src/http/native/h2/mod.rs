@@ -31,6 +31,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::super::account;
 use super::super::additions::Additions;
+use super::super::desync::Verdict;
 use super::super::errors::Cause;
 use super::super::head::{HEADERS, REQUEST_LINE};
 use super::super::headers;
@@ -164,6 +165,9 @@ impl Carrier {
         if let Some(listener) = account::listener(&self.thread, client.socket) {
             client.listener = listener;
         }
+        let found = account::screen_fields(&parts, ends, (&self.thread, client.socket));
+        client.classified = found.map(|(classified, _)| classified);
+        let verdict = found.map_or(Verdict::Pass, |(_, verdict)| verdict);
         let Front::Stream(stream) = &mut client.front else { return After::Abort };
         let out = stream.head_mut();
         let way = Way {
@@ -172,9 +176,11 @@ impl Carrier {
             transformed: &Transformed::default(),
         };
         let spoken = request::spoken(&parts.headers);
-        match request::translate(&parts, ends, way, trace_id, out) {
+        let framed = (ends, verdict == Verdict::PassAndClose);
+        let after = match request::translate(&parts, framed, way, trace_id, out) {
             Ok((mut request, trace_id)) => {
                 request.sent = Some(request::sent(parts.headers));
+                request.refused = verdict.refuses().or(request.refused);
                 client.up.begin();
                 client.up.lead.extend_from_slice(stream.head());
                 let mut exchange = self.begin(client, request, trace_id);
@@ -182,6 +188,11 @@ impl Carrier {
                 self.end(client, exchange, after)
             }
             Err(cause) => self.refuse_stream(client, cause, spoken).await,
+        };
+        match after {
+            // Where HTTP/1 ends a connection, this one gets a GOAWAY: other streams are none of it.
+            After::Another | After::Close if verdict != Verdict::Pass => After::Leave,
+            after => after,
         }
     }
 

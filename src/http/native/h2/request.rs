@@ -18,13 +18,13 @@ use super::super::request::{Request, Way, origin_form, pass, read_host, write_ho
 use crate::rules::Spoken;
 
 /// Reads a request and writes what its target gets to `out`, which is empty. `ends`: no body
-/// follows.
+/// follows. `ambiguous`: HTTP/1 may misread it.
 ///
 /// # Errors
 /// It is longer than ALB allows, or not to be sent on.
 pub(super) fn translate(
     parts: &Parts,
-    ends: bool,
+    (ends, ambiguous): (bool, bool),
     way: Way<'_>,
     trace_id: impl FnOnce(Option<&str>) -> String,
     out: &mut Vec<u8>,
@@ -48,7 +48,7 @@ pub(super) fn translate(
         _ => Body::Length(0),
     };
     let mut request = Request {
-        head: Head { length: 0, body, ambiguous: false },
+        head: Head { length: 0, body, ambiguous },
         method: 0..0,
         target: 0..0,
         escaped: None,
@@ -238,7 +238,7 @@ mod tests {
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
-        let read = translate(&parts, ends, way, trace_id, &mut out);
+        let read = translate(&parts, (ends, false), way, trace_id, &mut out);
         let got = read.map(|(request, _)| {
             if let Some(agent) = request.user_agent(&out) {
                 assert_eq!(agent, b"agent");
@@ -318,7 +318,8 @@ mod tests {
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let mut out = Vec::new();
-        let (request, _) = translate(&parts, false, way, |_| String::new(), &mut out).unwrap();
+        let (request, _) =
+            translate(&parts, (false, false), way, |_| String::new(), &mut out).unwrap();
         let head = String::from_utf8(out).unwrap();
         assert!(request.upgrades && head.starts_with("GET /ws HTTP/1.1\r\nHost: t\r\n"), "{head}");
         assert!(head.contains("\r\nSec-WebSocket-Key: "), "{head}");

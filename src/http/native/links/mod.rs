@@ -19,7 +19,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use h2::client::{Builder, Connection, SendRequest};
 use h2::{Ping, PingPong};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +29,7 @@ use super::super::limits::{CONNECT_TIMEOUT, PING_ANSWER, PING_EVERY, PINGS, TARG
 use super::super::retry::Failure;
 use super::fields::MOST;
 use super::lane::Lane;
-use super::reach::shake;
+use super::reach::connect;
 use super::window::LARGE;
 use crate::balance::Endpoint;
 use crate::clock::{self, Instant};
@@ -380,20 +379,7 @@ async fn make(
 }
 
 async fn open(address: SocketAddr, is_secure: bool) -> Result<Arc<Link>, Failed> {
-    let tcp = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(tcp)) => tcp,
-        Ok(Err(error)) => {
-            tracing::debug!(target = %address, %error, "target not reached");
-            return Err((Failure::Connect, Cause::Connect));
-        }
-        Err(_) => return Err((Failure::ConnectTimeout, Cause::ConnectTimeout)),
-    };
-    // Only latency is lost when it cannot be set.
-    let _ = tcp.set_nodelay(true);
-    let stream = match is_secure {
-        true => shake(tcp, address, Alpn::H2).await?,
-        false => tls::Stream::Plain(tcp),
-    };
+    let stream = connect(address, is_secure, Alpn::H2).await?;
     let refused = |error: h2::Error| {
         tracing::debug!(target = %address, %error, "no HTTP/2 with a target");
         let cause = if error.is_io() { Cause::TargetClosed } else { Cause::BadResponse };
