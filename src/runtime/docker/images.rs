@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ impl Images {
         let all = self.lock();
         let written = serde_json::to_vec(&*all).map_err(std::io::Error::from).and_then(|text| {
             let new = record.with_extension("new");
-            fs::create_dir_all(record.parent().unwrap_or(Path::new(".")))?;
+            record.parent().map_or(Ok(()), fs::create_dir_all)?;
             fs::write(&new, text)?;
             fs::rename(&new, record)
         });
