@@ -226,7 +226,7 @@ impl Asked<'_> {
             ("POST", ["images", "create"]) => self.pull(rows),
             ("GET", ["volumes"]) => said(200, &json!({ "Volumes": [], "Warnings": null })),
             ("GET", ["networks", "bridge"]) => said(200, &bridge(self.api)),
-            (method, ["images", name @ .., "json"]) if method == "GET" => {
+            ("GET", ["images", name @ .., "json"]) => {
                 match rows.images.get_key_value(&name.join("/")) {
                     Some((name, id)) => said(200, &self.image(name, id)),
                     None => refusal(404, "No such image"),
