@@ -5,6 +5,7 @@
 //! it. Relative paths are relative to the working directory of the process. **Invariant:**
 //! [`Settings::default`] is a complete, valid configuration, and is what an empty file means.
 
+mod images;
 mod instance;
 mod time;
 mod url;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::model::{Account, HOST_PORTS, HostPortRange, Pool};
 
+pub use self::images::{ImageSettings, PullBehaviour};
 pub use self::instance::{InstanceSettings, Reserve};
 use self::time::text;
 pub use self::time::{BadTime, Time};
@@ -279,6 +281,8 @@ pub struct RuntimeSettings {
     /// When a container instance that does not answer has its services' tasks replaced elsewhere.
     #[serde(with = "text")]
     pub lost_after: Duration,
+    /// Of Docker.
+    pub images: ImageSettings,
 }
 
 impl Default for RuntimeSettings {
@@ -292,6 +296,7 @@ impl Default for RuntimeSettings {
             quarantine: Duration::from_secs(60),
             healthy_after: Duration::from_secs(40),
             lost_after: Duration::from_secs(300),
+            images: ImageSettings::default(),
         }
     }
 }

@@ -49,6 +49,15 @@ async fn callers_without_a_good_signature_are_refused_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn power_over_the_machine_is_for_signed_calls_alone() {
+    for (world, auth) in [(World::new().open_api(), "none"), (World::new(), "sigv4")] {
+        let running = world.start().await;
+        client(&running, "dangers.py", &[auth]).await;
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tasks_go_where_strategies_constraints_and_room_send_them() {
     let size = "cpu = 1024\nmemory = 1024\n";
     let one = "name = \"one\"\nzone = \"zone-a\"\nattributes = { disk = \"ssd\" }";

@@ -56,6 +56,7 @@ fn reference_shows_the_defaults() {
     assert!(settings.api.audit_log.take().is_some());
     assert!(settings.events.webhook.take().is_some());
     assert!(settings.runtime.docker_network.take().is_some());
+    assert!(settings.runtime.images.credentials_file.take().is_some());
     assert_eq!(settings, default);
 }
 

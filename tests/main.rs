@@ -17,6 +17,8 @@ mod deployments;
 mod docker;
 /// No request reaches a target whose drain has ended.
 mod drain;
+/// Docker Engines: old and new, silent, restarted; their images.
+mod engines;
 /// What is told of what happens.
 mod events;
 /// Commands in containers of running tasks.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{DataDir, LOGS, StartError};
 use crate::api::file::ApplyError;
 use crate::clock::{self, Timestamp};
-use crate::config::{InstanceSettings, RuntimeKind, Settings};
+use crate::config::{ImageSettings, InstanceSettings, RuntimeKind, Settings};
 use crate::metrics::Metrics;
 use crate::model::{Capacity, Contact, ContainerInstance, InstanceKind, InstanceName};
 use crate::runtime::docker::Docker;
@@ -27,7 +27,7 @@ pub(super) fn open(
     metrics: &Metrics,
 ) -> Result<Fleet, StartError> {
     let one = |instance: InstanceSettings| {
-        let runtime = runtime(&instance, data_dir, metrics)?;
+        let runtime = runtime(&instance, &settings.runtime.images, data_dir, metrics)?;
         Ok((InstanceName::new(instance.name), runtime))
     };
     settings.instances().into_iter().map(one).collect()
@@ -35,6 +35,7 @@ pub(super) fn open(
 
 fn runtime(
     instance: &InstanceSettings,
+    images: &ImageSettings,
     data_dir: &DataDir,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Runtime>, StartError> {
@@ -43,6 +44,11 @@ fn runtime(
     Ok(match (instance.kind(), &instance.docker) {
         (RuntimeKind::Docker, Some(endpoint)) => {
             let docker = Docker::connect(endpoint, uid, instance.network.clone())?;
+            let pulled = folder.join("images").join(format!("{name}.json"));
+            let docker = docker.keep_images(images, &pulled).map_err(|source| {
+                let what = "runtime.images.credentials_file".to_owned();
+                StartError::Io { what, source }
+            })?;
             Arc::new(docker.keep_logs(&folder.join(LOGS)).count(metrics))
         }
         _ if name == InstanceName::default() => {

@@ -39,7 +39,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const LARGEST_ANSWER: usize = 64 * 1024;
 
 /// A hook that has to be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HookCall {
     service: ServiceKey,
     /// Its run's id and how often it was tried: each try is a job of its own.

@@ -81,6 +81,8 @@ pub struct Orchestrator {
     work: JoinSet<()>,
     /// What the tasks of `work` are for.
     jobs: BTreeMap<Id, Job>,
+    /// The same, to look them up.
+    busy: BTreeSet<Job>,
     desks: BTreeMap<TaskId, Arc<Desk>>,
     /// By instance.
     orphans: BTreeMap<InstanceName, Orphans>,
@@ -103,7 +105,7 @@ impl Stopper {
 
 type Looks = BTreeMap<InstanceName, Arc<Look>>;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Job {
     Task(TaskId),
     Leftover(Leftover),
@@ -154,6 +156,7 @@ impl Orchestrator {
             leaving: Arc::new(watch::Sender::new(false)),
             work: JoinSet::new(),
             jobs: BTreeMap::new(),
+            busy: BTreeSet::new(),
             desks: BTreeMap::new(),
             orphans,
             service_meters: ServiceMeters::default(),
@@ -292,6 +295,7 @@ impl Orchestrator {
 
     fn spawn(&mut self, job: Job, work: impl Future<Output = ()> + Send + 'static) {
         let id = self.work.spawn(work).id();
+        self.busy.insert(job.clone());
         self.jobs.insert(id, job);
     }
 
@@ -327,13 +331,13 @@ impl Orchestrator {
         }
         for leftover in Leftover::all(state) {
             let job = Job::Leftover(leftover.clone());
-            if !self.jobs.values().any(|other| *other == job) {
+            if !self.busy.contains(&job) {
                 self.spawn(job, leftover.reap(Arc::clone(&self.shared)));
             }
         }
         for call in HookCall::all(state) {
             let job = Job::Hook(call.clone());
-            if !self.jobs.values().any(|other| *other == job) {
+            if !self.busy.contains(&job) {
                 self.spawn(job, call.make(Arc::clone(&self.shared)));
             }
         }
@@ -345,6 +349,9 @@ impl Orchestrator {
             Err(error) => (error.id(), Some(error)),
         };
         let job = self.jobs.remove(&id);
+        if let Some(job) = &job {
+            self.busy.remove(job);
+        }
         if let Some(error) = failure {
             tracing::error!(%error, ?job, "work of the orchestrator failed; it is begun again");
         }
@@ -368,6 +375,9 @@ impl Orchestrator {
 
     /// Wakes the workers of tasks that look different now, and those that wait for any look.
     fn wake_shown(&self, state: &State, before: &Looks, now: &Looks) {
+        if before.values().map(|look| look.started).eq(now.values().map(|look| look.started)) {
+            return;
+        }
         for (id, desk) in &self.desks {
             let Some(task) = state.tasks.get(id) else { continue };
             let (old, new) = (before.get(&task.instance), now.get(&task.instance));
@@ -390,7 +400,7 @@ impl Orchestrator {
             let Some(post) = self.shared.posts.get(name).cloned() else { continue };
             for (task, containers) in ripe {
                 let job = Job::Orphan(name.clone(), task.clone());
-                if !self.jobs.values().any(|other| *other == job) {
+                if !self.busy.contains(&job) {
                     tracing::warn!(%task, "containers of an unknown task are removed");
                     let (shared, post) = (Arc::clone(&self.shared), Arc::clone(&post));
                     self.spawn(job, orphans::remove(shared, post, task, containers));

@@ -67,7 +67,11 @@ impl NameServer {
         let known = tried.wait_for(|tried| tried.contains_key(&address));
         match tokio::time::timeout(OPENING, known).await {
             Ok(Ok(tried)) => Ok(Some(address).filter(|_| tried.get(&address) == Some(&true))),
-            _ => Err(RuntimeError::Timeout(format!("no name server at {address} yet"))),
+            _ => Err(RuntimeError::Timeout(format!(
+                "no name server at {address} yet: it is opened at port 53 there as soon as Docker \
+                 tells of the network; if this lasts, name an address of this machine with \
+                 dns.task_address, or set dns.tasks = false"
+            ))),
         }
     }
 }

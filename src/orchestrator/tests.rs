@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::routing::{Context, Publisher, Slot};
 use crate::runtime::sim::{EffectKind, Faults, Sim};
-use crate::runtime::{ContainerSpec, Runtime as _};
+use crate::runtime::{ContainerSpec, EVENTS, Runtime as _};
 use crate::state::{MemoryJournal, Tx};
 
 mod drains;
@@ -248,6 +248,27 @@ async fn death_ejects_the_endpoint_before_any_commit() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(house.reader.load().endpoints.values().all(|endpoint| endpoint.is_ejected()));
     assert!(house.store.read().tasks[&task].is_live(), "nothing could be written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_did_not_fit_are_made_up_for_by_a_look() {
+    let house = House::new();
+    house.scale(2).await;
+    house.until("steady", is_steady).await;
+    let [(victim, container), (other, _)] = house.sim.running().try_into().unwrap();
+    let created = house.effects(|kind| *kind == EffectKind::Created);
+    let began = clock::instant();
+    // Nobody reads in between: the death is pushed out of the queue.
+    house.sim.kill(&victim, &container, 1);
+    for health in [ContainerHealth::Healthy, ContainerHealth::Unknown].repeat(EVENTS) {
+        house.sim.set_health(&other, &container, health);
+    }
+    let replaced = |state: &State| !state.tasks[&victim].is_live() && state.tasks.len() == 3;
+    house.until("replaced", replaced).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    house.until("steady", is_steady).await;
+    assert_eq!(house.effects(|kind| *kind == EffectKind::Created), created + 1);
+    assert!(house.store.read().tasks[&other].is_live());
 }
 
 #[tokio::test(start_paused = true)]

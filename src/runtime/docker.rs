@@ -1,18 +1,20 @@
 //! Containers on a local Docker Engine (API 1.41 and newer), through its socket.
 //!
 //! Containers have deterministic names and our labels; after a restart they are found by those.
-//! They publish no ports: they are reached at their address in the bridge network. Images are
-//! pulled when missing, without credentials. Not here: health checks, restarts (Docker's are
-//! switched off). **Invariant:** a container without this cluster's label is never touched,
-//! whatever its name.
+//! They publish no ports: they are reached at their address in the bridge network. Not here:
+//! health checks, restarts (Docker's are switched off). **Invariant:** a container without this
+//! cluster's label is never touched, whatever its name.
 
+mod credentials;
 mod engine;
 mod events;
 mod exec;
 mod host;
+mod images;
 mod logs;
 mod network;
 mod pause;
+mod pull;
 mod rest;
 mod shape;
 mod volumes;
@@ -25,20 +27,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::models::{ContainerCreateBody, ContainerStatsResponse};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
-    StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
-use self::engine::{CREATE, Engine, Failure, LIST, PULL, PULL_SILENCE, REMOVE, STATS, STOP};
+use self::engine::{CREATE, Engine, Failure, LIST, REMOVE, STATS, STOP};
+use self::images::Images;
 use self::logs::Followers;
 use self::pause::Pause;
 use super::{ContainerSpec, EVENTS, Exec, Reach, Runtime, RuntimeError, RuntimeEvent, Session};
 use crate::clock::{Instant, instant};
+use crate::config::ImageSettings;
 use crate::metrics::{Counter, Metrics, names};
 use crate::model::{Capacity, NetworkMode, Observed, ObservedState, TaskId, Usage};
 
@@ -82,13 +85,15 @@ pub struct Docker {
     followers: Option<Followers>,
     /// Addresses that did not rest for as long as they were to. None: nobody counts.
     cut: Option<Cut>,
+    images: Arc<Images>,
     events: broadcast::Sender<RuntimeEvent>,
-    follower: AbortHandle,
+    /// What goes on beside the calls.
+    beside: Vec<AbortHandle>,
 }
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        self.follower.abort();
+        self.beside.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -115,8 +120,9 @@ impl Docker {
             swept_at: Mutex::default(),
             followers: None,
             cut: None,
+            images: Arc::default(),
             events,
-            follower,
+            beside: vec![follower],
         })
     }
 
@@ -134,6 +140,23 @@ impl Docker {
         let counter = metrics.counter(&names::RESTS_CUT, &["address"]);
         self.cut = Some(Cut { counter, cell: metrics.control() });
         self
+    }
+
+    /// Pulls images as these say, and keeps in the file `record` which ones, to remove them when
+    /// nobody needs them any more. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The file of credentials cannot be taken.
+    pub fn keep_images(mut self, settings: &ImageSettings, record: &Path) -> std::io::Result<Self> {
+        if let Some(file) = &settings.credentials_file {
+            credentials::login(file, "").map_err(std::io::Error::other)?;
+        }
+        self.images = Arc::new(Images::open(settings.clone(), record.to_owned()));
+        if !settings.cleanup_interval.is_zero() {
+            let cleaner = Arc::clone(&self.images).clean_always(Arc::clone(&self.engine));
+            self.beside.push(Handle::current().spawn(cleaner).abort_handle());
+        }
+        Ok(self)
     }
 
     fn name(&self, task: &TaskId, container: &str) -> String {
@@ -193,30 +216,6 @@ impl Docker {
         Ok(created.await?.id)
     }
 
-    async fn pull(&self, image: &str) -> Result<(), RuntimeError> {
-        let pull_error = |failure: Failure| match failure {
-            Failure::Gone(text) => RuntimeError::CannotPull(text),
-            other => other.into_error(RuntimeError::CannotPull),
-        };
-        let options =
-            CreateImageOptionsBuilder::default().from_image(&shape::with_tag(image)).build();
-        let client = self.engine.client().map_err(pull_error)?;
-        let mut progress = Box::pin(client.create_image(Some(options), None, None));
-        let deadline = instant() + PULL;
-        // Pulled only while somebody reads; an error comes as one of the items.
-        loop {
-            match tokio::time::timeout(PULL_SILENCE, progress.next()).await {
-                Ok(None) => return Ok(()),
-                Ok(Some(Ok(_))) if instant() < deadline => {}
-                Ok(Some(Err(error))) => return Err(pull_error(error.into())),
-                Ok(Some(Ok(_))) | Err(_) => {
-                    let text = format!("{image}: the pull takes too long");
-                    return Err(RuntimeError::CannotPull(text));
-                }
-            }
-        }
-    }
-
     /// Makes the container, and what it needs before.
     async fn make(&self, spec: &ContainerSpec) -> Result<Observed, RuntimeError> {
         let body = shape::request(spec, &self.cluster_uid, self.network.as_deref())?;
@@ -231,13 +230,16 @@ impl Docker {
         }
         let name = self.name(&spec.task, &spec.definition.name);
         let failed = |failure: Failure| failure.into_error(RuntimeError::CannotCreate);
+        let image = body.image.as_deref().unwrap_or_default();
+        let not_pulled = self.pull_first(image, &name).await?;
         let mut created = self.create_once(&name, &body).await;
         if let Err(Failure::Gone(_)) = created {
             // The image is gone; that says nothing of a container that was made of it before.
             if let Some(found) = self.find(&name).await.map_err(failed)? {
                 return Ok(found);
             }
-            self.pull(body.image.as_deref().unwrap_or_default()).await?;
+            not_pulled.map_or(Ok(()), Err)?;
+            self.pull(image).await?;
             created = self.create_once(&name, &body).await;
         }
         match created {
@@ -285,8 +287,10 @@ impl Docker {
     /// nothing made meanwhile: a slow engine must not hold up what is to start. False: not now, a
     /// container is being made.
     async fn sweep(&self, live: &BTreeSet<TaskId>) -> Result<bool, Failure> {
-        self.sweep_resting().await?;
-        if !self.has_pauses_beside(live).await? && !self.has_volumes_beside(live).await? {
+        let pauses = self.pauses().await?;
+        let is_left = pause::is_beside(&pauses, live);
+        self.sweep_resting(pauses).await?;
+        if !is_left && !self.has_volumes_beside(live).await? {
             return Ok(true);
         }
         let Ok(_alone) = self.making.try_write() else { return Ok(false) };

@@ -1,7 +1,8 @@
 //! A Docker Engine of a test's own.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::docker::Image;
@@ -15,9 +16,36 @@ pub(crate) struct Engine {
     daemon: Child,
 }
 
+/// The daemon whose files are in `folder`.
+fn spawn(folder: &Path, bridge: &str) -> Child {
+    let path = |name: &str| folder.join(name);
+    let log = std::fs::File::options().create(true).append(true).open(path("log")).unwrap();
+    Command::new("dockerd")
+        .arg("--config-file")
+        .arg(path("daemon.json"))
+        .args(["--host", &format!("unix://{}", path("d.sock").display())])
+        .arg("--data-root")
+        .arg(path("data"))
+        .arg("--exec-root")
+        .arg(path("exec"))
+        .arg("--pidfile")
+        .arg(path("pid"))
+        .args(["--bridge", bridge, "--iptables=false", "--ip-forward=false", "--ip-masq=false"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
 impl Engine {
     /// None where no second daemon can be had.
     pub(crate) async fn start(number: u8) -> Option<Self> {
+        Self::start_with(number, false).await
+    }
+
+    /// With live restore its containers survive it.
+    pub(crate) async fn start_with(number: u8, survives: bool) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let process = std::process::id();
         let bridge = format!("rst{process}-{number}");
@@ -32,30 +60,9 @@ impl Engine {
         }
         let driver = Command::new("docker").args(["info", "-f", "{{.Driver}}"]).output().unwrap();
         let driver = String::from_utf8_lossy(&driver.stdout).trim().to_owned();
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("daemon.json"), format!("{{\"storage-driver\": {driver:?}}}")).unwrap();
-        let daemon = Command::new("dockerd")
-            .arg("--config-file")
-            .arg(path("daemon.json"))
-            .args(["--host", &format!("unix://{}", path("d.sock").display())])
-            .arg("--data-root")
-            .arg(path("data"))
-            .arg("--exec-root")
-            .arg(path("exec"))
-            .arg("--pidfile")
-            .arg(path("pid"))
-            .args([
-                "--bridge",
-                &bridge,
-                "--iptables=false",
-                "--ip-forward=false",
-                "--ip-masq=false",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(path("log")).unwrap())
-            .spawn()
-            .unwrap();
+        let settings = format!("{{\"storage-driver\": {driver:?}, \"live-restore\": {survives}}}");
+        std::fs::write(folder.path().join("daemon.json"), settings).unwrap();
+        let daemon = spawn(folder.path(), &bridge);
         let engine = Self { folder, bridge, daemon };
         support::until("the second daemon", || engine.docker(&["info"])).await;
         Some(engine)
@@ -68,6 +75,19 @@ impl Engine {
     pub(crate) fn docker(&self, arguments: &[&str]) -> bool {
         let host = format!("unix://{}", self.socket().display());
         quiet("docker", &[&["-H", &host], arguments].concat())
+    }
+
+    /// Ends the daemon as a service would be, and starts it again.
+    pub(crate) async fn restart(&mut self) {
+        quiet("kill", &[&self.daemon.id().to_string()]);
+        support::until("the daemon to end", || self.daemon.try_wait().unwrap().is_some()).await;
+        self.daemon = spawn(self.folder.path(), &self.bridge);
+        support::until("the daemon to be back", || self.docker(&["info"])).await;
+    }
+
+    /// Ids of its containers, running or not.
+    pub(crate) fn containers(&self) -> BTreeSet<String> {
+        self.says(&["ps", "-aq", "--no-trunc"]).lines().map(str::to_owned).collect()
     }
 
     /// Takes an image over from the shared daemon.

@@ -43,6 +43,8 @@ pub(crate) mod aws;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod engine;
+pub(crate) mod mock_engine;
+pub(crate) mod registry;
 pub(crate) mod trust;
 pub(crate) mod world;
 

@@ -52,7 +52,10 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("proxyConfiguration", "App Mesh has ended"),
     ("inferenceAccelerators", "Elastic Inference has ended"),
     ("enableFaultInjection", "there is no fault injection"),
-    ("containerDefinitions[].repositoryCredentials", "there is no registry login yet"),
+    (
+        "containerDefinitions[].repositoryCredentials",
+        "logins of registries are in the file that runtime.images.credentials_file names",
+    ),
     ("containerDefinitions[].resourceRequirements", "there are no GPUs and no accelerators"),
     ("containerDefinitions[].firelensConfiguration", "there is no log router"),
     ("containerDefinitions[].credentialSpecs", "Windows and Active Directory only"),

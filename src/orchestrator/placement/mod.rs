@@ -8,6 +8,7 @@
 mod query;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::model::{
     ClusterName, Contact, ContainerInstance, Demand, Group, InstanceKind, InstanceName, Launch,
@@ -23,6 +24,8 @@ pub use query::{BadQuery, Query, Values};
 pub struct Board<'a> {
     /// By name.
     seats: Vec<Seat<'a>>,
+    /// Expressions by their texts; those of one service are asked for every task of it.
+    queries: BTreeMap<&'a str, Option<Arc<Query>>>,
 }
 
 /// One instance.
@@ -103,7 +106,7 @@ impl<'a> Board<'a> {
     #[must_use]
     pub fn of(state: &'a State) -> Self {
         let seats = state.instances.values().map(|instance| Seat::empty(instance)).collect();
-        let mut board = Self { seats };
+        let mut board = Self { seats, queries: BTreeMap::new() };
         let mut demands: BTreeMap<&TaskDefinitionKey, Demand> = BTreeMap::new();
         for task in state.tasks.values().filter(|task| task.known < TaskStatus::Stopped) {
             let own = task.run.as_ref().map(|run| &run.overrides);
@@ -156,7 +159,10 @@ impl<'a> Board<'a> {
         rng: &mut fastrand::Rng,
     ) -> Result<InstanceName, Unplaced> {
         let demand = Demand::of(wanted.definition);
-        let queries = queries(wanted);
+        let known = |text: &'a str| {
+            self.queries.entry(text).or_insert_with(|| query(text)).as_ref().map(Arc::clone)
+        };
+        let queries: Vec<_> = expressions(wanted).filter_map(known).collect();
         let (mut fit, mut refusals) = (Vec::new(), Vec::new());
         for (place, seat) in self.seats.iter().enumerate() {
             let name = &seat.instance.name;
@@ -201,7 +207,8 @@ impl<'a> Board<'a> {
         let cluster = &service.key.cluster;
         let group = Group::Service(service.key.name.as_str());
         let launch = &service.options.launch;
-        let queries = queries(&Wanted { cluster, group, definition, launch });
+        let wanted = Wanted { cluster, group, definition, launch };
+        let queries: Vec<_> = expressions(&wanted).filter_map(query).collect();
         let means = |seat: &&Seat<'_>| {
             let instance = seat.instance;
             let takes = !instance.is_draining(cluster) || is_last_to_leave(state, service, seat);
@@ -323,11 +330,15 @@ pub fn check_constraint(written: &PlacementConstraint) -> Result<(), String> {
     }
 }
 
-/// Every expression that has to hold; none of a text that was taken before it was checked.
-fn queries(wanted: &Wanted<'_>) -> Vec<Query> {
+/// Every expression that has to hold.
+fn expressions<'a>(wanted: &Wanted<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
     let own = wanted.launch.constraints.iter().filter_map(|c| c.expression.as_ref());
-    let all = wanted.definition.placement_constraints.iter().chain(own);
-    all.filter_map(|text| text.parse().ok()).collect()
+    wanted.definition.placement_constraints.iter().chain(own).map(String::as_str)
+}
+
+/// None: a text that was taken before it was checked.
+fn query(text: &str) -> Option<Arc<Query>> {
+    text.parse().ok().map(Arc::new)
 }
 
 impl<'a> Seat<'a> {
@@ -416,7 +427,7 @@ impl<'a> Seat<'a> {
         &self,
         wanted: &Wanted<'_>,
         demand: &Demand,
-        queries: &[Query],
+        queries: &[Arc<Query>],
     ) -> Result<(), Refusal> {
         self.able(wanted)?;
         if !self.is_meant(wanted.cluster, queries) {
@@ -429,7 +440,7 @@ impl<'a> Seat<'a> {
         self.room(demand)
     }
 
-    fn is_meant(&self, cluster: &ClusterName, queries: &[Query]) -> bool {
+    fn is_meant(&self, cluster: &ClusterName, queries: &[Arc<Query>]) -> bool {
         queries.iter().all(|query| query.holds(&|subject| self.values(cluster, subject)))
     }
 

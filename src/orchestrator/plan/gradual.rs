@@ -429,9 +429,11 @@ impl Case<'_> {
             return Next::Go(shift, Vec::new());
         }
         let wanted: Vec<_> = wanted.into_iter().filter(|w| traffic::fits(self.state, w)).collect();
+        let (patient, own) = (self.shift.since + PATIENCE, &self.primary.id);
         match serves {
             true => Next::Go(shift, wanted),
-            false => Next::Wait(None),
+            false if self.now >= patient => Next::Halt(words::divided(&self.service.key, own, own)),
+            false => Next::Wait(Some(patient)),
         }
     }
 

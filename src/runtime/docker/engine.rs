@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, ImageInspect};
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 
 use super::network;
@@ -23,6 +23,9 @@ pub(super) const START: Duration = Duration::from_secs(3 * 60);
 pub(super) const STOP: Duration = Duration::from_secs(30);
 pub(super) const REMOVE: Duration = Duration::from_secs(5 * 60);
 const INSPECT: Duration = Duration::from_secs(30);
+pub(super) const REMOVE_IMAGE: Duration = Duration::from_secs(3 * 60);
+/// Until a pull says its first word.
+pub(super) const PULL_BEGIN: Duration = Duration::from_secs(5 * 60);
 /// A pull may take long, but not without a word.
 pub(super) const PULL_SILENCE: Duration = Duration::from_secs(60);
 pub(super) const PULL: Duration = Duration::from_secs(2 * 60 * 60);
@@ -193,6 +196,18 @@ impl Engine {
         let cores = u32::try_from(info.ncpu.unwrap_or_default()).unwrap_or_default();
         let mib = u32::try_from(info.mem_total.unwrap_or_default() >> 20).unwrap_or_default();
         Ok(Capacity { cpu: cores.saturating_mul(CORE), memory_mib: mib })
+    }
+
+    /// What a reference stands for now. None: there is no such image.
+    pub(super) async fn image(&self, reference: &str) -> Result<Option<ImageInspect>, Failure> {
+        let inspected = self
+            .retry(INSPECT, |client| async move { client.inspect_image(reference).await })
+            .await;
+        match inspected {
+            Ok(image) => Ok(Some(image)),
+            Err(Failure::Gone(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// None: there is no such container.

@@ -58,6 +58,18 @@ pub(super) fn is_needed(spec: &ContainerSpec) -> bool {
         || [spec.pid_mode, spec.ipc_mode].contains(&Some(Sharing::Task))
 }
 
+/// The tasks of pauses that do not rest.
+fn pausing(all: &[ContainerSummary]) -> impl Iterator<Item = TaskId> {
+    let task =
+        |pause: &ContainerSummary| Some(pause.labels.as_ref()?.get(LABEL_TASK)?.as_str().into());
+    all.iter().filter(|pause| !is_resting(pause)).filter_map(task)
+}
+
+/// Whether there is a pause of a task that is not among these.
+pub(super) fn is_beside(all: &[ContainerSummary], live: &BTreeSet<TaskId>) -> bool {
+    pausing(all).any(|task| !live.contains(&task))
+}
+
 /// What stands after a pause was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
@@ -300,22 +312,9 @@ impl Docker {
         all.await
     }
 
-    /// The tasks of pauses that do not rest.
-    async fn pausing(&self) -> Result<Vec<TaskId>, Failure> {
-        let all = self.pauses().await?.into_iter().filter(|pause| !is_resting(pause));
-        let task =
-            |pause: ContainerSummary| Some(TaskId::from(pause.labels?.get(LABEL_TASK)?.as_str()));
-        Ok(all.filter_map(task).collect())
-    }
-
-    /// Whether there is a pause of a task that is not among these.
-    pub(super) async fn has_pauses_beside(&self, live: &BTreeSet<TaskId>) -> Result<bool, Failure> {
-        Ok(self.pausing().await?.iter().any(|task| !live.contains(task)))
-    }
-
     /// Pauses of tasks of which nothing else is left; those that rest have their own time.
     pub(super) async fn sweep_pauses(&self, live: &BTreeSet<TaskId>) -> Result<(), Failure> {
-        for task in self.pausing().await? {
+        for task in pausing(&self.pauses().await?) {
             if !live.contains(&task) {
                 self.remove_pause(&task).await?;
             }

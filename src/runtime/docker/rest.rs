@@ -89,10 +89,10 @@ impl Docker {
         Ok(all)
     }
 
-    /// Ends those that have rested for long enough.
-    pub(super) async fn sweep_resting(&self) -> Result<(), Failure> {
+    /// Ends those of all pauses that have rested for long enough.
+    pub(super) async fn sweep_resting(&self, all: Vec<ContainerSummary>) -> Result<(), Failure> {
         let now = now();
-        for pause in self.resting_pauses().await?.into_iter().filter(|pause| pause.until <= now) {
+        for pause in all.into_iter().filter_map(resting).filter(|pause| pause.until <= now) {
             self.remove_by_force(&pause.id).await?;
         }
         Ok(())

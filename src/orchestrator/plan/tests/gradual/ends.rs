@@ -117,6 +117,31 @@ fn hooks_of_what_failed_hear_of_the_way_back() {
 }
 
 #[test]
+fn a_way_back_to_too_few_is_told_after_a_minute() {
+    let with = |age: u64, tasks: &str| {
+        format!(
+            "service web 2 100/200 rev=1 lb\n strategy BLUE_GREEN\n deployment 1 1 back=2
+             deployment 2 2 failed
+             shift 1 PRODUCTION_TRAFFIC_SHIFT source=2 returning age={age}
+             rule g=90 h=10\n held g=90 h=10\n {tasks}\n {NEW}"
+        )
+    };
+    let sick = "task a 1 RUNNING initial\n task b 1 RUNNING initial";
+    see(&with(59, sick), "");
+    hear(&with(59, sick), "");
+    assert_eq!(outcome(&with(59, sick)).revisit, Some(at(NOW + 1)));
+    see(&with(60, sick), "");
+    hear(
+        &with(60, sick),
+        "(service web) (deployment 1) waits: traffic is divided, and too few tasks of (deployment \
+         1), which is to have it, are healthy.",
+    );
+    let well = sick.replace("initial", "healthy");
+    let goes = "advance web CLEAN_UP, front:80 default: g=100 h=0";
+    see(&with(3600, &well), goes);
+}
+
+#[test]
 fn abort_leaves_everything_as_it_is() {
     let rules = "rule g=90 h=10\n held g=90 h=10";
     let text =
