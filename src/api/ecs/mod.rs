@@ -23,12 +23,11 @@ mod task_definition;
 mod task_set;
 mod task_shown;
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use super::call::{Accepted, Call, Input, Outcome};
 use super::error::Error;
+use crate::model::hex;
 
 pub(super) use names::newest as newest_definition;
 pub(super) use tag::of_task as tags_of_task;
@@ -151,9 +150,5 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
 
 /// 64 hexadecimal digits that follow from a text.
 fn digest(text: &str) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text.as_bytes()) {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    hex(&Sha256::digest(text.as_bytes()))
 }
