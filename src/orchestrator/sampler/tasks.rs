@@ -152,7 +152,7 @@ fn asked(state: &State) -> Vec<Asked> {
 fn reserved_cpu(definition: &TaskDefinition) -> f64 {
     let containers = definition.containers.iter().filter_map(|container| container.cpu);
     let units = definition.cpu.or_else(|| containers.reduce(|a, b| a + b));
-    units.filter(|units| *units > 0).map_or(f64::from(CORE), f64::from)
+    f64::from(units.filter(|units| *units > 0).unwrap_or(CORE))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "CloudWatch's numbers are floats")]
