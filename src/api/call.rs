@@ -172,6 +172,15 @@ impl Call {
         Ok(Value::Object(serde_json::Map::new()))
     }
 
+    /// One of `refused`, with the reason, or no operation of this endpoint.
+    pub(crate) fn not_served(&self, refused: &[(&str, &str)]) -> Error {
+        let name = self.name();
+        match refused.iter().find(|(operation, _)| *operation == name) {
+            Some((_, why)) => Error::unsupported(format!("{name} is not supported here: {why}")),
+            None => self.unknown(),
+        }
+    }
+
     /// The model has the operation, this endpoint does not.
     pub(crate) fn unknown(&self) -> Error {
         let message = format!("{} is not served by this endpoint", self.name());

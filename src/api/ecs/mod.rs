@@ -26,7 +26,6 @@ mod task_shown;
 use sha2::{Digest as _, Sha256};
 
 use super::call::{Accepted, Call, Input, Outcome};
-use super::error::Error;
 use crate::model::hex;
 
 pub(super) use names::newest as newest_definition;
@@ -70,7 +69,7 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 ];
 
 /// Operations that are told why they are not served.
-const REFUSED: &[(&str, &str)] =
+pub(crate) const REFUSED: &[(&str, &str)] =
     &[("RegisterContainerInstance", ONLY), ("DeregisterContainerInstance", ONLY)];
 const ONLY: &str = "container instances stand in the configuration file";
 
@@ -139,12 +138,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DeleteCapacityProvider" => capacity_provider::delete(call, input).await,
         "GetTaskProtection" => protection::get(call, input),
         "UpdateTaskProtection" => protection::update(call, input).await,
-        name => match REFUSED.iter().find(|(operation, _)| *operation == name) {
-            Some((_, why)) => {
-                Err(Error::unsupported(format!("{name} is not supported here: {why}")))
-            }
-            None => Err(call.unknown()),
-        },
+        _ => Err(call.not_served(REFUSED)),
     }
 }
 
