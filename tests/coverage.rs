@@ -33,9 +33,10 @@ fn served(folder: &str) -> BTreeSet<String> {
 /// The README's two tables.
 fn tables() -> String {
     let mut text = "| API | served | operations |\n|---|---|---|\n".to_owned();
-    let mut accepted = String::new();
+    let (mut accepted, mut refused) = (String::new(), String::new());
     for service in coverage() {
-        let served = served(service.source);
+        let mut served = served(service.source);
+        served.retain(|name| service.refused.iter().all(|(operation, _)| operation != name));
         let strange: Vec<_> =
             served.iter().filter(|name| !service.operations.contains(name)).collect();
         assert!(strange.is_empty(), "{}: {strange:?} are not in its model", service.name);
@@ -45,11 +46,18 @@ fn tables() -> String {
         for (member, why) in service.accepted {
             let _ = writeln!(accepted, "| {} | `{member}` | {why} |", service.name);
         }
+        for (operation, why) in service.refused {
+            let _ = writeln!(refused, "| {} | `{operation}` | {why} |", service.name);
+        }
     }
     if !accepted.is_empty() {
         text.push_str("\nTaken and not acted upon:\n\n| API | member | what becomes of it |\n");
         text.push_str("|---|---|---|\n");
         text.push_str(&accepted);
+    }
+    if !refused.is_empty() {
+        text.push_str("\nRefused by name:\n\n| API | operation | why |\n|---|---|---|\n");
+        text.push_str(&refused);
     }
     text
 }

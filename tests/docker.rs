@@ -168,6 +168,26 @@ async fn a_service_of_containers_is_made_changed_and_deleted_by_the_stock_comman
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_application_as_aws_documents_it_runs() {
+    let Some(image) = Image::build("sample") else { return };
+    let world = World::new().setting("on_exit = \"stop\"").setting("[runtime]\nkind = \"docker\"");
+    let data_dir = world.data_dir();
+    let _sweep = Sweep(data_dir.clone());
+    secret(&data_dir, "sample", "key");
+    let running = world.start().await;
+    if support::aws::client(&running, "ecs_sample.py", &[&image.0]).await {
+        let state = running.state();
+        let task = state.tasks.values().find(|task| task.is_live()).unwrap();
+        let id = task.container("sample-fargate-app").unwrap().runtime_id.clone().unwrap();
+        let inspected = Command::new("docker").args(["inspect", &id]).output().unwrap();
+        let inspected = String::from_utf8(inspected.stdout).unwrap();
+        assert!(inspected.contains("\"KEY=open sesame\""), "{inspected}");
+    }
+    running.stop().await;
+    assert_eq!(containers(&data_dir), BTreeSet::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_stock_command_executes_in_containers() {
     let Some(image) = Image::build("execute") else { return };
     let world = World::new().setting("[runtime]\nkind = \"docker\"");
@@ -250,6 +270,15 @@ name = "whole"
 task_definition = "whole"
 "#;
 
+/// The file of a parameter.
+fn secret(data_dir: &Path, folder: &str, name: &str) {
+    let folder = data_dir.join("secrets/ssm").join(folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), "open sesame\n").unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(folder.join(name), private).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_definition_runs_on_docker_and_leaves_nothing() {
     let Some(image) = Image::build("whole") else { return };
@@ -259,11 +288,7 @@ async fn whole_definition_runs_on_docker_and_leaves_nothing() {
         .setting(&WHOLE.replace("IMAGE", &image.0));
     let data_dir = world.data_dir();
     let _sweep = Sweep(data_dir.clone());
-    let folder = data_dir.join("secrets/ssm/app");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("key"), "open sesame\n").unwrap();
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(folder.join("key"), private).unwrap();
+    secret(&data_dir, "app", "key");
     let running = world.start().await;
     let task = || {
         let state = running.state();

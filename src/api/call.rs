@@ -21,11 +21,11 @@ use crate::clock::Timestamp;
 use crate::config::ScalingProfile;
 use crate::logs::AuditLog;
 use crate::metrics::{Counter, Histogram, Metrics, names};
-use crate::model::{Account, Pool};
+use crate::model::{Account, Generation, Pool};
 use crate::net::{BindError, Claims, SocketKey};
 use crate::routing::Reader;
 use crate::series::Series;
-use crate::state::{State, Store, Tx};
+use crate::state::{State, Store, Tx, View};
 
 /// Binds a socket for a change, which claims it.
 pub(super) type Bind = dyn Fn(SocketKey, &Claims) -> Result<(), BindError> + Send + Sync;
@@ -80,9 +80,9 @@ impl Meters {
     }
 }
 
-/// The parts of the newest State that each region sees, as far as they were asked for.
+/// What calls of each region have last seen, as far as it was asked for.
 #[derive(Debug, Default)]
-pub struct Views(Mutex<BTreeMap<String, Arc<State>>>);
+pub struct Views(Mutex<BTreeMap<String, View>>);
 
 impl Views {
     /// The account's region's part of `whole`. With one region it is all there is.
@@ -91,14 +91,19 @@ impl Views {
             return whole;
         }
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(view) = known().get(&account.region)
-            && view.generation == whole.generation
-        {
-            return Arc::clone(view);
+        let before = known().get(&account.region).cloned().unwrap_or_default();
+        if before.part.generation == whole.generation {
+            return before.part;
         }
-        let view = Arc::new(whole.within(account));
-        known().insert(account.region.clone(), Arc::clone(&view));
-        view
+        let part = Arc::new(whole.within(account, &before));
+        let view = View { whole, part: Arc::clone(&part) };
+        let mut known = known();
+        // Another call may have made a newer one meanwhile.
+        let newest = known.get(&account.region).map_or(Generation(0), |v| v.whole.generation);
+        if newest < view.whole.generation {
+            known.insert(account.region.clone(), view);
+        }
+        part
     }
 }
 
@@ -165,6 +170,15 @@ impl Call {
     ) -> Outcome {
         self.api.store.update(change).await?;
         Ok(Value::Object(serde_json::Map::new()))
+    }
+
+    /// One of `refused`, with the reason, or no operation of this endpoint.
+    pub(crate) fn not_served(&self, refused: &[(&str, &str)]) -> Error {
+        let name = self.name();
+        match refused.iter().find(|(operation, _)| *operation == name) {
+            Some((_, why)) => Error::unsupported(format!("{name} is not supported here: {why}")),
+            None => self.unknown(),
+        }
     }
 
     /// The model has the operation, this endpoint does not.
@@ -278,6 +292,16 @@ mod tests {
             })
             .map_err(|error| error.to_string());
         assert_eq!(read.as_deref().map_err(String::as_str), expected, "{value}");
+    }
+
+    #[test]
+    fn older_states_do_not_displace_what_is_known_of_newer_ones() {
+        let account = Account { others: vec!["far".to_owned()], ..Account::new("local", "0") };
+        let state = |n| Arc::new(State { generation: Generation(n), ..State::default() });
+        let views = Views::default();
+        let newer = views.of(state(2), &account);
+        assert_eq!(views.of(state(1), &account).generation, Generation(1));
+        assert!(Arc::ptr_eq(&views.of(state(2), &account), &newer));
     }
 
     #[test]

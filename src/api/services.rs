@@ -157,6 +157,8 @@ pub struct Coverage {
     pub operations: Vec<String>,
     /// Members that are taken and not acted upon, and what becomes of them.
     pub accepted: Vec<(&'static str, &'static str)>,
+    /// Operations that are refused by name, and why.
+    pub refused: &'static [(&'static str, &'static str)],
 }
 
 /// Every service's coverage.
@@ -180,7 +182,13 @@ pub fn coverage() -> Vec<Coverage> {
         let accepted = service.accepted().iter().map(|accepted| (accepted.member, accepted.why));
         let kept = (service.name == Name::Elb).then(elb::kept_attributes);
         let accepted = accepted.chain(kept.into_iter().flatten());
-        Coverage { name, source, operations: operations.collect(), accepted: accepted.collect() }
+        let refused = match service.name {
+            Name::Ecs => ecs::REFUSED,
+            Name::Acm => acm::REFUSED,
+            _ => &[],
+        };
+        let (operations, accepted) = (operations.collect(), accepted.collect());
+        Coverage { name, source, operations, accepted, refused }
     };
     Services::get().0.iter().map(of).collect()
 }

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use self::authorization::{ALGORITHM, Authorization};
 use crate::api::keys::Keys;
 use crate::clock::Timestamp;
+use crate::model::hex;
 
 /// How far a signature's time may be from ours (AWS).
 const SKEW: Duration = Duration::from_secs(5 * 60);
@@ -292,14 +293,6 @@ fn basic(at: Timestamp) -> String {
     let micros = i64::try_from(at.0).unwrap_or(i64::MAX);
     let at = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
     at.strftime("%Y%m%dT%H%M%SZ").to_string()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(64), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 /// The 32 bytes that 64 lower-case digits mean; nothing for anything else, which matches nothing.

@@ -97,7 +97,10 @@ fn answer(
             let id = path.strip_prefix("/public-keys/");
             match id.and_then(|id| reader.load().seals.public_key(id)) {
                 Some(key) => plain(StatusCode::OK, key),
-                None => plain(StatusCode::NOT_FOUND, "/metrics, /healthz, /readyz\n".to_owned()),
+                None => {
+                    let known = "/metrics, /healthz, /readyz, /public-keys/ID\n";
+                    plain(StatusCode::NOT_FOUND, known.to_owned())
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::clock::{self, Timestamp};
-use crate::model::CookieKey;
+use crate::model::{CookieKey, hex};
 use crate::state::{Key, State, StoreError};
 
 /// How long a key seals (ours: a day more than ALB's longest stickiness). It opens as long again.
@@ -57,7 +57,7 @@ pub(super) async fn keep(parts: &Parts) {
         tracing::error!(%error, "no randomness for a cookie key");
         return;
     }
-    let fresh = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let fresh = hex(&random);
     let changed = store.update(move |tx| {
         if let Some(keys) = wanted(tx.state(), shared.as_deref(), now, || fresh) {
             let old: Vec<_> = tx.state().cookie_keys.keys().cloned().collect();

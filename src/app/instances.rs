@@ -91,10 +91,7 @@ pub(super) async fn register(
         for (instance, told) in &rows {
             let name = InstanceName::new(instance.name.as_str());
             let before = old.get(&name).map(AsRef::as_ref);
-            let row = row(instance, before, *told, now);
-            if before != Some(&row) {
-                tx.put(row);
-            }
+            tx.put(row(instance, before, *told, now));
         }
         Ok::<_, StoreError>(())
     };

@@ -19,8 +19,7 @@ use super::sockets;
 use super::take_over::{Inherited, Offer, Purpose};
 use super::{DataDir, StartError};
 use crate::api::metadata::{self, Metadata};
-use crate::config::{InstanceSettings, RuntimeKind, Settings};
-use crate::model::NetworkMode;
+use crate::config::Settings;
 use crate::orchestrator::Endpoint;
 use crate::runtime::{Fleet, Reach};
 
@@ -71,8 +70,6 @@ pub(super) fn serve(
     endpoint: &Arc<Endpoint>,
     uid: &str,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let of_docker = |instance: &InstanceSettings| instance.kind() == RuntimeKind::Docker;
-    let engines = parts.settings.instances().iter().filter(|i| of_docker(i)).count();
     let metadata = Arc::new(Metadata {
         store: parts.store.clone(),
         account: parts.settings.account.clone(),
@@ -87,12 +84,11 @@ pub(super) fn serve(
         loop {
             let mut pause = AGAIN;
             // What Docker does not tell now it tells later.
-            let asking = metadata.fleet.iter().map(|(_, runtime)| async move {
-                let bridge = runtime.reach(Some(NetworkMode::Bridge)).await;
-                bridge.unwrap_or(Reach::Nowhere)
-            });
-            let bridges = futures_util::future::join_all(asking).await;
-            let reaches = std::iter::once(Reach::Loopback).chain(bridges);
+            let bridges = metadata.fleet.bridges().await;
+            if bridges.contains(&None) {
+                pause = SOON;
+            }
+            let reaches = std::iter::once(Reach::Loopback).chain(bridges.into_iter().flatten());
             let wanted = reaches.filter_map(|reach| metadata.endpoint.address(reach));
             for address in wanted.collect::<BTreeSet<_>>() {
                 if served.contains(&address) {
@@ -110,9 +106,6 @@ pub(super) fn serve(
                         }
                     }
                 }
-            }
-            if served.len() <= engines && engines > 0 {
-                pause = SOON;
             }
             tokio::time::sleep(pause).await;
         }

@@ -13,9 +13,8 @@ use super::StartError;
 use super::parts::Parts;
 use super::take_over::Inherited;
 use crate::config::{InstanceSettings, RuntimeKind, Settings};
-use crate::model::NetworkMode;
 use crate::orchestrator::NameServer;
-use crate::runtime::{Fleet, Reach};
+use crate::runtime::Fleet;
 
 /// The only port that stub resolvers ask at (resolv.conf(5)).
 const PORT: u16 = 53;
@@ -59,19 +58,13 @@ pub(super) fn serve(
         loop {
             let mut pause = AGAIN;
             // What Docker does not tell now it tells later.
-            let asking = fleet
-                .iter()
-                .map(|(_, runtime)| async move { runtime.reach(Some(NetworkMode::Bridge)).await });
-            let reaches = futures_util::future::join_all(asking).await;
-            if reaches.iter().any(Result::is_err) {
+            let bridges = fleet.bridges().await;
+            if bridges.contains(&None) {
                 pause = SOON;
             }
-            let reaches: BTreeSet<_> = reaches
-                .into_iter()
-                .map(|reach| reach.unwrap_or(Reach::Nowhere))
-                .filter_map(|reach| name_server.address(reach))
-                .collect();
-            for address in reaches {
+            let reaches = bridges.into_iter().flatten();
+            let wanted = reaches.filter_map(|reach| name_server.address(reach));
+            for address in wanted.collect::<BTreeSet<_>>() {
                 let opened = parts.sockets.open_task_dns(SocketAddr::new(address, PORT)).await;
                 name_server.tried(address, opened.is_ok());
                 if let Err(error) = opened {

@@ -13,6 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 
+use crate::model;
+
 /// More text than this is not opened (ALB: four cookies of 4 KiB).
 const LONGEST: usize = 16 * 1024;
 /// What stands before the point of a public key of P-256 (RFC 5480, section 2).
@@ -60,8 +62,7 @@ impl Own {
         let point = key.compute_public_key().ok()?.as_ref().to_vec();
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let signer = EcdsaKeyPair::from_private_key_and_public_key(algorithm, &private, &point);
-        let digits = Sha256::digest(&point).into_iter().map(|byte| format!("{byte:02x}"));
-        let hex: String = digits.take(16).collect();
+        let hex = model::hex(&Sha256::digest(&point)[..16]);
         let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
         Some(Self { seal, signer: signer.ok()?, point, id: parts.join("-") })
     }

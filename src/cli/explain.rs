@@ -1,13 +1,12 @@
 //! `roadstead explain`: asks a running `serve` what it would do with a request, and why.
 
-use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::Place;
-use super::status::{connect, table};
+use super::status::{ask, table};
 use crate::api::explain::Question;
 use crate::routing::{Explanation, GroupNote, TargetNote};
 
@@ -56,11 +55,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
             source: options.source,
         },
     };
-    let mut stream = connect(&options.place)?;
-    stream.write_all(serde_json::to_string(&question)?.as_bytes())?;
-    stream.shutdown(std::net::Shutdown::Write)?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).context("serve fell silent")?;
+    let text = ask(&options.place, &serde_json::to_string(&question)?)?;
     let answer: Result<Explanation, String> =
         serde_json::from_str(&text).context("an answer of another version")?;
     let explanation = answer.map_err(anyhow::Error::msg)?;

@@ -1,7 +1,7 @@
 //! `roadstead status`: asks a running `serve` over the socket in its data directory, prints tables
 //! or JSON.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -26,11 +26,8 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
-    let mut stream = connect(&options.place)?;
     // Nothing is asked: that is the question for everything.
-    stream.shutdown(Shutdown::Write)?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).context("serve fell silent")?;
+    let text = ask(&options.place, "")?;
     if options.json {
         super::print(&text);
         return Ok(());
@@ -40,13 +37,17 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A connection to the status socket.
-pub(super) fn connect(place: &Place) -> anyhow::Result<UnixStream> {
+/// What a running `serve` answers.
+pub(super) fn ask(place: &Place, question: &str) -> anyhow::Result<String> {
     let socket = place.data_dir()?.join(STATUS_SOCKET);
-    let stream = UnixStream::connect(&socket)
+    let mut stream = UnixStream::connect(&socket)
         .with_context(|| format!("no roadstead answers at {}", socket.display()))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
-    Ok(stream)
+    stream.write_all(question.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("serve fell silent")?;
+    Ok(answer)
 }
 
 /// Everything as aligned tables.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiscoveryKey, InstanceKey, NamespaceName, OperationId, Owner, Registration, TaskId};
+use super::{
+    DiscoveryKey, InstanceKey, NamespaceName, OperationId, Owner, Registration, TaskId, fnv1a,
+};
 use crate::clock::Timestamp;
 
 /// TTL of a service's records, and the SOA minimum (the negative TTL, RFC 2308 section 5) of its
@@ -266,11 +268,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// An id that a resource without one always has: FNV-1a, 64 bits, over its name.
+/// An id that a resource without one always has: it follows from its name.
 fn derived(prefix: &str, name: &str) -> String {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, step);
-    format!("{prefix}-{hash:016x}")
+    format!("{prefix}-{:016x}", fnv1a(name))
 }
 
 #[cfg(test)]

@@ -1,11 +1,30 @@
 //! Names and ids: one type per kind, so that a service's name never stands where a cluster's
 //! belongs.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+/// Every text is one.
+macro_rules! from_text {
+    ($name:ident) => {
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadKey;
+
+            fn from_str(text: &str) -> Result<Self, BadKey> {
+                Ok(text.into())
+            }
+        }
+    };
+}
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
@@ -26,19 +45,7 @@ macro_rules! names {
             }
         }
 
-        impl From<&str> for $name {
-            fn from(name: &str) -> Self {
-                Self(name.into())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = BadKey;
-
-            fn from_str(text: &str) -> Result<Self, BadKey> {
-                Ok(Self(text.into()))
-            }
-        }
+        from_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,20 +104,8 @@ macro_rules! regional {
             }
         }
 
-        /// At home.
-        impl From<&str> for $name {
-            fn from(name: &str) -> Self {
-                Self(name.into())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = BadKey;
-
-            fn from_str(text: &str) -> Result<Self, BadKey> {
-                Ok(Self(text.into()))
-            }
-        }
+        // Without a region: at home.
+        from_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -173,6 +168,23 @@ impl Default for InstanceName {
     fn default() -> Self {
         "local".into()
     }
+}
+
+/// Two lower-case digits a byte.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
+/// FNV-1a, 64 bits: the same for a text on every machine and for good.
+#[must_use]
+pub fn fnv1a(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 /// A new version 4 UUID.

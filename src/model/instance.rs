@@ -5,7 +5,6 @@
 //! **Invariant:** what is left of an instance is not recorded: it follows from its tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Account, Arn, ClusterName, HOST_PORTS, HostPortRange, InstanceName, NetworkMode,
-    TaskDefinition, Transport,
+    TaskDefinition, Transport, hex,
 };
 use crate::clock::Timestamp;
 
@@ -206,12 +205,7 @@ impl Account {
 /// 32 hexadecimal digits.
 #[must_use]
 pub fn instance_id(cluster: &ClusterName, name: &InstanceName) -> String {
-    let digest = Sha256::digest(format!("{cluster:#}/{name}").as_bytes());
-    digest.iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(format!("{cluster:#}/{name}").as_bytes())[..16])
 }
 
 /// What a task takes of its instance.

@@ -211,9 +211,7 @@ impl Listener {
     pub fn actions(&self) -> impl Iterator<Item = &Action> {
         self.rules.iter().map(|rule| &rule.action).chain(std::iter::once(&self.default_action))
     }
-}
 
-impl Listener {
     /// Every target group that it forwards or mirrors to.
     pub fn groups(&self) -> impl Iterator<Item = &TargetGroupName> {
         let forwarded = self.actions().flat_map(Action::groups).map(|weighted| &weighted.group);

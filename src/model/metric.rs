@@ -37,6 +37,12 @@ impl MetricId {
     }
 }
 
+/// Whether CloudWatch has periods of so many seconds.
+#[must_use]
+pub const fn is_period(seconds: u32) -> bool {
+    matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds.is_multiple_of(60))
+}
+
 /// What is asked of the samples of one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Statistic {

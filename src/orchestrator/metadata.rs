@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-use crate::model::{Task, TaskId};
+use crate::model::{Task, TaskId, hex};
 use crate::runtime::Reach;
 use crate::state::State;
 
@@ -72,9 +72,7 @@ impl Endpoint {
     #[must_use]
     pub fn id(&self, task: &TaskId, container: &str) -> String {
         let mac = self.mac(task, container).map(|mac| mac.finalize().into_bytes());
-        let secret =
-            mac.unwrap_or_default().into_iter().take(BYTES).map(|byte| format!("{byte:02x}"));
-        format!("{task}-{}", secret.collect::<String>())
+        format!("{task}-{}", hex(&mac.unwrap_or_default()[..BYTES]))
     }
 
     /// The task and the container whose id it is. None: nobody's.

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Runtime, RuntimeError};
-use crate::model::{InstanceName, Task};
+use futures_util::future::join_all;
+
+use super::{Reach, Runtime, RuntimeError};
+use crate::model::{InstanceName, NetworkMode, Task};
 
 /// Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,13 @@ impl Fleet {
 
     pub fn iter(&self) -> impl Iterator<Item = (&InstanceName, &Arc<dyn Runtime>)> {
         self.0.iter()
+    }
+
+    /// How containers of each instance's bridge network reach us; nothing where its runtime cannot
+    /// tell now.
+    pub async fn bridges(&self) -> Vec<Option<Reach>> {
+        let asking = self.0.values().map(|runtime| runtime.reach(Some(NetworkMode::Bridge)));
+        join_all(asking).await.into_iter().map(Result::ok).collect()
     }
 
     /// The runtime of a task.

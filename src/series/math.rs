@@ -2,26 +2,29 @@
 //!
 //! Source: CloudWatch user guide, "Using math expressions with CloudWatch metrics". Of its
 //! functions those are here that dashboards and alarms are made of ([`FUNCTIONS`]); there is no
-//! SEARCH and no anomaly detection. **Invariant:** what an expression comes to has no value that is
+//! anomaly detection. **Invariant:** what an expression comes to has no value that is
 //! not finite: such a datapoint is missing, as in CloudWatch.
 
 mod parse;
 pub mod queries;
+mod search;
+mod sort;
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::search::Search;
 use super::micros;
 use crate::clock::Timestamp;
 
 /// The functions that are known.
-pub const FUNCTIONS: [&str; 22] = [
+pub const FUNCTIONS: [&str; 25] = [
     "ABS",
     "AVG",
     "CEIL",
     "DATAPOINT_COUNT",
     "DIFF",
+    "DIFF_TIME",
     "FILL",
     "FIRST",
     "FLOOR",
@@ -35,25 +38,20 @@ pub const FUNCTIONS: [&str; 22] = [
     "RATE",
     "REMOVE_EMPTY",
     "RUNNING_SUM",
+    "SEARCH",
+    "SLICE",
+    "SORT",
     "STDDEV",
     "SUM",
     "TIME_SERIES",
-    "DIFF_TIME",
 ];
 /// The longest expression (CloudWatch's).
 const LONGEST: usize = 2048;
 
 /// An expression that means nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct Bad(String);
-
-impl fmt::Display for Bad {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Bad {}
 
 impl Bad {
     fn new(why: impl Into<String>) -> Self {
@@ -112,13 +110,19 @@ enum Term {
     Text(String),
     List(Vec<Self>),
     Call(String, Vec<Self>),
+    /// The number of one of the expression's searches.
+    Search(usize),
     Negative(Box<Self>),
     Binary(Binary, Box<Self>, Box<Self>),
 }
 
 /// An expression that was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Expression(Term);
+pub struct Expression {
+    term: Term,
+    ids: BTreeSet<String>,
+    searches: Vec<Search>,
+}
 
 /// Values over time, ascending.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -142,6 +146,8 @@ pub struct Scope<'a> {
     pub values: BTreeMap<&'a str, Value>,
     /// Ids of metrics, as opposed to expressions, in their order.
     pub metrics: Vec<&'a str>,
+    /// What each of the expression's searches has found.
+    pub found: Vec<Vec<Line>>,
     pub from: Timestamp,
     pub to: Timestamp,
     pub period: Duration,
@@ -154,48 +160,43 @@ impl Expression {
         if text.len() > LONGEST {
             return Err(Bad::new(format!("an expression has at most {LONGEST} characters")));
         }
-        let term = parse::parse(text)?;
-        let mut unknown = None;
-        term.visit(&mut |term| {
-            if let Term::Call(name, _) = term
-                && !FUNCTIONS.contains(&name.as_str())
-            {
+        let (term, searches) = parse::parse(text)?;
+        let (mut unknown, mut ids) = (None, BTreeSet::new());
+        term.visit(&mut |term| match term {
+            Term::Call(name, _) if !FUNCTIONS.contains(&name.as_str()) => {
                 unknown = Some(name.clone());
             }
+            Term::Id(id) => drop(ids.insert(id.clone())),
+            _ => {}
         });
         match unknown {
             Some(name) => Err(Bad::new(format!(
                 "the function {name} is not supported here; there are {}",
                 FUNCTIONS.join(", ")
             ))),
-            None => Ok(Self(term)),
+            None => Ok(Self { term, ids, searches }),
         }
     }
 
     /// The ids that it names; `METRICS` names more.
     #[must_use]
-    pub fn ids(&self) -> Vec<&str> {
-        let mut ids = Vec::new();
-        self.0.visit(&mut |term| {
-            if let Term::Id(id) = term {
-                ids.push(id.as_str());
-            }
-        });
-        ids
+    pub const fn ids(&self) -> &BTreeSet<String> {
+        &self.ids
     }
 
     /// Whether it names metrics by `METRICS`.
     #[must_use]
     pub fn takes_metrics(&self) -> bool {
         let mut found = false;
-        self.0.visit(&mut |term| found |= matches!(term, Term::Call(name, _) if name == "METRICS"));
+        let is_it = |term: &Term| matches!(term, Term::Call(name, _) if name == "METRICS");
+        self.term.visit(&mut |term| found |= is_it(term));
         found
     }
 
     /// # Errors
     /// Values that do not fit their operators or functions, or an id that stands for nothing.
     pub fn evaluate(&self, scope: &Scope<'_>) -> Result<Value, Bad> {
-        scope.evaluate(&self.0)
+        scope.evaluate(&self.term)
     }
 }
 
@@ -213,7 +214,7 @@ impl Term {
                 left.visit(see);
                 right.visit(see);
             }
-            Self::Number(_) | Self::Id(_) | Self::Word(_) | Self::Text(_) => {}
+            Self::Number(_) | Self::Id(_) | Self::Word(_) | Self::Text(_) | Self::Search(_) => {}
         }
     }
 }
@@ -285,6 +286,9 @@ impl Scope<'_> {
             Term::Word(word) => Err(Bad::new(format!("{word} is no value"))),
             Term::Text(text) => Err(Bad::new(format!("{text:?} is a text, not a value"))),
             Term::List(items) => self.list(items).map(Value::Lines),
+            Term::Search(number) => {
+                Ok(Value::Lines(self.found.get(*number).cloned().unwrap_or_default()))
+            }
             Term::Negative(inner) => each(&self.evaluate(inner)?, |value| -value),
             Term::Binary(operator, left, right) => {
                 let (left, right) = (self.evaluate(left)?, self.evaluate(right)?);
@@ -324,6 +328,14 @@ impl Scope<'_> {
             "IF" => {
                 count(2, 3)?;
                 return self.choose(items);
+            }
+            "SORT" => {
+                count(3, 4)?;
+                return self.sort(items);
+            }
+            "SLICE" => {
+                count(2, 3)?;
+                return self.slice(items);
             }
             _ => count(1, 1)?,
         }

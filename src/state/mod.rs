@@ -31,6 +31,7 @@ use crate::model::{
 pub use bell::{Bell, Closed, Listener};
 pub use journal::{Journal, JournalError, MemoryJournal};
 pub use refer::Refused;
+pub use region::View;
 pub use store::{Commit, Committed, Store, StoreError, Tx};
 pub use tables::{BadRow, Key, Row, State, Table, changed};
 

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clock::Timestamp;
 use crate::model::{
-    ContainerInstance, Demand, HostPorts, InstanceKind, Task, TaskDefinition, TaskStatus, Transport,
+    ContainerInstance, Demand, HostPorts, InstanceKind, Task, TaskDefinition, TaskStatus,
+    Transport, fnv1a,
 };
 
 use super::State;
@@ -88,12 +89,9 @@ pub fn give(
     Ok(given)
 }
 
-/// FNV-1a: any function that spreads would do.
+/// Any function that spreads would do.
 fn spread(text: &str) -> usize {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    usize::try_from(hash >> 33).unwrap_or_default()
+    usize::try_from(fnv1a(text) >> 33).unwrap_or_default()
 }
 
 /// The ports of the instance that are not simply free.

@@ -10,24 +10,45 @@ use crate::model::{Account, Arn, CertificateArn, ServiceKey};
 
 use super::{Row, State, Table};
 
-fn kept<K: Ord + Clone, V>(table: &Table<K, V>, is_there: impl Fn(&K, &V) -> bool) -> Table<K, V> {
-    if table.iter().all(|(key, row)| is_there(key, row)) {
-        return Arc::clone(table);
-    }
-    let rows = table.iter().filter(|(key, row)| is_there(key, row));
-    Arc::new(rows.map(|(key, row)| (key.clone(), Arc::clone(row))).collect::<BTreeMap<_, _>>())
+/// A State and what calls of one region see of it.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    pub whole: Arc<State>,
+    pub part: Arc<State>,
 }
 
+/// The part that is made, and the one before it.
 #[derive(Clone, Copy)]
-struct Part<'a>(&'a Account);
+struct Part<'a> {
+    account: &'a Account,
+    whole: &'a State,
+    before: &'a View,
+}
 
 impl Part<'_> {
     fn has(self, region: &str) -> bool {
-        region == self.0.place()
+        region == self.account.place()
     }
 
     fn serves(self, key: &ServiceKey) -> bool {
         self.has(key.cluster.region())
+    }
+
+    /// Its rows of a table; those from before when no row of the whole table has changed.
+    fn of<K: Ord + Clone, V>(
+        self,
+        table: impl Fn(&State) -> &Table<K, V>,
+        is_there: impl Fn(&K, &V) -> bool,
+    ) -> Table<K, V> {
+        let whole = table(self.whole);
+        if Arc::ptr_eq(whole, table(&self.before.whole)) {
+            return Arc::clone(table(&self.before.part));
+        }
+        if whole.iter().all(|(key, row)| is_there(key, row)) {
+            return Arc::clone(whole);
+        }
+        let rows = whole.iter().filter(|(key, row)| is_there(key, row));
+        Arc::new(rows.map(|(key, row)| (key.clone(), Arc::clone(row))).collect::<BTreeMap<_, _>>())
     }
 }
 
@@ -47,49 +68,49 @@ impl Account {
 }
 
 impl State {
-    /// What calls of the account's region see.
+    /// What calls of the account's region see. `before` is what they saw of an earlier State.
     #[must_use]
-    pub fn within(&self, account: &Account) -> Self {
-        let part = Part(account);
+    pub fn within(&self, account: &Account, before: &View) -> Self {
+        let part = Part { account, whole: self, before };
         Self {
             generation: self.generation,
-            clusters: kept(&self.clusters, |key, _| part.has(key.region())),
-            families: kept(&self.families, |key, _| part.has(key.region())),
-            definitions: kept(&self.definitions, |key, _| part.has(key.family.region())),
-            services: kept(&self.services, |key, _| part.serves(key)),
-            ended_services: kept(&self.ended_services, |key, _| part.serves(key)),
-            progress: kept(&self.progress, |key, _| part.serves(key)),
-            tasks: kept(&self.tasks, |_, row| part.has(row.cluster.region())),
+            clusters: part.of(|s| &s.clusters, |key, _| part.has(key.region())),
+            families: part.of(|s| &s.families, |key, _| part.has(key.region())),
+            definitions: part.of(|s| &s.definitions, |key, _| part.has(key.family.region())),
+            services: part.of(|s| &s.services, |key, _| part.serves(key)),
+            ended_services: part.of(|s| &s.ended_services, |key, _| part.serves(key)),
+            progress: part.of(|s| &s.progress, |key, _| part.serves(key)),
+            tasks: part.of(|s| &s.tasks, |_, row| part.has(row.cluster.region())),
             instances: Arc::clone(&self.instances),
-            load_balancers: kept(&self.load_balancers, |key, _| part.has(key.region())),
-            listeners: kept(&self.listeners, |key, _| part.has(key.load_balancer.region())),
-            target_groups: kept(&self.target_groups, |key, _| part.has(key.region())),
-            targets: kept(&self.targets, |_, row| part.has(row.group.region())),
+            load_balancers: part.of(|s| &s.load_balancers, |key, _| part.has(key.region())),
+            listeners: part.of(|s| &s.listeners, |key, _| part.has(key.load_balancer.region())),
+            target_groups: part.of(|s| &s.target_groups, |key, _| part.has(key.region())),
+            targets: part.of(|s| &s.targets, |_, row| part.has(row.group.region())),
             verdicts: Arc::clone(&self.verdicts),
-            namespaces: kept(&self.namespaces, |key, _| part.has(key.region())),
-            discovery_services: kept(&self.discovery_services, |key, _| {
-                part.has(key.namespace.region())
-            }),
-            discovery_instances: kept(&self.discovery_instances, |key, _| {
-                part.has(key.service.namespace.region())
-            }),
+            namespaces: part.of(|s| &s.namespaces, |key, _| part.has(key.region())),
+            discovery_services: part
+                .of(|s| &s.discovery_services, |key, _| part.has(key.namespace.region())),
+            discovery_instances: part
+                .of(|s| &s.discovery_instances, |key, _| part.has(key.service.namespace.region())),
             quarantine: Arc::clone(&self.quarantine),
-            certificates: kept(&self.certificates, |key, _| account.sees(key)),
-            trust_stores: kept(&self.trust_stores, |key, _| part.has(key.region())),
-            ec2: kept(&self.ec2, |_, row| part.has(row.region())),
+            certificates: part.of(|s| &s.certificates, |key, _| account.sees(key)),
+            trust_stores: part.of(|s| &s.trust_stores, |key, _| part.has(key.region())),
+            ec2: part.of(|s| &s.ec2, |_, row| part.has(row.region())),
             tags: Arc::clone(&self.tags),
-            discovery_operations: kept(&self.discovery_operations, |_, row| part.has(&row.region)),
+            discovery_operations: part
+                .of(|s| &s.discovery_operations, |_, row| part.has(&row.region)),
             hosted_zones: Arc::clone(&self.hosted_zones),
             record_sets: Arc::clone(&self.record_sets),
             name_checks: Arc::clone(&self.name_checks),
             name_statuses: Arc::clone(&self.name_statuses),
-            scalable_targets: kept(&self.scalable_targets, |key, _| part.serves(key)),
-            scaling_policies: kept(&self.scaling_policies, |key, _| part.serves(&key.service)),
-            scheduled_actions: kept(&self.scheduled_actions, |key, _| part.serves(&key.service)),
-            scaling_histories: kept(&self.scaling_histories, |key, _| part.serves(key)),
-            capacity_providers: kept(&self.capacity_providers, |key, _| part.has(key.region())),
-            alarms: kept(&self.alarms, |key, _| part.has(key.region())),
-            log_groups: kept(&self.log_groups, |key, _| part.has(key.region())),
+            scalable_targets: part.of(|s| &s.scalable_targets, |key, _| part.serves(key)),
+            scaling_policies: part.of(|s| &s.scaling_policies, |key, _| part.serves(&key.service)),
+            scheduled_actions: part
+                .of(|s| &s.scheduled_actions, |key, _| part.serves(&key.service)),
+            scaling_histories: part.of(|s| &s.scaling_histories, |key, _| part.serves(key)),
+            capacity_providers: part.of(|s| &s.capacity_providers, |key, _| part.has(key.region())),
+            alarms: part.of(|s| &s.alarms, |key, _| part.has(key.region())),
+            log_groups: part.of(|s| &s.log_groups, |key, _| part.has(key.region())),
             cookie_keys: Arc::clone(&self.cookie_keys),
             applied: Arc::clone(&self.applied),
         }
@@ -147,7 +168,7 @@ mod tests {
         let home = Account { others: others.clone(), ..Account::new("local", "0") };
         let state = state();
         for (region, place) in [("local", ""), ("far-1", "far-1"), ("far-2", "far-2")] {
-            let part = state.within(&home.visited(region).unwrap());
+            let part = state.within(&home.visited(region).unwrap(), &View::default());
             let clusters: Vec<_> = part.clusters.keys().collect();
             assert_eq!(clusters, [&ClusterName::within(place, "shop")]);
             let tasks: Vec<_> = part.tasks.keys().map(ToString::to_string).collect();
@@ -155,6 +176,23 @@ mod tests {
             assert_eq!(part.generation, state.generation);
         }
         assert_eq!(home.visited("far-3"), None);
+    }
+
+    #[test]
+    fn tables_that_have_not_changed_keep_their_parts() {
+        let home = Account { others: vec!["far-1".to_owned()], ..Account::new("local", "0") };
+        let far = home.visited("far-1").unwrap();
+        let first = Arc::new(state());
+        let view = View {
+            part: Arc::new(first.within(&far, &View::default())),
+            whole: Arc::clone(&first),
+        };
+        let mut second = State::clone(&first);
+        second.put(Row::from(Cluster::new(ClusterName::within("far-1", "more"), Owner::Api)));
+        let part = second.within(&far, &view);
+        assert!(Arc::ptr_eq(&part.tasks, &view.part.tasks));
+        assert_eq!(part, second.within(&far, &View::default()));
+        assert_eq!((view.part.clusters.len(), part.clusters.len()), (1, 2));
     }
 
     #[test]

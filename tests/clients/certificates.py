@@ -57,6 +57,7 @@ equal(acm.list_tags_for_certificate(CertificateArn=one)["Tags"],
 acm.remove_tags_from_certificate(CertificateArn=one, Tags=[{"Key": "a", "Value": "x"}, {"Key": "c"}])
 equal(acm.list_tags_for_certificate(CertificateArn=one)["Tags"], [{"Key": "a", "Value": "b"}])
 bad = dict(Certificate=pem("one")[0].encode(), PrivateKey=pem("two")[1].encode())
+refused("ValidationException", acm.request_certificate, DomainName="a.test", says="give it to ImportCertificate")
 refused("ValidationException", acm.import_certificate, **bad, says="does not match")
 refused("ValidationException", acm.import_certificate, **{**bad, "Certificate": b"x"}, says="PEM")
 refused("ValidationException", acm.import_certificate, **{**bad, "PrivateKey": b"x"}, says="private key")

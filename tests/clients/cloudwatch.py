@@ -74,6 +74,10 @@ def data(*queries, **more):
     return cloudwatch.get_metric_data(MetricDataQueries=list(queries), **{**window(), **more})
 
 
+def search(text, stat="Sum", **more):
+    return data({"Id": "e", "Expression": f"SEARCH('{text}', '{stat}')", "Period": 60, **more})["MetricDataResults"]
+
+
 both = [query("a", "RequestCount"), query("b", "CPUUtilization", "AWS/ECS", SERVICE, "Average", Label="cpu")]
 answer = data(*both, LabelOptions={"Timezone": "+0000"})["MetricDataResults"]
 equal([(one["Id"], one["Label"], one["StatusCode"]) for one in answer], [("a", "RequestCount", "Complete"), ("b", "cpu", "Complete")])
@@ -102,7 +106,25 @@ both_lines = data(ok, all_of, {"Id": "m", "Expression": "RATE(METRICS())"})["Met
 equal([one["Label"] for one in both_lines], ["m HTTPCode_Target_2XX_Count", "m RequestCount"])
 refused("ValidationError", data, {"Id": "e", "Expression": "TIME_SERIES(1)"}, all_of, says="Period")
 refused("ValidationError", data, {"Id": "e", "Expression": "a*2+all"}, all_of, says="a is the Id of no query")
-refused("ValidationError", data, {"Id": "e", "Expression": "SEARCH('x', 'Sum')"}, says="SEARCH is not supported here")
+# Searches, as dashboards write them.
+found = search("{AWS/ECS,ClusterName,ServiceName} Utilization", "Average")
+equal([(one["Id"], one["Label"]) for one in found], [("e", "CPUUtilization"), ("e", "MemoryUtilization")])
+equal([one["Label"] for one in search('{ECS/ContainerInsights,ClusterName,ServiceName} MetricName=("RunningTaskCount" OR "DesiredTaskCount")', "Average", Label="tasks:")],
+      ["tasks: DesiredTaskCount", "tasks: RunningTaskCount"])
+(answer,) = search('{"AWS/ApplicationELB","LoadBalancer"} MetricName="RequestCount" "LoadBalancer"="%s"' % balancer)
+equal((answer["Label"], sum(answer["Values"])), ("RequestCount", 10))
+codes = "SEARCH('{AWS/ApplicationELB,LoadBalancer} HTTPCode Target NOT 5XX NOT 4XX', 'Sum', 60)"
+(answer,) = data({"Id": "e", "Expression": f"SUM({codes})"})["MetricDataResults"]
+equal((answer["Label"], sum(answer["Values"])), ("e", 10))
+ranked = data({"Id": "e", "Expression": f"SORT(REMOVE_EMPTY({codes}), SUM, DESC, 1)"})["MetricDataResults"]
+equal([sum(one["Values"]) for one in ranked], [10])
+equal(search("nobody"), [])
+equal(search("Namespace=Unheard"), [])
+refused("ValidationError", data, {"Id": "e", "Expression": "SEARCH('x', 'Sum')"}, says="it needs a Period")
+refused("ValidationError", search, "(x", says=") is expected")
+refused("ValidationError", search, "x", "p99", says="p99")
+refused("ValidationError", search, "x" * 1025, says="at most 1024 characters")
+refused("ValidationError", search, ':aws.AccountId="1" x', says="one account")
 refused("ValidationError", data, {"Id": "e", "Expression": "SUM(all)"}, all_of, says="not a time series")
 refused("ValidationError", data, query("Bad", "RequestCount"), says="lower-case")
 refused("ValidationError", data, query("a", "RequestCount"), query("a", "RequestCount"), says="twice")
@@ -133,6 +155,9 @@ for members, code, says in [
     wish = {name: value for name, value in {**ALARM, **members}.items() if value is not None}
     refused(code, cloudwatch.put_metric_alarm, **wish, says=says)
 cloudwatch.put_metric_alarm(**ALARM, Tags=[{"Key": "team", "Value": "a"}])
+
+
+cloudwatch.get_waiter("alarm_exists").wait(AlarmNames=["quiet"], WaiterConfig={"Delay": 1, "MaxAttempts": 1})
 
 
 def alarm(name="quiet"):
@@ -186,6 +211,7 @@ for metrics_given, says in [
     ([share, running_too, {**desired_too, "ReturnData": True}], "ReturnData must be true of one"),
     ([share, running_too], "wanted is the Id of no query"),
     ([{**share, "Expression": "all +"}, running_too], "ends here"),
+    ([{**share, "Expression": "SUM(SEARCH('Task', 'Sum'))", "Period": 60}], "SEARCH is not supported on Metric Alarms"),
 ]:
     refused("ValidationError", cloudwatch.put_metric_alarm, AlarmName="share", Metrics=metrics_given, **plain, says=says)
 cloudwatch.put_metric_alarm(AlarmName="share", Metrics=[running_too, desired_too, share], **{**plain, "Threshold": 99.0})

@@ -33,6 +33,11 @@ equal(made["State"], "available")
 for _ in range(2):
     equal(ec2.describe_vpcs(VpcIds=[own])["Vpcs"], [made])
 equal([v["VpcId"] for v in ec2.describe_vpcs(Filters=[{"Name": "tag:Name", "Values": ["o*"]}])["Vpcs"]], [own])
+ONCE = {"Delay": 1, "MaxAttempts": 1}
+ec2.get_waiter("vpc_exists").wait(VpcIds=[own], WaiterConfig=ONCE)
+ec2.get_waiter("vpc_available").wait(VpcIds=[own], WaiterConfig=ONCE)
+ec2.get_waiter("subnet_available").wait(SubnetIds=[subnets[0]["SubnetId"]], WaiterConfig=ONCE)
+ec2.get_waiter("security_group_exists").wait(GroupIds=[group["GroupId"]], WaiterConfig=ONCE)
 refused("InvalidVpcID.NotFound", ec2.describe_vpcs, VpcIds=["vpc-0"])
 equal(ec2.describe_vpc_attribute(VpcId=own, Attribute="enableDnsSupport")["EnableDnsSupport"], {"Value": True})
 equal(ec2.describe_vpc_attribute(VpcId=own, Attribute="enableDnsHostnames")["EnableDnsHostnames"], {"Value": False})

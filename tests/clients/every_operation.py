@@ -182,7 +182,7 @@ GONE = {
 }
 #: They name nothing that has to be there.
 ALONE = {
-    "acm": "ImportCertificate ListCertificates",
+    "acm": "ImportCertificate ListCertificates RequestCertificate",
     "application-autoscaling": "",
     "cloudwatch": "ListMetrics PutMetricAlarm",
     "ec2": "CreateVpc DescribeTags",
@@ -198,7 +198,7 @@ ALONE = {
 }
 #: Known, and refused whatever they ask for.
 NEVER = set("""CreateTaskSet DeleteTaskSet UpdateTaskSet UpdateServicePrimaryTaskSet DeregisterContainerInstance RegisterContainerInstance
-PutAccountSettingDefault GetDNSSEC CreatePublicDnsNamespace UpdatePublicDnsNamespace""".split())
+PutAccountSettingDefault GetDNSSEC CreatePublicDnsNamespace UpdatePublicDnsNamespace RequestCertificate""".split())
 #: Their models refuse nothing that a client can send.
 PLAIN = {
     "ec2": """AuthorizeSecurityGroupIngress DeleteSecurityGroup DescribeAvailabilityZones DescribeRegions DescribeTags

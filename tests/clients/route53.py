@@ -19,6 +19,7 @@ equal((made["HostedZone"]["Name"], made["HostedZone"]["ResourceRecordSetCount"])
 equal((made["HostedZone"]["Config"], made["VPC"]), ({"Comment": "c", "PrivateZone": True}, VPC))
 change = made["ChangeInfo"]["Id"].removeprefix("/change/")
 eventually(lambda: r53.get_change(Id=change)["ChangeInfo"]["Status"] == "INSYNC", "INSYNC")
+r53.get_waiter("resource_record_sets_changed").wait(Id=change, WaiterConfig={"Delay": 1, "MaxAttempts": 10})
 refused("NoSuchChange", r53.get_change, Id="C1")
 # Terraform asks before it deletes a zone.
 zone_id = made["HostedZone"]["Id"].split("/")[-1]
@@ -126,7 +127,13 @@ refuse("needs a health check", ("CREATE", record("b.corp.test", "A", "10.0.0.1",
 refuse("SetIdentifier", ("CREATE", record("b.corp.test", "A", "10.0.0.1", Failover="SECONDARY")))
 refuse("more than one", ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Failover="SECONDARY", Weight=1)))
 refused("NoSuchHealthCheck", change, ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Weight=1, HealthCheckId="x")))
-refused("InvalidInput", change, ("CREATE", record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", Region="us-east-1")))
+# Policies that look at where the client is.
+for member, value in {
+    "Region": "us-east-1", "GeoLocation": {"CountryCode": "DE"}, "GeoProximityLocation": {"AWSRegion": "us-east-1"},
+    "CidrRoutingConfig": {"CollectionId": "12345678-1234-1234-1234-123456789012", "LocationName": "*"},
+}.items():
+    located = record("b.corp.test", "A", "10.0.0.1", SetIdentifier="x", **{member: value})
+    refused("InvalidInput", change, ("CREATE", located), says=f"{member} is not supported here")
 refused("NoSuchHostedZone", change, ("CREATE", www), of="Z1")
 # All or nothing.
 refuse("already exists", ("CREATE", record("new.corp.test", "A", "10.0.0.8")), ("CREATE", www))

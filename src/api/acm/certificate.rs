@@ -15,7 +15,7 @@ use crate::api::page::page;
 use crate::api::tags::{self, Tag};
 use crate::clock::Timestamp;
 use crate::model::{
-    Account, Arn, Certificate, CertificateArn, CertificateStore, Owner, PrivateKey,
+    Account, Arn, Certificate, CertificateArn, CertificateStore, Owner, PrivateKey, uuid,
 };
 use crate::state::{Key, State, Tx};
 use crate::tls::Identity;
@@ -90,15 +90,7 @@ fn fresh(state: &State, account: &Account, now: Timestamp) -> Result<Certificate
         let message = format!("You have reached your limit of {MOST} imported certificates.");
         return Err(Error::new("LimitExceededException", message));
     }
-    let bits = fastrand::u128(..);
-    let id = format!(
-        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-        bits >> 96,
-        (bits >> 80) & 0xffff,
-        (bits >> 68) & 0xfff,
-        0x8000 | ((bits >> 52) & 0x3fff),
-        bits & 0xffff_ffff_ffff
-    );
+    let id = uuid(&mut fastrand::Rng::new());
     Ok(Certificate {
         arn: CertificateArn::new(account.certificate(&id).to_string()),
         store: CertificateStore::Acm,

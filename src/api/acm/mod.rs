@@ -13,6 +13,12 @@ use crate::model::{Account, Certificate, CertificateArn, CertificateStore, Owner
 use crate::state::State;
 use std::sync::Arc;
 
+/// Operations that are told why they are not served.
+pub(crate) const REFUSED: &[(&str, &str)] = &[(
+    "RequestCertificate",
+    "nobody here vouches for names; make a certificate elsewhere and give it to ImportCertificate",
+)];
+
 /// From operation to function: what is served.
 pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
     match call.name() {
@@ -25,7 +31,7 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "AddTagsToCertificate" => tag::add(call, input).await,
         "ListTagsForCertificate" => tag::list(call, input),
         "RemoveTagsFromCertificate" => tag::remove(call, input).await,
-        _ => Err(call.unknown()),
+        _ => Err(call.not_served(REFUSED)),
     }
 }
 

@@ -11,8 +11,8 @@ use super::queries::{self, Query};
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::wire::time;
-use crate::model::MetricAsked;
-use crate::series::math::queries::{Queries, Window};
+use crate::model::{MetricAsked, MetricId};
+use crate::series::math::queries::{Queries, Told, Window};
 use crate::series::math::{Bad, Line};
 
 /// Queries of one call (CloudWatch's).
@@ -59,13 +59,26 @@ pub(super) fn get(call: &Call, input: Input) -> Outcome {
         points.into_iter().map(|(at, point)| (at, point.value(asked.statistic))).collect()
     };
     let window = Window { from, to: to.min(call.now) };
-    let mut lines = queries.lines(window, read).map_err(unclear)?;
+    let known = if queries.search() { known(call) } else { Vec::new() };
+    let Told { mut lines, is_cut } = queries.told(window, &known, read).map_err(unclear)?;
     if asked.scan_by.as_deref() != Some("TimestampAscending") {
         lines.iter_mut().for_each(|(_, line)| line.points.reverse());
     }
     let (results, next) = pages(&lines, place, most);
     let next = next.map(|(query, point)| format!("{query}.{point}"));
-    Ok(json!({ "MetricDataResults": results, "NextToken": next, "Messages": [] }))
+    let cut = is_cut.then(|| {
+        let value = "Maximum number of allowed metrics exceeded";
+        json!({ "Code": "MaxMetricsExceeded", "Value": value })
+    });
+    let messages: Vec<_> = cut.into_iter().collect();
+    Ok(json!({ "MetricDataResults": results, "NextToken": next, "Messages": messages }))
+}
+
+/// The metrics of the call's region.
+fn known(call: &Call) -> Vec<MetricId> {
+    let mut all = call.api.series.list();
+    all.retain(|id| id.region == call.place());
+    all
 }
 
 fn bad(message: impl Into<String>) -> Error {

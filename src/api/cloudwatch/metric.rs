@@ -11,7 +11,7 @@ use crate::api::error::Error;
 use crate::api::page::{BadToken, page};
 use crate::api::wire::time;
 use crate::clock::Timestamp;
-use crate::model::{MetricId, Statistic};
+use crate::model::{MetricId, Statistic, is_period};
 
 /// Metrics of one page (CloudWatch's).
 const PAGE: usize = 500;
@@ -56,15 +56,14 @@ pub(super) fn unit(metric: &str) -> &'static str {
 
 /// # Errors
 /// No period that CloudWatch has.
-pub(super) fn period(seconds: i64) -> Result<Duration, Error> {
-    let good = matches!(seconds, 1 | 5 | 10 | 20 | 30) || (seconds > 0 && seconds % 60 == 0);
-    match u64::try_from(seconds) {
-        Ok(seconds) if good => Ok(Duration::from_secs(seconds)),
-        _ => Err(Error::new(
+pub(super) fn period(seconds: i64) -> Result<u32, Error> {
+    let good = u32::try_from(seconds).ok().filter(|seconds| is_period(*seconds));
+    good.ok_or_else(|| {
+        Error::new(
             "InvalidParameterValue",
             "The parameter Period must be 1, 5, 10, 20, 30 or a multiple of 60.",
-        )),
-    }
+        )
+    })
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
@@ -111,7 +110,7 @@ pub(super) fn statistics(call: &Call, input: Input) -> Outcome {
             "The parameter StartTime must be less than the parameter EndTime.",
         ));
     }
-    let period = period(asked.period)?;
+    let period = Duration::from_secs(period(asked.period)?.into());
     let points = to.since(from).as_secs() / period.as_secs();
     if points > MOST {
         return Err(Error::new(

@@ -47,11 +47,6 @@ fn bad(message: impl Into<String>) -> Error {
     Error::invalid(message)
 }
 
-fn period(seconds: i64) -> Result<u32, Error> {
-    metric::period(seconds)?;
-    u32::try_from(seconds).map_err(|_| bad("The parameter Period is too long"))
-}
-
 impl Query {
     /// # Errors
     /// It asks for nothing that there is.
@@ -68,7 +63,7 @@ impl Query {
         Ok(MetricQuery {
             label: self.label,
             is_returned: self.return_data.unwrap_or(true),
-            period: self.period.map(period).transpose()?,
+            period: self.period.map(metric::period).transpose()?,
             what,
             id,
         })
@@ -87,7 +82,7 @@ impl MetricStat {
             self.metric.metric_name.ok_or_else(|| required("MetricName"))?,
             self.metric.dimensions,
         );
-        let period = period(self.period.unwrap_or(60))?;
+        let period = metric::period(self.period.unwrap_or(60))?;
         Ok(MetricAsked { metric, statistic, period, unit: self.unit })
     }
 }
@@ -95,7 +90,8 @@ impl MetricStat {
 /// Queries of which one is looked at.
 ///
 /// # Errors
-/// What [`Query::meant`] and [`Queries::read`] say; none or several are told.
+/// What [`Query::meant`] and [`Queries::read`] say; none or several are told; what is looked at
+/// would be whatever is found.
 pub(in crate::api) fn looked_at(
     place: &str,
     queries: Vec<Query>,
@@ -108,7 +104,10 @@ pub(in crate::api) fn looked_at(
             "Metrics must have at most {MOST} items, and ReturnData must be true of one"
         )));
     }
-    Queries::read(&queries).map_err(|why| bad(why.to_string()))?;
+    let read = Queries::read(&queries).map_err(|why| bad(why.to_string()))?;
+    if read.search() {
+        return Err(bad("SEARCH is not supported on Metric Alarms."));
+    }
     Ok(queries)
 }
 

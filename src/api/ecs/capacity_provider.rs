@@ -171,7 +171,7 @@ pub(super) async fn create(call: &Call, input: Input) -> Outcome {
                         capacity provider. Specify a unique Auto Scaling group ARN and try again.";
             return Err(Error::invalid(text));
         }
-        if all.len() >= MOST {
+        if all.keys().filter(|own| own.region() == account.place()).count() >= MOST {
             let text = format!("there are {MOST} capacity providers already");
             return Err(Error::new("LimitExceededException", text));
         }
@@ -186,17 +186,23 @@ pub(super) fn describe(call: &Call, input: Input) -> Outcome {
     let asked: Describe = input.read()?;
     let (state, account) = (call.state(), call.account());
     let with_tags = asked.include.is_some_and(|list| list.iter().any(|what| what == "TAGS"));
-    let wanted = asked.capacity_providers.filter(|list| !list.is_empty());
-    let is_wanted = |name: &str| {
-        wanted.as_ref().is_none_or(|list| list.iter().any(|text| is(account, text, name)))
-    };
-    let own = state.capacity_providers.keys().map(CapacityProviderName::as_str);
-    let mut all: Vec<&str> = PROVIDERS.into_iter().chain(own).collect();
-    let known = |text: &&String| all.iter().any(|name| is(account, text, name));
-    let unknown = wanted.iter().flatten().filter(|text| !known(text));
-    let failures: Vec<_> = unknown.map(|text| names::failure(text, "MISSING")).collect();
-    all.retain(|name| is_wanted(name));
+    let (mut all, mut failures) = (Vec::new(), Vec::new());
+    match &asked.capacity_providers {
+        Some(wanted) if !wanted.is_empty() => {
+            for text in wanted {
+                match name_of(account, text).filter(|name| is_known(&state, account, name)) {
+                    Some(name) => all.push(name),
+                    None => failures.push(names::failure(text, "MISSING")),
+                }
+            }
+        }
+        _ => {
+            all.extend(PROVIDERS);
+            all.extend(state.capacity_providers.keys().map(CapacityProviderName::as_str));
+        }
+    }
     all.sort_unstable();
+    all.dedup();
     let token = asked.next_token.as_deref();
     let (page, next) = names::page(all, |name| (*name).to_owned(), token, asked.max_results, 10)?;
     let provider = |name: &str| match state.capacity_providers.get(&named(account, name)) {
@@ -267,16 +273,17 @@ pub(super) async fn delete(call: &Call, input: Input) -> Outcome {
 
 /// Refuses names of providers that there are not.
 pub(super) fn known(state: &State, account: &Account, providers: &[String]) -> Result<(), Error> {
-    let known = |name: &str| {
-        PROVIDERS.contains(&name) || state.capacity_providers.contains_key(&named(account, name))
-    };
-    match providers.iter().find(|name| !known(name)) {
+    match providers.iter().find(|name| !is_known(state, account, name)) {
         Some(name) => {
             let message = format!("The specified capacity provider {name} was not found.");
             Err(Error::invalid(message))
         }
         None => Ok(()),
     }
+}
+
+fn is_known(state: &State, account: &Account, name: &str) -> bool {
+    PROVIDERS.contains(&name) || state.capacity_providers.contains_key(&named(account, name))
 }
 
 fn named(account: &Account, name: &str) -> CapacityProviderName {
@@ -287,20 +294,21 @@ fn arn(account: &Account, name: &str) -> Arn {
     account.arn("ecs", format!("capacity-provider/{name}"))
 }
 
-fn is(account: &Account, text: &str, name: &str) -> bool {
-    text == name || text == arn(account, name).to_string()
+/// The name that a text gives as it is or by its ARN. None: an ARN of something else.
+fn name_of<'a>(account: &Account, text: &'a str) -> Option<&'a str> {
+    match text.split_once(":capacity-provider/") {
+        Some((_, name)) => Some(name).filter(|name| arn(account, name).to_string() == text),
+        None => Some(text),
+    }
 }
 
 fn find(account: &Account, state: &State, text: &str) -> Result<Arc<CapacityProvider>, Error> {
-    if PROVIDERS.iter().any(|name| is(account, text, name)) {
+    let name = name_of(account, text);
+    if name.is_some_and(|name| PROVIDERS.contains(&name)) {
         let text = format!("The capacity provider {text} is ECS's own and cannot be changed.");
         return Err(Error::new("ClientException", text));
     }
-    let mut all = state.capacity_providers.values();
-    let is_it = |row: &Arc<CapacityProvider>| {
-        row.name.region() == account.place() && is(account, text, row.name.as_str())
-    };
-    let found = all.find(|row| is_it(row)).cloned();
+    let found = name.and_then(|name| state.capacity_providers.get(&named(account, name)).cloned());
     found.ok_or_else(|| {
         Error::new("ClientException", "The specified capacity provider does not exist.")
     })

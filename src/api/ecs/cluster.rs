@@ -295,7 +295,7 @@ fn tasks<'a>(state: &'a State, name: &'a ClusterName) -> impl Iterator<Item = &'
 }
 
 /// RUNNING and on the way there.
-fn counts<'a>(tasks: impl Iterator<Item = &'a Task>) -> (usize, usize) {
+pub(super) fn counts<'a>(tasks: impl Iterator<Item = &'a Task>) -> (usize, usize) {
     let (mut running, mut pending) = (0, 0);
     for task in tasks {
         running += usize::from(task.known == TaskStatus::Running);

@@ -4,16 +4,18 @@
 //! cluster each. **Invariant:** an instance's id follows from its cluster's and its own name, so
 //! it is the same after a restart.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::cluster::counts;
 use super::names;
 use crate::api::call::{Call, Input, Outcome};
 use crate::api::error::Error;
 use crate::api::wire::time::seconds;
 use crate::model::{
-    Account, ClusterName, Contact, ContainerInstance, InstanceName, Task, TaskStatus, Transport,
-    instance_id,
+    Account, ClusterName, Contact, ContainerInstance, InstanceName, Task, Transport, instance_id,
 };
 use crate::orchestrator::placement::{Board, Query, Seat};
 use crate::state::State;
@@ -180,15 +182,12 @@ pub(crate) fn one(
     with_tags: bool,
 ) -> Value {
     let instance = seat.instance;
-    let own = |task: &&std::sync::Arc<Task>| {
-        task.cluster == *cluster && task.instance == instance.name && task.is_live()
-    };
-    let tasks = || state.tasks.values().filter(own);
-    let running = tasks().filter(|task| task.known == TaskStatus::Running).count();
-    let pending = tasks().filter(|task| task.known < TaskStatus::Running).count();
+    let own =
+        |task: &&Task| task.cluster == *cluster && task.instance == instance.name && task.is_live();
+    let (running, pending) = counts(state.tasks.values().map(AsRef::as_ref).filter(own));
     let registered = instance.registered().unwrap_or_default();
     let all = (u64::from(registered.cpu), u64::from(registered.memory_mib));
-    let reserved = instance.reserved_ports.clone();
+    let reserved = &instance.reserved_ports;
     let attributes = instance.all_attributes(cluster).into_iter().map(|(name, value)| {
         if value.is_empty() {
             json!({ "name": name })
@@ -201,7 +200,7 @@ pub(crate) fn one(
         "ec2InstanceId": instance.name.as_str(),
         "version": instance.version,
         "versionInfo": { "agentVersion": env!("CARGO_PKG_VERSION") },
-        "registeredResources": resources(all, [&reserved, &reserved]),
+        "registeredResources": resources(all, [reserved, reserved]),
         "remainingResources": resources(
             (seat.cpu_left(), seat.memory_left()),
             [&seat.ports(Transport::Tcp), &seat.ports(Transport::Udp)],
@@ -218,19 +217,14 @@ pub(crate) fn one(
 }
 
 /// CPU, memory, and the ports that are taken.
-fn resources(
-    (cpu, memory): (u64, u64),
-    ports: [&std::collections::BTreeSet<u16>; 2],
-) -> Vec<Value> {
+fn resources((cpu, memory): (u64, u64), ports: [&BTreeSet<u16>; 2]) -> Vec<Value> {
     let number = |name: &str, value: u64| {
-        let zeros = json!({ "doubleValue": 0.0, "longValue": 0 });
-        let mut all = json!({ "name": name, "type": "INTEGER", "integerValue": value });
-        if let (Some(all), Some(zeros)) = (all.as_object_mut(), zeros.as_object()) {
-            all.extend(zeros.clone());
-        }
-        all
+        json!({
+            "name": name, "type": "INTEGER", "doubleValue": 0.0, "longValue": 0,
+            "integerValue": value,
+        })
     };
-    let set = |name: &str, ports: &std::collections::BTreeSet<u16>| {
+    let set = |name: &str, ports: &BTreeSet<u16>| {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         json!({
             "name": name, "type": "STRINGSET", "doubleValue": 0.0, "longValue": 0,

@@ -7,12 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{tag, task as tasks, task_shown};
 use crate::model::{
-    Account, Container, ContainerStatus, NetworkMode, Task, TaskDefinition, TaskStatus,
+    Account, CORE, Container, ContainerStatus, NetworkMode, Task, TaskDefinition, TaskStatus,
 };
 use crate::state::State;
-
-/// CPU units of a core.
-const CORE: f64 = 1024.0;
 
 /// What the metadata of one task is read from.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +35,7 @@ impl View<'_> {
         let Self { account, state, task, .. } = self;
         let definition = self.definition();
         let limits = definition.as_ref().map(|definition| {
-            let cpu = definition.cpu.map(|cpu| f64::from(cpu) / CORE);
+            let cpu = definition.cpu.map(|cpu| f64::from(cpu) / f64::from(CORE));
             limits(cpu.map(Value::from), definition.memory_mib)
         });
         let rows = task.containers.iter();
@@ -168,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::model::{ContainerDefinition, PortMapping, ServiceKey};
+    use crate::model::{ClusterName, ContainerDefinition, PortMapping, ServiceKey};
 
     /// A service's task of one container, and what it runs.
     fn state() -> (State, Task) {
@@ -245,5 +242,19 @@ mod tests {
         let process = View { docker: None, ..view }.container("app").unwrap();
         assert_eq!(process["Networks"][0]["NetworkMode"], "host");
         assert_eq!(process.get("DockerName"), None);
+    }
+
+    /// The endpoint is the home region's and serves the tasks of all of them.
+    #[test]
+    fn tasks_of_another_region_have_its_arns() {
+        let account = Account::new("r", "1".repeat(12));
+        let (state, task) = state();
+        let task = Task { cluster: ClusterName::within("far-1", "c"), ..task };
+        let view = View { account: &account, state: &state, task: &task, docker: None };
+        let shown = view.task(false);
+        assert_eq!(shown["TaskARN"], "arn:aws:ecs:far-1:111111111111:task/c/t");
+        let container = shown["Containers"][0]["ContainerARN"].as_str().unwrap();
+        let folder = "arn:aws:ecs:far-1:111111111111:container/c/t/";
+        assert!(container.starts_with(folder), "{container}");
     }
 }

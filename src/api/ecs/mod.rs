@@ -23,12 +23,10 @@ mod task_definition;
 mod task_set;
 mod task_shown;
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use super::call::{Accepted, Call, Input, Outcome};
-use super::error::Error;
+use crate::model::hex;
 
 pub(super) use names::newest as newest_definition;
 pub(super) use tag::of_task as tags_of_task;
@@ -71,7 +69,7 @@ pub(crate) const ACCEPTED: &[Accepted] = &[
 ];
 
 /// Operations that are told why they are not served.
-const REFUSED: &[(&str, &str)] =
+pub(crate) const REFUSED: &[(&str, &str)] =
     &[("RegisterContainerInstance", ONLY), ("DeregisterContainerInstance", ONLY)];
 const ONLY: &str = "container instances stand in the configuration file";
 
@@ -140,20 +138,11 @@ pub(crate) async fn call(call: &Call, input: Input) -> Outcome {
         "DeleteCapacityProvider" => capacity_provider::delete(call, input).await,
         "GetTaskProtection" => protection::get(call, input),
         "UpdateTaskProtection" => protection::update(call, input).await,
-        name => match REFUSED.iter().find(|(operation, _)| *operation == name) {
-            Some((_, why)) => {
-                Err(Error::unsupported(format!("{name} is not supported here: {why}")))
-            }
-            None => Err(call.unknown()),
-        },
+        _ => Err(call.not_served(REFUSED)),
     }
 }
 
 /// 64 hexadecimal digits that follow from a text.
 fn digest(text: &str) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text.as_bytes()) {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
+    hex(&Sha256::digest(text.as_bytes()))
 }

@@ -11,7 +11,7 @@ use crate::api::call::{Call, Input, Outcome};
 use crate::api::definition::{self, Definition};
 use crate::api::error::Error;
 use crate::model::{
-    DefinitionStatus, Family, FamilyRecord, Owner, TaskDefinition, TaskDefinitionKey,
+    DefinitionStatus, Family, FamilyRecord, Owner, TaskDefinition, TaskDefinitionKey, hex,
 };
 use crate::state::{State, Tx};
 
@@ -230,7 +230,7 @@ fn order(key: &TaskDefinitionKey, falls: bool) -> String {
         return rising;
     }
     // The end sorts before every character, so that of two families the longer comes first.
-    rising.bytes().chain([0]).map(|byte| format!("{:02x}", !byte)).collect()
+    hex(&rising.bytes().chain([0]).map(|byte| !byte).collect::<Vec<_>>())
 }
 
 /// What a service's or task's answers call its definition.

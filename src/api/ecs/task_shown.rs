@@ -119,7 +119,8 @@ fn attachments(
 
 pub(super) fn container_arn(account: &Account, task: &Task, name: &str) -> String {
     let id = uuid(&format!("{}/{name}", task.id));
-    account.arn("ecs", format!("container/{}/{}/{id}", task.cluster, task.id)).to_string()
+    let path = format!("container/{}/{}/{id}", task.cluster, task.id);
+    account.within("ecs", task.cluster.region(), path).to_string()
 }
 
 /// ECS's `networkBindings`: a range of ports is one.

@@ -37,7 +37,7 @@ ONLY = {
         DescribeLogStreams FilterLogEvents GetLogEvents ListTagsForResource ListTagsLogGroup PutRetentionPolicy
         TagResource UntagResource""",
     "acm": """AddTagsToCertificate DeleteCertificate DescribeCertificate GetCertificate ImportCertificate ListCertificates
-        ListTagsForCertificate RemoveTagsFromCertificate""",
+        ListTagsForCertificate RemoveTagsFromCertificate RequestCertificate""",
     "iam": """DeleteServerCertificate GetServerCertificate ListServerCertificateTags ListServerCertificates
         TagServerCertificate UntagServerCertificate UpdateServerCertificate UploadServerCertificate""",
     "ec2": """AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress CreateSecurityGroup CreateSubnet CreateTags

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::exec::Desk;
 use crate::clock;
+use crate::model::hex;
 
 pub(super) use socket::{answer, url, wants};
 pub(super) use words::words;
@@ -72,8 +73,7 @@ impl Waiting {
             return Err(Busy);
         }
         let (id, token) = random.split_at(16);
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let id = format!("ecs-execute-command-{id}");
+        let id = format!("ecs-execute-command-{}", hex(id));
         let token = BASE64_STANDARD.encode(token);
         let digest = Sha256::digest(&token).into();
         let pending = Pending { token: digest, until: now + OPENED_WITHIN, wanted };

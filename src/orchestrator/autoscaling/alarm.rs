@@ -66,8 +66,9 @@ pub fn read(
         (0..).zip(found).filter_map(|(number, value)| Some((at(number), value?))).collect()
     };
     let window = Window { from: at(0), to: at(rule.periods) };
-    let lines = Queries::read(queries).and_then(|queries| queries.lines(window, read));
-    let line = lines.ok().and_then(|lines| lines.into_iter().next());
+    // No alarm searches.
+    let told = Queries::read(queries).and_then(|queries| queries.told(window, &[], read));
+    let line = told.ok().and_then(|told| told.lines.into_iter().next());
     let line = line.map(|(_, line)| line).unwrap_or_default();
     (0..rule.periods).map(|number| line.at(at(number))).collect()
 }

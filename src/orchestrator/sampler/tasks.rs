@@ -10,7 +10,9 @@ use futures_util::StreamExt as _;
 
 use super::Points;
 use crate::clock::{self, Instant};
-use crate::model::{InstanceName, MetricId, ServiceKey, TaskDefinition, TaskId, TaskStatus, Usage};
+use crate::model::{
+    CORE, InstanceName, MetricId, ServiceKey, TaskDefinition, TaskId, TaskStatus, Usage,
+};
 use crate::runtime::Fleet;
 use crate::series::Point;
 use crate::state::State;
@@ -20,8 +22,6 @@ use crate::sys;
 const AT_ONCE: usize = 16;
 /// For all answers of one step (ours); tasks without one have no sample in it.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// CPU units of a core.
-const CORE: f64 = 1024.0;
 const MIB: f64 = 1_048_576.0;
 
 /// A container of a task.
@@ -117,7 +117,7 @@ impl Tasks {
             let took = at.saturating_duration_since(*then).as_secs_f64();
             if took > 0.0 {
                 let busy = Duration::from_micros(usage.cpu_micros.saturating_sub(*before));
-                *units.get_or_insert(0.0) += busy.as_secs_f64() / took * CORE;
+                *units.get_or_insert(0.0) += busy.as_secs_f64() / took * f64::from(CORE);
             }
         }
         units
@@ -152,7 +152,7 @@ fn asked(state: &State) -> Vec<Asked> {
 fn reserved_cpu(definition: &TaskDefinition) -> f64 {
     let containers = definition.containers.iter().filter_map(|container| container.cpu);
     let units = definition.cpu.or_else(|| containers.reduce(|a, b| a + b));
-    units.filter(|units| *units > 0).map_or(CORE, f64::from)
+    f64::from(units.filter(|units| *units > 0).unwrap_or(CORE))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "CloudWatch's numbers are floats")]

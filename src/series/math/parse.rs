@@ -3,6 +3,7 @@
 //! Source: CloudWatch user guide, "Using math expressions with CloudWatch metrics". **Invariant:**
 //! no text makes the reader panic or go deep: nesting is bounded.
 
+use super::search::Search;
 use super::{Bad, Binary, Term};
 
 /// Of parentheses, calls and signs (ours).
@@ -10,12 +11,12 @@ const DEEPEST: usize = 40;
 
 /// # Errors
 /// What is wrong, and behind how many characters.
-pub(super) fn parse(text: &str) -> Result<Term, Bad> {
-    let tokens = tokens(text)?;
-    let mut reader = Reader { tokens, next: 0, depth: 0, end: text.chars().count() };
+pub(super) fn parse(text: &str) -> Result<(Term, Vec<Search>), Bad> {
+    let (tokens, end) = (tokens(text)?, text.chars().count());
+    let mut reader = Reader { tokens, next: 0, depth: 0, end, searches: Vec::new() };
     let term = reader.level(0)?;
     match reader.peek() {
-        None => Ok(term),
+        None => Ok((term, reader.searches)),
         Some(_) => Err(reader.bad("what follows is not expected")),
     }
 }
@@ -94,6 +95,7 @@ struct Reader {
     next: usize,
     depth: usize,
     end: usize,
+    searches: Vec<Search>,
 }
 
 /// Operators from those that bind least; `^` is apart.
@@ -190,15 +192,35 @@ impl Reader {
             }
             Token::Word(word) => {
                 self.next += 1;
-                return match self.takes("(") {
-                    true => Ok(Term::Call(word, self.several(")")?)),
-                    false => Ok(Term::Word(word)),
+                if !self.takes("(") {
+                    return Ok(Term::Word(word));
+                }
+                let items = self.several(")")?;
+                return if word == "SEARCH" {
+                    self.search(&items)
+                } else {
+                    Ok(Term::Call(word, items))
                 };
             }
             Token::Sign(_) => return Err(self.bad("a value is expected")),
         };
         self.next += 1;
         Ok(term)
+    }
+
+    fn search(&mut self, items: &[Term]) -> Result<Term, Bad> {
+        let search = match items {
+            [Term::Text(text), Term::Text(statistic)] => Search::read(text, statistic, None)?,
+            [Term::Text(text), Term::Text(statistic), Term::Number(period)] => {
+                Search::read(text, statistic, Some(*period))?
+            }
+            _ => {
+                let why = "SEARCH takes a search and a statistic in quotes, and perhaps a period";
+                return Err(Bad::new(why));
+            }
+        };
+        self.searches.push(search);
+        Ok(Term::Search(self.searches.len() - 1))
     }
 
     /// Values between commas, up to a sign.

@@ -6,9 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::search::{MOST, Search, labels};
 use super::{Bad, Expression, Line, Scope, Value, unknown};
 use crate::clock::Timestamp;
-use crate::model::{MetricAsked, MetricQuery, Queried};
+use crate::model::{MetricAsked, MetricId, MetricQuery, Queried};
+
+/// Searches of one request (CloudWatch's, of one graph).
+const SEARCHES: usize = 100;
 
 /// Queries that are understood.
 #[derive(Debug)]
@@ -17,7 +21,7 @@ pub struct Queries(Vec<Meant>);
 #[derive(Debug)]
 struct Meant {
     id: String,
-    label: String,
+    label: Option<String>,
     what: What,
     is_returned: bool,
 }
@@ -25,8 +29,17 @@ struct Meant {
 #[derive(Debug)]
 enum What {
     Metric(MetricAsked),
-    /// With the seconds of the period that it is evaluated at.
+    /// With the seconds of the period that it is evaluated at; 0: nothing is asked for yet.
     Expression(Expression, u32),
+}
+
+/// What queries come to.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Those of queries that are returned, each with its query's id.
+    pub lines: Vec<(String, Line)>,
+    /// A search has found more than it may tell.
+    pub is_cut: bool,
 }
 
 /// The time that is asked about.
@@ -59,30 +72,35 @@ impl Queries {
             if all.iter().any(|other| other.id == *id) {
                 return Err(Bad::new(format!("The Id {id} is given twice")));
             }
-            let (what, usual) = match &query.what {
-                Queried::Metric(asked) => (What::Metric(asked.clone()), asked.metric.name.as_str()),
+            let what = match &query.what {
+                Queried::Metric(asked) => What::Metric(asked.clone()),
                 Queried::Expression(text) => {
                     let expression = Expression::parse(text).map_err(|why| bad(id, &why))?;
-                    (What::Expression(expression, 0), id.as_str())
+                    What::Expression(expression, query.period.unwrap_or_default())
                 }
             };
-            all.push(Meant {
-                id: id.clone(),
-                label: query.label.clone().unwrap_or_else(|| usual.to_owned()),
-                what,
-                is_returned: query.is_returned,
-            });
+            let (id, label) = (id.clone(), query.label.clone());
+            all.push(Meant { id, label, what, is_returned: query.is_returned });
         }
         for query in &all {
             let What::Expression(expression, _) = &query.what else { continue };
-            let is_known = |id: &&str| all.iter().any(|other| other.id == **id);
+            let is_known = |id: &&String| all.iter().any(|other| other.id == **id);
             if let Some(id) = expression.ids().iter().find(|id| !is_known(id)) {
                 return Err(bad(&query.id, &unknown(id)));
             }
         }
-        let asked: Vec<_> = queries.iter().map(|query| query.period).collect();
-        set_periods(&mut all, &asked)?;
+        let searches = all.iter().map(|query| query.what.searches().len()).sum::<usize>();
+        if searches > SEARCHES {
+            return Err(Bad::new(format!("there are {searches} searches, and at most {SEARCHES}")));
+        }
+        set_periods(&mut all)?;
         Ok(Self(all))
+    }
+
+    /// Whether they search for metrics.
+    #[must_use]
+    pub fn search(&self) -> bool {
+        self.0.iter().any(|query| !query.what.searches().is_empty())
     }
 
     /// The period of those that are returned, in seconds; none: they have several.
@@ -93,22 +111,23 @@ impl Queries {
         periods.first().copied().filter(|_| periods.len() == 1)
     }
 
-    /// The lines of those that are returned, each with its query's id.
+    /// What those that are returned come to. `known`: the metrics that there are, for searches.
     ///
     /// # Errors
     /// What an expression says; expressions that name each other.
-    pub fn lines(
+    pub fn told(
         &self,
         window: Window,
+        known: &[MetricId],
         read: impl Fn(&MetricAsked) -> Vec<(Timestamp, f64)>,
-    ) -> Result<Vec<(String, Line)>, Bad> {
+    ) -> Result<Told, Bad> {
         let mut values: BTreeMap<&str, Value> = BTreeMap::new();
-        let (mut metrics, mut left) = (Vec::new(), Vec::new());
+        let (mut metrics, mut left, mut is_cut) = (Vec::new(), Vec::new(), false);
         for query in &self.0 {
             match &query.what {
                 What::Metric(asked) => {
-                    let line = Line { label: query.label.clone(), points: read(asked) };
-                    values.insert(&query.id, Value::Line(line));
+                    let label = query.label.as_ref().unwrap_or(&asked.metric.name).clone();
+                    values.insert(&query.id, Value::Line(Line { label, points: read(asked) }));
                     metrics.push(query.id.as_str());
                 }
                 What::Expression(expression, _) => left.push((query, expression)),
@@ -116,8 +135,7 @@ impl Queries {
         }
         while !left.is_empty() {
             let waits = |expression: &Expression| {
-                let ids = expression.ids();
-                left.iter().any(|(other, _)| ids.contains(&other.id.as_str()))
+                left.iter().any(|(other, _)| expression.ids().contains(&other.id))
             };
             let Some(next) = left.iter().position(|(_, expression)| !waits(expression)) else {
                 let ids: Vec<_> = left.iter().map(|(query, _)| query.id.as_str()).collect();
@@ -125,9 +143,15 @@ impl Queries {
                 return Err(Bad::new(format!("The expressions {ids} refer to each other")));
             };
             let (query, expression) = left.remove(next);
-            let Window { from, to } = window;
-            let period = Duration::from_secs(u64::from(query.period()));
-            let scope = Scope { values, metrics, from, to, period };
+            let (Window { from, to }, period) = (window, query.period());
+            let find = |search: &Search| {
+                let found = search.find(known);
+                is_cut |= found.len() > MOST;
+                searched(search, &found[..found.len().min(MOST)], period, &read)
+            };
+            let found = expression.searches.iter().map(find).collect();
+            let period = Duration::from_secs(u64::from(period));
+            let scope = Scope { values, metrics, found, from, to, period };
             let value = expression.evaluate(&scope).map_err(|why| bad(&query.id, &why))?;
             if query.is_returned && matches!(value, Value::Scalar(_)) {
                 let why = Bad::new("it gives a number, not a time series; see TIME_SERIES");
@@ -137,8 +161,24 @@ impl Queries {
             values.insert(&query.id, value);
         }
         let returned = self.0.iter().filter(|query| query.is_returned);
-        Ok(returned.flat_map(|query| query.told(values.remove(query.id.as_str()))).collect())
+        let lines = returned.flat_map(|query| query.told(values.remove(query.id.as_str())));
+        Ok(Told { lines: lines.collect(), is_cut })
     }
+}
+
+/// What a search has found, at the period of its expression.
+fn searched(
+    search: &Search,
+    found: &[&MetricId],
+    period: u32,
+    read: impl Fn(&MetricAsked) -> Vec<(Timestamp, f64)>,
+) -> Vec<Line> {
+    let line = |(id, label): (&&MetricId, String)| {
+        let (metric, statistic) = (MetricId::clone(id), search.statistic);
+        let points = read(&MetricAsked { metric, statistic, period, unit: None });
+        Line { label, points }
+    };
+    found.iter().zip(labels(found)).map(line).collect()
 }
 
 fn bad(id: &str, why: &Bad) -> Bad {
@@ -153,14 +193,26 @@ impl Meant {
         }
     }
 
+    /// Several lines have labels of their own, behind the query's; those that were searched for
+    /// have nothing before them unless it is given.
     fn told(&self, value: Option<Value>) -> Vec<(String, Line)> {
+        let label = self.label.as_ref();
         match value {
             Some(Value::Line(line)) => {
-                vec![(self.id.clone(), Line { label: self.label.clone(), ..line })]
+                let label = label.cloned().unwrap_or_else(|| match &self.what {
+                    What::Metric(_) => line.label,
+                    What::Expression(..) => self.id.clone(),
+                });
+                vec![(self.id.clone(), Line { label, points: line.points })]
             }
             Some(Value::Lines(lines)) => {
+                let before = match label {
+                    Some(label) => label.as_str(),
+                    None if self.what.searches().is_empty() => &self.id,
+                    None => "",
+                };
                 let one = |line: Line| {
-                    let label = format!("{} {}", self.label, line.label);
+                    let label = format!("{before} {}", line.label).trim().to_owned();
                     (self.id.clone(), Line { label, ..line })
                 };
                 lines.into_iter().map(one).collect()
@@ -170,15 +222,25 @@ impl Meant {
     }
 }
 
-/// An expression has the period of the metrics that it is over.
-fn set_periods(all: &mut [Meant], asked: &[Option<u32>]) -> Result<(), Bad> {
+impl What {
+    fn searches(&self) -> &[Search] {
+        match self {
+            Self::Metric(_) => &[],
+            Self::Expression(expression, _) => &expression.searches,
+        }
+    }
+}
+
+/// An expression has the period of the metrics that it is over; one over none, and one that
+/// searches, has its own.
+fn set_periods(all: &mut [Meant]) -> Result<(), Bad> {
     let found: Vec<_> = (0..all.len()).map(|index| periods(all, index)).collect();
-    for ((query, found), asked) in all.iter_mut().zip(found).zip(asked) {
+    for (query, found) in all.iter_mut().zip(found) {
         let What::Expression(_, period) = &mut query.what else { continue };
-        *period = match (found.len(), found.first(), asked) {
-            (0, _, Some(asked)) => *asked,
-            (0, _, None) => return Err(bad(&query.id, &Bad::new("it needs a Period"))),
-            (1, Some(own), asked) if asked.is_none_or(|asked| asked == *own) => *own,
+        *period = match (found.len(), found.first(), *period) {
+            (0, _, 0) => return Err(bad(&query.id, &Bad::new("it needs a Period"))),
+            (0, _, asked) => asked,
+            (1, Some(own), asked) if [0, *own].contains(&asked) => *own,
             _ => {
                 let why = "its metrics and its own Period have to be of one period";
                 return Err(bad(&query.id, &Bad::new(why)));
@@ -188,7 +250,8 @@ fn set_periods(all: &mut [Meant], asked: &[Option<u32>]) -> Result<(), Bad> {
     Ok(())
 }
 
-/// The periods of the metrics that a query is over, directly or by others.
+/// The periods of the metrics that a query is over, directly or by others. What it searches for has
+/// the query's own period, else the search's.
 fn periods(all: &[Meant], index: usize) -> BTreeSet<u32> {
     let (mut found, mut seen, mut left) = (BTreeSet::new(), BTreeSet::new(), vec![index]);
     while let Some(index) = left.pop() {
@@ -197,12 +260,14 @@ fn periods(all: &[Meant], index: usize) -> BTreeSet<u32> {
         }
         match &all[index].what {
             What::Metric(asked) => drop(found.insert(asked.period)),
-            What::Expression(expression, _) => {
-                let ids = expression.ids();
+            What::Expression(expression, asked) => {
+                for search in &expression.searches {
+                    found.extend(Some(*asked).filter(|asked| *asked > 0).or(search.period));
+                }
                 let named = |(at, query): (usize, &Meant)| {
                     let is_metric = matches!(query.what, What::Metric(_));
                     let by_all = expression.takes_metrics() && is_metric;
-                    (by_all || ids.contains(&query.id.as_str())).then_some(at)
+                    (by_all || expression.ids().contains(&query.id)).then_some(at)
                 };
                 left.extend(all.iter().enumerate().filter_map(named));
             }
@@ -238,20 +303,26 @@ mod tests {
         };
         let minute = |n: u64| Timestamp(n * 60_000_000);
         let window = Window { from: minute(0), to: minute(2) };
+        let known = [
+            MetricId::new("N", "A", &[]),
+            MetricId::new("N", "B", &[("Of", "one")]),
+            MetricId::new("N", "B", &[("Of", "two")]),
+        ];
         let queries: Vec<_> = texts.iter().map(query).collect();
         let told = Queries::read(&queries).and_then(|queries| {
-            queries.lines(window, |asked| {
+            queries.told(window, &known, |asked| {
                 let first = if asked.metric.name == "A" { 1.0 } else { 10.0 };
-                vec![(minute(0), first), (minute(1), first * 2.0)]
+                vec![(minute(0), first), (minute(1), first * f64::from(asked.period) / 30.0)]
             })
         });
         let shown = match told {
-            Ok(told) => {
+            Ok(Told { lines, is_cut }) => {
+                assert!(!is_cut);
                 let one = |(id, line): (String, Line)| {
                     let values: Vec<_> = line.points.iter().map(|(_, v)| v.to_string()).collect();
                     format!("{id} ({}): {}", line.label, values.join(" "))
                 };
-                told.into_iter().map(one).collect::<Vec<_>>().join("; ")
+                lines.into_iter().map(one).collect::<Vec<_>>().join("; ")
             }
             Err(bad) => format!("! {bad}"),
         };
@@ -294,5 +365,55 @@ mod tests {
                                       series; see TIME_SERIES",
         );
         check(&["e=(a", "a=60"], "! Error in expression 'e': at character 3: ) is expected");
+    }
+
+    #[test]
+    fn searches_are_as_many_series_as_they_find() {
+        check(&["e=SEARCH('{N,Of} B', 'Sum', 60)"], "e (one): 10 20; e (two): 10 20");
+        check(&["e=SEARCH('{N,Of} B', 'Sum') @60"], "e (one): 10 20; e (two): 10 20");
+        check(&["e=SEARCH('{N,Of} B', 'Sum', 60) @120"], "e (one): 10 40; e (two): 10 40");
+        check(&["e=SEARCH('N', 'Sum', 60) * 2"], "e (A): 2 4; e (B one): 20 40; e (B two): 20 40");
+        check(&["e=SEARCH('nothing', 'Sum', 60)"], "");
+        check(&["e=SUM(SEARCH('N', 'Sum', 60))"], "e (e): 21 42");
+        check(&["e=SORT(SEARCH('N', 'Sum', 60), MAX, DESC, 1)"], "e (B one): 10 20");
+        check(&["f=MAX(e)", "e!=SEARCH('N', 'Sum', 60)"], "f (f): 10 20");
+        check(
+            &["f=e / a", "e!=SEARCH('{N,Of}', 'Sum', 60)", "a!=60"],
+            "f (f one): 10 10; f (f two): 10 10",
+        );
+        check(&["e=SUM(SEARCH('{N,Of}', 'Sum')) / a", "a!=60"], "e (e): 20 20");
+        let several = "! Error in expression 'e': its metrics and its own Period have to be of one \
+                       period";
+        check(&["e=SUM(SEARCH('N', 'Sum', 120)) / a", "a!=60"], several);
+        check(&["e=[SEARCH('A', 'Sum', 60), SEARCH('B', 'Sum', 120)]"], several);
+        check(&["e=SEARCH('N', 'Sum')"], "! Error in expression 'e': it needs a Period");
+        check(
+            &["e=SEARCH('(', 'Sum')"],
+            "! Error in expression 'e': SEARCH: at character 2: a term is expected",
+        );
+        let why = "! Error in expression 'e': SEARCH takes a search and a statistic in quotes, and \
+                   perhaps a period";
+        check(&["e=SEARCH('N')"], why);
+        check(&["e=SEARCH('N', Sum)"], why);
+        check(&["e=SEARCH('N', 'Sum', a)", "a=60"], why);
+        let many = format!("e=[{}]", ["SEARCH('N','Sum',60)"; 90].join(","));
+        assert!(many.len() < 2048);
+        check(&[&many, &many.replacen('e', "f", 1)], "! there are 180 searches, and at most 100");
+    }
+
+    #[test]
+    fn what_a_search_finds_is_bounded() {
+        let id = |number: usize| MetricId::new("N", "A", &[("Of", &number.to_string())]);
+        let known: Vec<_> = (0..MOST + 1).map(id).collect();
+        let what = Queried::Expression("SEARCH('N', 'Sum', 60)".to_owned());
+        let query =
+            MetricQuery { id: "e".to_owned(), label: None, what, is_returned: true, period: None };
+        let window = Window { from: Timestamp(0), to: Timestamp(1) };
+        let queries = Queries::read(&[query]).unwrap();
+        assert!(queries.search());
+        let told = queries.told(window, &known, |_| Vec::new()).unwrap();
+        assert_eq!((told.lines.len(), told.is_cut), (MOST, true));
+        let told = queries.told(window, &known[1..], |_| Vec::new()).unwrap();
+        assert_eq!((told.lines.len(), told.is_cut), (MOST, false));
     }
 }

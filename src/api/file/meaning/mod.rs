@@ -31,7 +31,7 @@ use super::written::{Written, WrittenCluster, WrittenNamespace};
 use crate::model::{
     Certificate, ClientSecret, Cluster, ClusterName, DesyncMode, DiscoveryService, Listener,
     LoadBalancerKind, LoadBalancerName, Namespace, Owner, RECORD_TTL, RequestRules, Service,
-    TargetGroup, TargetGroupName, TaskDefinition, TrustStore,
+    TargetGroup, TargetGroupName, TaskDefinition, TrustStore, fnv1a,
 };
 
 /// The cluster that always exists.
@@ -119,9 +119,7 @@ impl Resources {
 
 /// Sixteen hexadecimal digits that depend on the name alone: FNV-1a, then splitmix64's finish.
 pub(in crate::api) fn id_of(label: &str) -> String {
-    let hash = label.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv1a(label);
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     format!("{:016x}", hash ^ (hash >> 31))
