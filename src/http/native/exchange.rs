@@ -105,7 +105,7 @@ impl Carrier {
         }
         exchange.report(client, self.thread.index, self.access_log.as_ref());
         // A listener that is gone still has to answer what has arrived.
-        client.listener = exchange.listener;
+        std::mem::swap(&mut client.listener, &mut exchange.listener);
         match exchange.cause {
             Some(Cause::NoListener) if after == After::Close => After::Leave,
             _ => after,

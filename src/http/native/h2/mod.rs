@@ -6,19 +6,19 @@
 //! are those of HTTP/1. **Invariant:** no more exchanges run than [`STREAMS`] and those that their
 //! client has just given up; each ends when its client gives it up.
 
+mod desk;
 mod made;
 mod request;
 mod screen;
 mod stream;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -48,6 +48,7 @@ use crate::logs::Kind;
 use crate::routing::{RoutedListener, SocketKey};
 use crate::rules::{Spoken, Transformed};
 use crate::tls;
+use desk::{Desk, Ended, Job};
 use screen::Screened;
 
 pub(super) use made::Made;
@@ -63,8 +64,8 @@ const STREAM_WINDOW: u32 = 65_535;
 /// The same of a whole connection (ours: what is read before it is asked for is held 16 times at
 /// most, whatever the number of streams).
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Runners that a connection without an exchange keeps (ours: a client that asks one thing after the
-/// other needs one).
+/// Runners that a connection without an exchange keeps (ours: a client that asks one thing after
+/// the other needs one).
 const RUNNERS_KEPT: usize = 2;
 /// Bytes of one stream that wait for the client's socket (ours: one window).
 const SEND_BUFFER: usize = LARGE;
@@ -119,7 +120,10 @@ impl Carrier {
             runners: FuturesUnordered::new(),
             desk: &desk,
             busy: 0,
-            start: || self.run_streams(&desk, (&origin, socket), tls.as_ref(), &listener),
+            start: |runner| {
+                let at = (&origin, socket);
+                self.run_streams((&desk, runner), at, tls.as_ref(), &listener)
+            },
             door,
             flooded,
             begun: 0,
@@ -136,14 +140,14 @@ impl Carrier {
     /// Runs exchanges of a connection, one after the other, as they come to its desk.
     async fn run_streams(
         &self,
-        desk: &Desk,
+        (desk, runner): (&Desk<Job>, usize),
         (origin, socket): (&Arc<Origin>, SocketKey),
         tls: Option<&Arc<tls::Session>>,
         listener: &Arc<RoutedListener>,
     ) -> Infallible {
         let mut spare = None;
         loop {
-            let Job { parts, respond, receive } = poll_fn(|cx| desk.poll_job(cx)).await;
+            let Job { parts, respond, receive } = poll_fn(|cx| desk.poll_job(runner, cx)).await;
             let ends = receive.is_end_stream();
             let head = spare.as_mut().map(Spare::take_head).unwrap_or_default();
             let front = Front::Stream(Box::new(Stream::new(respond, receive, head)));
@@ -211,68 +215,6 @@ impl Carrier {
     }
 }
 
-/// A request that has come.
-struct Job {
-    parts: Parts,
-    respond: SendResponse<Bytes>,
-    receive: RecvStream,
-}
-
-/// Where a connection and those who run its exchanges meet. Never waited for: all of them run in
-/// one task.
-#[derive(Default)]
-struct Desk(Mutex<Papers>);
-
-#[derive(Default)]
-struct Papers {
-    jobs: VecDeque<Job>,
-    /// Runners without an exchange.
-    idle: Vec<Waker>,
-    ended: Ended,
-}
-
-/// Exchanges that are over since it was asked last.
-#[derive(Default)]
-struct Ended {
-    count: usize,
-    /// The connection is to end behind the others: see [`After::Leave`].
-    leaves: bool,
-}
-
-impl Desk {
-    fn papers(&self) -> MutexGuard<'_, Papers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether there is somebody to take it.
-    fn put(&self, job: Job) -> bool {
-        let mut papers = self.papers();
-        papers.jobs.push_back(job);
-        let idle = papers.idle.pop();
-        drop(papers);
-        idle.map(Waker::wake).is_some()
-    }
-
-    fn poll_job(&self, cx: &Context<'_>) -> Poll<Job> {
-        let mut papers = self.papers();
-        if let Some(job) = papers.jobs.pop_front() {
-            return Poll::Ready(job);
-        }
-        papers.idle.push(cx.waker().clone());
-        Poll::Pending
-    }
-
-    fn end(&self, after: After) {
-        let ended = &mut self.papers().ended;
-        ended.count += 1;
-        ended.leaves |= after == After::Leave;
-    }
-
-    fn take_ended(&self) -> Ended {
-        std::mem::take(&mut self.papers().ended)
-    }
-}
-
 /// A connection and its exchanges.
 struct Session<'a, S, Start, Running> {
     /// None once it has ended.
@@ -280,7 +222,7 @@ struct Session<'a, S, Start, Running> {
     /// Each runs one exchange after the other: what an exchange needs is made once, and not anew
     /// for each.
     runners: FuturesUnordered<Running>,
-    desk: &'a Desk,
+    desk: &'a Desk<Job>,
     /// Exchanges that run.
     busy: usize,
     start: Start,
@@ -304,7 +246,7 @@ struct Session<'a, S, Start, Running> {
 impl<S, Start, Running> Session<'_, S, Start, Running>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    Start: Fn() -> Running,
+    Start: Fn(usize) -> Running,
     Running: Future<Output = Infallible>,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -363,7 +305,8 @@ where
     fn begin(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (parts, receive) = request.into_parts();
         if !self.desk.put(Job { parts, respond, receive }) {
-            self.runners.push((self.start)());
+            let runner = self.runners.len();
+            self.runners.push((self.start)(runner));
         }
         self.busy += 1;
         self.rests_until = None;
@@ -387,7 +330,7 @@ where
         if self.busy == 0 {
             if self.runners.len() > RUNNERS_KEPT {
                 self.runners.clear();
-                self.desk.papers().idle.clear();
+                self.desk.forget_runners();
             }
             let rested = clock::instant() + self.idle_timeout;
             self.rests_until = Some(rested);
