@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::world::*;
 use crate::model::{Carrier, ListenerKey};
@@ -286,6 +287,22 @@ async fn targets_come_and_go_without_a_failed_request(carrier: Carrier) {
     world.at_rest().await;
 }
 
+async fn targets_that_close_what_rests_fail_no_request(carrier: Carrier) {
+    const REST: u64 = 20;
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let target = Target::new(move |_| Act::Rest(answer.into(), REST)).await;
+    let world = World::new(Plan::of(carrier), &[("a", &target)]).await;
+    let mut client = world.client().await;
+    let count = if super::is_full() { 3_000 } else { 150 };
+    for number in 0..count {
+        assert_eq!(client.get("/").await.status(), 200, "request {number}");
+        // Now and then they meet: its end and the next request.
+        let pause = Duration::from_micros(REST * 1000 - 2000 + number * 37 % 4000);
+        tokio::time::sleep(pause).await;
+    }
+    assert!(target.connections() > 1, "none was closed");
+}
+
 on_both_carriers!(
     both_sides_keep_their_connections,
     targets_get_who_asked_and_what_for,
@@ -300,4 +317,5 @@ on_both_carriers!(
     what_left_the_state_ends_its_connections,
     every_exchange_has_its_line,
     targets_come_and_go_without_a_failed_request,
+    targets_that_close_what_rests_fail_no_request,
 );

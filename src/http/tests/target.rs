@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -18,6 +19,8 @@ pub(super) enum Act {
     Last(String),
     /// Sends this, and closes at the next request.
     Once(String),
+    /// Sends this, and closes when no request follows within so many milliseconds.
+    Rest(String, u64),
     /// Says nothing until the connection ends.
     Silence,
     /// Sends this, then sends back whatever comes.
@@ -87,7 +90,13 @@ impl Target {
         seen: &Seen,
         act: &(dyn Fn(&Response) -> Act + Send + Sync),
     ) {
-        while let Some(request) = stream.message().await {
+        let mut rest = None;
+        loop {
+            let next = match rest {
+                Some(rest) => tokio::time::timeout(rest, stream.message()).await.unwrap_or(None),
+                None => stream.message().await,
+            };
+            let Some(request) = next else { return };
             let act = act(&request);
             seen.requests.lock().unwrap().push(request);
             match act {
@@ -97,6 +106,10 @@ impl Target {
                     stream.send(&text).await;
                     drop(stream.message().await);
                     return;
+                }
+                Act::Rest(text, millis) => {
+                    stream.send(&text).await;
+                    rest = Some(Duration::from_millis(millis));
                 }
                 Act::Silence => {
                     stream.ended().await;
