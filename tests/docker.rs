@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use roadstead::model::{ContainerHealth, TaskStatus};
 
@@ -103,13 +104,19 @@ fn containers(data_dir: &Path) -> BTreeSet<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Removes what a failed test left behind.
+/// Removes what a test left behind: what failed, and addresses that rest.
 #[derive(Debug)]
-pub(crate) struct Sweep(pub(crate) std::path::PathBuf);
+pub(crate) struct Sweep(Arc<tempfile::TempDir>);
+
+impl Sweep {
+    pub(crate) fn of(world: &World) -> Self {
+        Self(Arc::clone(&world.dir))
+    }
+}
 
 impl Drop for Sweep {
     fn drop(&mut self) {
-        for id in containers(&self.0) {
+        for id in containers(&self.0.path().join("data")) {
             docker(&["rm", "-f", &id]);
         }
     }
@@ -124,7 +131,7 @@ fn on_docker(image: &Image, tasks: u32) -> World {
 async fn scaling_and_a_kill_under_load_on_docker() {
     let Some(image) = Image::build("scale") else { return };
     let world = on_docker(&image, 3);
-    let _sweep = Sweep(world.data_dir());
+    let _sweep = Sweep::of(&world);
     let mut running = world.start().await;
     running.settled("web", 3).await;
     let load = Load::start(running.world.listener(8080), "/", 16);
@@ -158,7 +165,7 @@ async fn scaling_and_a_kill_under_load_on_docker() {
 async fn a_service_of_containers_is_made_changed_and_deleted_by_the_stock_command() {
     let Some(image) = Image::build("journey") else { return };
     let world = World::new().setting("[runtime]\nkind = \"docker\"");
-    let _sweep = Sweep(world.data_dir());
+    let _sweep = Sweep::of(&world);
     let running = world.start().await;
     let folder = support::certificates::folder();
     let folder = folder.path().to_str().unwrap();
@@ -172,7 +179,7 @@ async fn a_web_application_as_aws_documents_it_runs() {
     let Some(image) = Image::build("sample") else { return };
     let world = World::new().setting("on_exit = \"stop\"").setting("[runtime]\nkind = \"docker\"");
     let data_dir = world.data_dir();
-    let _sweep = Sweep(data_dir.clone());
+    let _sweep = Sweep::of(&world);
     secret(&data_dir, "sample", "key");
     let running = world.start().await;
     if support::aws::client(&running, "ecs_sample.py", &[&image.0]).await {
@@ -192,7 +199,7 @@ async fn the_stock_command_executes_in_containers() {
     let Some(image) = Image::build("execute") else { return };
     let world = World::new().setting("[runtime]\nkind = \"docker\"");
     let data_dir = world.data_dir();
-    let _sweep = Sweep(data_dir.clone());
+    let _sweep = Sweep::of(&world);
     let running = world.start().await;
     let folder = tempfile::tempdir().unwrap();
     let arguments = ["/roadstead", folder.path().to_str().unwrap(), &image.0];
@@ -205,7 +212,7 @@ async fn the_stock_command_executes_in_containers() {
 async fn killed_roadstead_adopts_its_containers() {
     let Some(image) = Image::build("adopt") else { return };
     let world = on_docker(&image, 2);
-    let _sweep = Sweep(world.data_dir());
+    let _sweep = Sweep::of(&world);
     let mut serve = world.spawn();
     let two_healthy = |serve: &world::Serve| {
         serve.status().is_some_and(|status| healthy_tasks(&status, "web").len() == 2)
@@ -287,7 +294,7 @@ async fn whole_definition_runs_on_docker_and_leaves_nothing() {
         .setting("[runtime]\nkind = \"docker\"")
         .setting(&WHOLE.replace("IMAGE", &image.0));
     let data_dir = world.data_dir();
-    let _sweep = Sweep(data_dir.clone());
+    let _sweep = Sweep::of(&world);
     secret(&data_dir, "app", "key");
     let running = world.start().await;
     let task = || {
@@ -346,7 +353,7 @@ async fn containers_ask_about_themselves_and_take_commands() {
         .setting(&joined(&image))
         .service(service);
     let data_dir = world.data_dir();
-    let _sweep = Sweep(data_dir.clone());
+    let _sweep = Sweep::of(&world);
     let running = world.start().await;
     running.settled("web", 1).await;
     for name in ["web", "joined"] {

@@ -405,7 +405,13 @@ fn running(state: &roadstead::state::State) -> BTreeSet<String> {
 async fn served(image: &Image, number: u8, survives: bool) -> Option<(Engine, World)> {
     let engine = Engine::start_with(number, survives).await?;
     engine.load(image);
-    let service = Service { image: Some(image.0.clone()), ..Service::http("web", 2) };
+    // A probe that comes late says nothing of a task.
+    let service = Service {
+        image: Some(image.0.clone()),
+        interval: "1s",
+        unhealthy_threshold: 10,
+        ..Service::http("web", 2)
+    };
     let socket = engine.socket();
     let setting = format!("[[instance]]\nname = \"a\"\ndocker = \"unix://{}\"", socket.display());
     let limits = "[limits]\ncrash_backoff = \"1s\"";

@@ -32,7 +32,7 @@ async fn no_request_for_a_stopped_task_reaches_the_next_one() {
         .setting("[runtime]\nkind = \"docker\"\nhealthy_after = \"0s\"")
         .setting(&second)
         .service(first);
-    let _sweep = Sweep(world.data_dir());
+    let _sweep = Sweep::of(&world);
     let mut running = world.start().await;
     running.settled("first", 1).await;
     let state = running.state();
@@ -101,7 +101,7 @@ async fn a_range_of_two_ports_has_two_tasks_and_gives_a_port_back_before_its_tim
     let world = World::new()
         .setting(&format!("[runtime]\nkind = \"docker\"\nhealthy_after = \"0s\"\n{range}"))
         .service(service);
-    let _sweep = Sweep(world.data_dir());
+    let _sweep = Sweep::of(&world);
     let mut running = world.start().await;
     running.settled("web", 2).await;
     let ports = || -> BTreeSet<u16> {

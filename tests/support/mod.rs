@@ -17,13 +17,18 @@ pub(crate) fn note(line: &str) {
 }
 
 /// Waits until `condition` holds, looking at it again and again.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(comes_true(condition).await, "waited in vain for {what}");
+}
+
+/// Whether `condition` holds in time.
+pub(crate) async fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
     let waiting = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "waited in vain for {what}");
+    tokio::time::timeout(DEADLINE, waiting).await.is_ok()
 }
 
 /// Whether this process may mount a file system in a namespace of its own.

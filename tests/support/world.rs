@@ -26,7 +26,7 @@ static WORLDS: AtomicU8 = AtomicU8::new(0);
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct World {
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Arc<TempDir>,
     octets: (u8, u8),
     pub(crate) services: Vec<Service>,
     /// Lines at the top of the file.
@@ -203,7 +203,7 @@ impl World {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
         let process = 16 + u8::try_from(std::process::id() % 200).unwrap();
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
             octets: (process, number),
             services: Vec::new(),
             settings: String::new(),
@@ -471,14 +471,21 @@ impl Running {
     /// Waits until `count` tasks of the service run, are healthy and get traffic, and no other is
     /// left.
     pub(crate) async fn settled(&self, service: &str, count: usize) {
-        let what = format!("{count} healthy tasks of {service}");
         let mut generation = None;
-        super::until(&what, || {
+        let is_settled = super::comes_true(|| {
             let state = self.state();
             generation = settled(&state, service, count).then_some(state.generation);
             generation.is_some()
-        })
-        .await;
+        });
+        if !is_settled.await {
+            let state = self.state();
+            let progress: Vec<_> = state.progress.values().collect();
+            let (tasks, verdicts, instances) = (&state.tasks, &state.verdicts, &state.instances);
+            panic!(
+                "waited in vain for {count} healthy tasks of {service}: {tasks:#?}\n\
+                 {verdicts:#?}\n{instances:#?}\n{progress:#?}"
+            );
+        }
         // The State is ahead of those who route by it.
         let reader = self.app.as_ref().unwrap().reader();
         assert!(reader.wait_for(generation.unwrap()).await.is_ok(), "a data thread is silent");
