@@ -16,7 +16,7 @@ use roadstead::model::{
     Owner, PortMapping, Protocol, Service, ServiceKey, ServiceTargetGroup, TargetGroup, Task,
     TaskDefinition, TaskStatus, Verdict, VerdictState,
 };
-use roadstead::orchestrator::{Orchestrator, Settings, View, plan};
+use roadstead::orchestrator::{Curve, Orchestrator, Settings, View, plan};
 use roadstead::routing::{Context, Publisher, Reader};
 use roadstead::runtime::Fleet;
 use roadstead::runtime::sim::Sim;
@@ -61,7 +61,9 @@ struct World {
 }
 
 fn settings() -> Settings {
-    Settings { addresses: "127.128.0.0/16".parse().ok(), ..Settings::default() }
+    // Nobody waits for what dies early: passes are measured, not patience.
+    let backoff = Curve { early: Duration::ZERO, ..Curve::default() };
+    Settings { addresses: "127.128.0.0/16".parse().ok(), backoff, ..Settings::default() }
 }
 
 fn key(number: u32) -> ServiceKey {
