@@ -11,11 +11,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use roadstead::clock;
+use roadstead::tls::{self, Unverified};
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::harness::{
     Contestant, Kind, Network, Options, Running, Site, answers_http, folder, progress, proxies,
@@ -159,8 +157,8 @@ fn exchange(stream: &mut (impl Read + Write)) -> anyhow::Result<()> {
 
 /// Speaks HTTP/1.1, takes any certificate, and resumes nothing: each connection pays in full.
 fn client() -> anyhow::Result<Arc<ClientConfig>> {
-    let provider = Arc::clone(roadstead::tls::provider());
-    let verifier = Arc::new(Anybody(provider.signature_verification_algorithms));
+    let provider = Arc::clone(tls::provider());
+    let verifier = Arc::new(Unverified(provider.signature_verification_algorithms));
     let config =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config?.dangerous().with_custom_certificate_verifier(verifier);
@@ -168,43 +166,4 @@ fn client() -> anyhow::Result<Arc<ClientConfig>> {
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
-}
-
-/// Whoever holds the key of the certificate that it shows.
-#[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

@@ -141,7 +141,7 @@ async fn begin(
 
 /// Takes any certificate; checks signatures by these algorithms.
 #[derive(Debug)]
-pub(super) struct Unverified(pub(super) WebPkiSupportedAlgorithms);
+pub struct Unverified(pub WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

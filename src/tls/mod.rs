@@ -26,7 +26,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 
 pub use accept::{Failure, HANDSHAKE, Handshakes};
-pub use client::{Authorities, NoAuthority, connect, connect_named, connect_verified};
+pub use client::{Authorities, NoAuthority, Unverified, connect, connect_named, connect_verified};
 pub use identity::{BadCertificate, Facts, Identity, Key};
 pub use mutual::{BadTrust, Bundle, Mutual, Revocations, Trust};
 pub use policy::Policy;

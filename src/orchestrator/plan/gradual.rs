@@ -311,17 +311,27 @@ impl Case<'_> {
         if wanted == self.held && !astray {
             return others.then_some(Next::Wait(Some(at_last)));
         }
-        let patient = self.shift.since + PATIENCE;
-        let is_over = self.now >= patient;
+        let is_over = self.now >= self.patient_until();
         let may = serves || idle || dead && is_over;
-        let (key, own) = (&self.service.key, &self.primary.id);
         Some(match rival {
             _ if may && self.fit(&wanted) => Next::Go(self.shift.clone(), wanted),
             _ if serves => Next::Wait(Some(at_last)),
-            _ if !is_over => Next::Wait(Some(patient)),
-            Some(rival) => Next::Adopt(rival.clone()),
-            None => Next::Halt(words::divided(key, own, &source.id)),
+            Some(rival) if is_over => Next::Adopt(rival.clone()),
+            _ => self.wait_for(&source.id),
         })
+    }
+
+    /// Until when the deployment that is to have the traffic has time to serve.
+    fn patient_until(&self) -> Timestamp {
+        self.shift.since + PATIENCE
+    }
+
+    /// It does not serve: after that time this is told.
+    fn wait_for(&self, source: &DeploymentId) -> Next {
+        match self.now >= self.patient_until() {
+            true => Next::Halt(words::divided(&self.service.key, &self.primary.id, source)),
+            false => Next::Wait(Some(self.patient_until())),
+        }
     }
 
     /// The rules become this deployment's: all traffic stays where it is, and whatever they say
@@ -345,14 +355,10 @@ impl Case<'_> {
             now.iter().filter(|g| gets(g)).all(|g| served.is_some_and(|own| own.group == g.group))
         });
         let Sight { serves, idle, dead, .. } = self.sight;
-        let patient = self.shift.since + PATIENCE;
-        let is_over = self.now >= patient;
-        Some(match is_whole || serves || idle || dead && is_over {
+        let may = is_whole || serves || idle || dead && self.now >= self.patient_until();
+        Some(match may {
             true => Next::Go(self.shift.clone(), wanted),
-            false if is_over => {
-                Next::Halt(words::divided(&self.service.key, &self.primary.id, &source.id))
-            }
-            false => Next::Wait(Some(patient)),
+            false => self.wait_for(&source.id),
         })
     }
 
@@ -429,11 +435,9 @@ impl Case<'_> {
             return Next::Go(shift, Vec::new());
         }
         let wanted: Vec<_> = wanted.into_iter().filter(|w| traffic::fits(self.state, w)).collect();
-        let (patient, own) = (self.shift.since + PATIENCE, &self.primary.id);
         match serves {
             true => Next::Go(shift, wanted),
-            false if self.now >= patient => Next::Halt(words::divided(&self.service.key, own, own)),
-            false => Next::Wait(Some(patient)),
+            false => self.wait_for(&self.primary.id),
         }
     }
 
