@@ -1,14 +1,14 @@
 //! The access log, one line per request in ALB's format, and the audit log, one per API call.
 //!
-//! [`Record`] is the plain form of an access log's line and its `Display` the format; the logs
-//! queue lines and never wait. Not here: what is worth a line (the planes), the process's own log
+//! [`Record`] is the plain form of an access log's line and knows the format; the logs queue lines
+//! and never wait. Not here: what is worth a line (the planes), the process's own log
 //! (`tracing`).
 //! **Invariant:** a request is never held up by the log, and no text of a client can end a field or
 //! a line.
 
+mod line;
 mod lines;
 
-use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,11 +17,13 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::metrics::{Metrics, names};
 
+use line::Line;
+
+pub use line::push_ipv4;
 pub use lines::{Counts, Lines};
 
-/// Text of a client that gets into one field; the rest is cut off (ours: ALB's longest request
-/// line).
-const FIELD: usize = 16 * 1024;
+/// Most lines are shorter.
+const LINE: usize = 512;
 
 /// `type`: what the client spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,89 +144,92 @@ pub struct RequestLine<'a> {
     pub version: &'a str,
 }
 
-/// AWS, "Access log entries": the fields in their order, those that do not apply as `-` or -1.
-impl fmt::Display for Record<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} {} ", self.kind.as_str(), self.time, self.elb, self.client)?;
-        write!(f, "{} ", Or(self.target))?;
-        let times = [self.request_time, self.target_time, self.response_time];
-        for time in times {
-            match time {
-                Some(time) => write!(f, "{:.3} ", time.as_secs_f64())?,
-                None => f.write_str("-1 ")?,
-            }
-        }
-        write!(f, "{} {} ", self.status, Or(self.target_status))?;
-        write!(f, "{} {} ", self.received, self.sent)?;
-        self.request_line(f)?;
-        write!(f, " \"{}\" ", Text(self.user_agent))?;
-        let tls = self.tls.as_ref();
-        write!(f, "{} {} ", Or(tls.map(|tls| tls.cipher)), Or(tls.map(|tls| tls.protocol)))?;
-        write!(f, "{} ", Or(self.target_group_arn))?;
-        let (name, certificate) = (tls.and_then(|tls| tls.server_name), tls.map(|t| t.certificate));
-        write!(f, "\"{}\" \"{}\" ", Text(self.trace_id), Text(name))?;
-        write!(f, "\"{}\" ", Text(certificate))?;
-        write!(f, "{} {} ", self.priority.map_or(-1, i64::from), self.created)?;
-        match (self.check, self.action) {
-            (Some(check), Some(action)) => write!(f, "\"{check},{action}\" ")?,
-            (check, action) => write!(f, "\"{}\" ", Text(check.or(action)))?,
-        }
-        write!(f, "\"{}\" ", Text(self.redirect_url))?;
-        write!(f, "\"{}\" ", Text(self.error_reason))?;
-        write!(f, "\"{}\" \"{}\" ", Or(self.target), Or(self.target_status))?;
-        let (class, reason) = self.classification.unwrap_or(("-", "-"));
-        write!(f, "\"{class}\" \"{reason}\" {} ", self.connection_trace_id)?;
-        let Transforms { host, target, status } = self.transforms;
-        write!(f, "\"{}\" \"{}\" \"{}\"", Text(host), Text(target), Text(status))
-    }
-}
-
 impl Record<'_> {
-    fn request_line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let Some(RequestLine { method, host, path, version }) = &self.request else {
-            return write!(f, "\"- {scheme}://{}- -\"", self.listener);
+    /// Writes the line and its end. AWS, "Access log entries": the fields in their order, those
+    /// that do not apply as `-` or -1.
+    fn write(&self, out: &mut String) {
+        let mut line = Line(out);
+        line.word(Some(self.kind.as_str()));
+        line.time(self.time);
+        line.word(Some(self.elb));
+        line.address(Some(self.client));
+        line.address(self.target);
+        line.seconds(self.request_time);
+        line.seconds(self.target_time);
+        line.seconds(self.response_time);
+        line.number(self.status.into());
+        let target_status = |line: &mut Line<'_>| match self.target_status {
+            Some(status) => line.number(status.into()),
+            None => line.word(None),
         };
-        write!(f, "\"{} {scheme}://{}", Text(Some(method)), Text(Some(host)))?;
+        target_status(&mut line);
+        line.number(self.received);
+        line.number(self.sent);
+        line.quoted(|line| self.request_line(line));
+        line.quoted_text(self.user_agent);
+        let tls = self.tls.as_ref();
+        line.word(tls.map(|tls| tls.cipher));
+        line.word(tls.map(|tls| tls.protocol));
+        line.word(self.target_group_arn);
+        line.quoted_text(self.trace_id);
+        line.quoted_text(tls.and_then(|tls| tls.server_name));
+        line.quoted_text(tls.map(|tls| tls.certificate));
+        match self.priority {
+            Some(priority) => line.number(priority.into()),
+            None => line.word(Some("-1")),
+        }
+        line.time(self.created);
+        line.quoted(|line| match (self.check, self.action) {
+            (Some(check), Some(action)) => {
+                line.text(Some(check));
+                line.text(Some(","));
+                line.text(Some(action));
+            }
+            (check, action) => line.text(check.or(action)),
+        });
+        line.quoted_text(self.redirect_url);
+        line.quoted_text(self.error_reason);
+        line.quoted(|line| {
+            line.address(self.target);
+            line.hug();
+        });
+        line.quoted(|line| {
+            target_status(line);
+            line.hug();
+        });
+        let (class, reason) = self.classification.unzip();
+        line.quoted_text(class);
+        line.quoted_text(reason);
+        line.word(Some(self.connection_trace_id));
+        let Transforms { host, target, status } = self.transforms;
+        line.quoted_text(host);
+        line.quoted_text(target);
+        line.quoted_text(status);
+        line.hug();
+        out.push('\n');
+    }
+
+    fn request_line(&self, line: &mut Line<'_>) {
+        let scheme = if self.tls.is_some() { "https://" } else { "http://" };
+        let Some(RequestLine { method, host, path, version }) = &self.request else {
+            line.text(Some("- "));
+            line.text(Some(scheme));
+            line.address(Some(self.listener));
+            line.hug();
+            return line.text(Some("- -"));
+        };
+        line.text(Some(method));
+        line.text(Some(" "));
+        line.text(Some(scheme));
+        line.text(Some(host));
         let behind_address = host.rfind(']').map_or(*host, |end| &host[end..]);
         if !behind_address.contains(':') {
-            write!(f, ":{}", self.listener.port())?;
+            line.text(Some(":"));
+            line.digits(self.listener.port().into());
         }
-        write!(f, "{} {}\"", Text(Some(path)), Text(Some(version)))
-    }
-}
-
-/// A value, or `-`.
-struct Or<T>(Option<T>);
-
-impl<T: fmt::Display> fmt::Display for Or<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(value) => value.fmt(f),
-            None => f.write_str("-"),
-        }
-    }
-}
-
-/// Text of somebody else inside quotes: what could end the field or the line is written as `\xNN`.
-struct Text<'a>(Option<&'a str>);
-
-impl fmt::Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(text) = self.0.filter(|text| !text.is_empty()) else { return f.write_char('-') };
-        let text = &text[..text.floor_char_boundary(FIELD)];
-        let unsafe_byte = |b: u8| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\';
-        if !text.bytes().any(unsafe_byte) {
-            return f.write_str(text);
-        }
-        for byte in text.bytes() {
-            if unsafe_byte(byte) {
-                write!(f, "\\x{byte:02X}")?;
-            } else {
-                f.write_char(char::from(byte))?;
-            }
-        }
-        Ok(())
+        line.text(Some(path));
+        line.text(Some(" "));
+        line.text(Some(version));
     }
 }
 
@@ -250,8 +255,8 @@ impl AccessLog {
     /// Queues one line; drops and counts it when the queue is full. `thread` is the calling data
     /// thread's index.
     pub fn log(&self, thread: usize, record: &Record<'_>) {
-        let mut line = String::with_capacity(384);
-        let _ = writeln!(line, "{record}");
+        let mut line = String::with_capacity(LINE);
+        record.write(&mut line);
         self.0.push(thread, line);
     }
 
@@ -333,8 +338,15 @@ mod tests {
         }
     }
 
+    fn text(record: &Record<'_>) -> String {
+        let mut line = String::new();
+        record.write(&mut line);
+        assert_eq!(line.pop(), Some('\n'));
+        line
+    }
+
     fn check(record: &Record<'_>, expected: &str) {
-        assert_eq!(record.to_string(), expected.replace('\n', " "));
+        assert_eq!(text(record), expected.replace('\n', " "));
     }
 
     #[test]
@@ -408,15 +420,17 @@ mod tests {
         let transforms =
             Transforms { host: Some("b"), target: Some("/c"), status: Some("TransformSuccess") };
         let (action, redirect_url) = (Some("redirect"), Some("https://a:443/"));
-        let line = Record { action, redirect_url, transforms, ..record() }.to_string();
+        let line = text(&Record { action, redirect_url, transforms, ..record() });
         assert!(line.contains(r#" "redirect" "https://a:443/" "-" "#), "{line}");
         assert!(line.ends_with(r#" TID_1 "b" "/c" "TransformSuccess""#), "{line}");
     }
 
     #[test]
     fn no_text_of_a_client_ends_its_field() {
-        let line = Record { user_agent: Some("a\"b\\c\nd\té"), ..record() }.to_string();
+        let line = text(&Record { user_agent: Some("a\"b\\c\nd\té"), ..record() });
         assert!(line.contains(r#" "a\x22b\x5Cc\x0Ad\x09\xC3\xA9" - - "#), "{line}");
+        let spaced = text(&Record { user_agent: Some(" a "), ..record() });
+        assert!(spaced.contains(r#" " a " - - "#), "{spaced}");
         assert_eq!(line.lines().count(), 1);
     }
 
@@ -424,7 +438,7 @@ mod tests {
     fn host_keeps_the_port_it_has() {
         let check = |host, expected: &str| {
             let request = RequestLine { method: "GET", host, path: "/", version: "HTTP/1.1" };
-            let line = Record { request: Some(request), ..record() }.to_string();
+            let line = text(&Record { request: Some(request), ..record() });
             assert!(line.contains(expected), "{line}");
         };
         check("a.b:9", "http://a.b:9/ ");

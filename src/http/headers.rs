@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::clock::Timestamp;
+use crate::logs::push_ipv4;
 
 pub const FORWARDED_FOR: &str = "X-Forwarded-For";
 pub const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
@@ -52,7 +53,14 @@ pub fn write_forwarded_for<'a>(
 /// A client's address as targets see it: IPv4 clients of a dual-stack socket as what they are.
 #[must_use]
 pub fn client_text(client: IpAddr) -> String {
-    client.to_canonical().to_string()
+    match client.to_canonical() {
+        IpAddr::V4(address) => {
+            let mut text = String::with_capacity("255.255.255.255".len());
+            push_ipv4(address, &mut text);
+            text
+        }
+        IpAddr::V6(address) => address.to_string(),
+    }
 }
 
 /// The same with its port: AWS, "Client port preservation".

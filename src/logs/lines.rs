@@ -8,9 +8,10 @@ use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::metrics::Counter;
 
@@ -19,6 +20,9 @@ use crate::metrics::Counter;
 const QUEUE: usize = 16 * 1024;
 /// Bytes gathered into one write.
 const BUFFER: usize = 64 * 1024;
+/// Between two looks at the queue while lines come (ours): whoever queues one wakes nobody then.
+/// The queue holds what comes at 1,600,000 lines/s meanwhile.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// What becomes of a log's lines.
 #[derive(Clone, Debug)]
@@ -116,24 +120,27 @@ struct Writer {
 impl Writer {
     #[allow(clippy::needless_pass_by_value, reason = "the receiver ends with the thread")]
     fn run(mut self, lines: Receiver<Option<String>>) {
-        loop {
-            let next = match lines.try_recv() {
-                Ok(next) => Ok(next),
-                Err(TryRecvError::Empty) => {
-                    self.flush();
-                    lines.recv()
+        // The first line of some is on disk at once, the others within a moment.
+        while let Ok(first) = lines.recv() {
+            self.take(first);
+            self.flush();
+            loop {
+                std::thread::sleep(GATHER);
+                if lines.try_iter().map(|line| self.take(line)).count() == 0 {
+                    break;
                 }
-                Err(TryRecvError::Disconnected) => break,
-            };
-            let Ok(line) = next else { break };
-            if let Some(line) = line {
-                self.write(&line);
-            }
-            if self.reopen.swap(false, Ordering::AcqRel) {
-                self.open_again();
+                self.flush();
             }
         }
-        self.flush();
+    }
+
+    fn take(&mut self, line: Option<String>) {
+        if let Some(line) = line {
+            self.write(&line);
+        }
+        if self.reopen.swap(false, Ordering::AcqRel) {
+            self.open_again();
+        }
     }
 
     fn write(&mut self, line: &str) {
