@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** a service's series live as long as the service, an instance's as long as it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::plan::{Move, Plan};
 use crate::metrics::{Counter, Gauge, Metrics, names};
@@ -68,7 +68,7 @@ impl ServiceMeters {
             let gauge = self.instances.entry(row.name.clone()).or_insert_with(new);
             gauge.set(i64::from(row.contact == Contact::Connected));
         }
-        let mut counts: BTreeMap<&ServiceKey, (i64, i64)> = BTreeMap::new();
+        let mut counts: HashMap<&ServiceKey, (i64, i64)> = HashMap::new();
         for task in state.tasks.values().filter(|task| task.is_live()) {
             if let Some(service) = &task.service {
                 let (running, pending) = counts.entry(service).or_default();

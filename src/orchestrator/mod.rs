@@ -51,10 +51,10 @@ use self::shared::{Look, Meters, Post, Shared};
 use self::worker::{Desk, Worker};
 use crate::clock::{self, Clock, Timestamp};
 use crate::metrics::{Counter, Histogram, Metrics, names};
-use crate::model::{InstanceName, TaskId, TaskStatus};
+use crate::model::{InstanceName, Task, TaskId, TaskStatus};
 use crate::routing::Reader;
 use crate::runtime::Fleet;
-use crate::state::{State, Store, StoreError, changed};
+use crate::state::{State, Store, StoreError, Table, changed};
 
 pub use autoscaling::{BadSchedule, Scaling, Schedule, Surroundings, alarm};
 pub use hooks::shares;
@@ -261,7 +261,8 @@ impl Orchestrator {
             let view = View { state, settings: &settings, leaving, avoid: &avoid, heard: &heard };
             plan(view, now, &mut fastrand::Rng::with_seed(seed))
         };
-        let first = make(&shared.store.read());
+        let seen = shared.store.read();
+        let first = make(&seen);
         let until = |at: Option<Timestamp>| {
             let wait = at.map_or(shared.settings.full_pass, |at| at.since(now));
             wait.min(shared.settings.full_pass)
@@ -270,10 +271,10 @@ impl Orchestrator {
             return until(first.revisit);
         }
         let settings = Arc::clone(&shared.settings);
-        // Made again inside: the State may have moved on, and a plan is only right for the State it
-        // was made from.
+        // Made again inside where the State has moved on: a plan is only right for the State it was
+        // made from.
         let written = shared.store.update(move |tx| {
-            let plan = make(tx.state());
+            let plan = if tx.state().is_same(&seen) { first } else { make(tx.state()) };
             apply::apply(tx, &plan, &settings, now);
             Ok::<_, StoreError>(plan)
         });
@@ -302,12 +303,9 @@ impl Orchestrator {
     /// A worker for every task that has none, a reaper for every leftover, and a wake-up for
     /// changed tasks.
     fn hire(&mut self, before: &State, state: &State) {
-        if !Arc::ptr_eq(&before.tasks, &state.tasks) {
-            for (id, desk) in &self.desks {
-                let (old, new) = (before.tasks.get(id), state.tasks.get(id));
-                if old.zip(new).is_none_or(|(old, new)| !Arc::ptr_eq(old, new)) {
-                    desk.wake();
-                }
+        for task in changed(&before.tasks, &state.tasks) {
+            if let Some(desk) = self.desks.get(&task) {
+                desk.wake();
             }
         }
         // One that was lost, or is back.
@@ -318,11 +316,11 @@ impl Orchestrator {
                 .filter(|(id, _)| state.tasks.get(*id).is_some_and(|task| task.instance == name));
             here.for_each(|(_, desk)| desk.wake());
         }
-        for task in state.tasks.values() {
+        for task in without(&state.tasks, &self.desks) {
             let works = task.known != TaskStatus::Stopped
                 && !self.shared.settings.is_unplaced(state, task)
                 && state.definitions.contains_key(&task.definition);
-            if works && !self.desks.contains_key(&task.id) {
+            if works {
                 let desk = Arc::new(Desk::default());
                 let worker = Worker::new(&self.shared, task, &desk, self.rng.fork());
                 self.desks.insert(task.id.clone(), desk);
@@ -408,6 +406,21 @@ impl Orchestrator {
             }
         }
     }
+}
+
+/// The tasks that have no desk. Both are in the order of their ids: one walk along both.
+fn without<'a>(
+    tasks: &'a Table<TaskId, Task>,
+    desks: &BTreeMap<TaskId, Arc<Desk>>,
+) -> Vec<&'a Task> {
+    let (mut desks, mut bare) = (desks.keys().peekable(), Vec::new());
+    for (id, task) in tasks.iter() {
+        while desks.next_if(|own| *own < id).is_some() {}
+        if desks.next_if_eq(&id).is_none() {
+            bare.push(&**task);
+        }
+    }
+    bare
 }
 
 #[cfg(test)]

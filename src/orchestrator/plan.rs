@@ -11,7 +11,7 @@ mod rollout;
 mod service;
 mod zones;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -258,18 +258,21 @@ impl fmt::Display for Why {
     }
 }
 
+/// Registrations by task. Looked up only: a plan follows from no order of its own.
+type Targets<'a> = HashMap<&'a TaskId, Vec<&'a Target>>;
+
 /// What the tables of the State hold about each service and task, looked up once.
 struct Index<'a> {
     /// Not STOPPED, by service, in the order they were created.
-    tasks: BTreeMap<&'a ServiceKey, Vec<&'a Task>>,
-    targets: BTreeMap<&'a TaskId, Vec<&'a Target>>,
+    tasks: HashMap<&'a ServiceKey, Vec<&'a Task>>,
+    targets: Targets<'a>,
     stopped: Vec<&'a Task>,
 }
 
 impl<'a> Index<'a> {
     fn new(state: &'a State) -> Self {
-        let mut index =
-            Self { tasks: BTreeMap::new(), targets: BTreeMap::new(), stopped: Vec::new() };
+        let targets = Targets::with_capacity(state.targets.len());
+        let mut index = Self { tasks: HashMap::new(), targets, stopped: Vec::new() };
         for task in state.tasks.values() {
             if task.known == TaskStatus::Stopped {
                 index.stopped.push(task);
@@ -278,7 +281,8 @@ impl<'a> Index<'a> {
             }
         }
         for tasks in index.tasks.values_mut() {
-            tasks.sort_by_key(|task| (task.created_at, &task.id));
+            // Stable: those of one moment stay in the order of their ids.
+            tasks.sort_by_key(|task| task.created_at);
         }
         for target in state.targets.values() {
             if let Some(task) = &target.task {
@@ -397,7 +401,8 @@ fn place(draft: &mut Draft<'_, '_>) {
 fn stop_strays(draft: &mut Draft<'_, '_>, index: &Index<'_>) {
     let services = &draft.view.state.services;
     let strays = index.tasks.iter().filter(|(service, _)| !services.contains_key(*service));
-    for task in strays.flat_map(|(_, tasks)| tasks).filter(|task| task.is_live()) {
+    let strays: BTreeMap<_, _> = strays.collect();
+    for task in strays.into_values().flatten().filter(|task| task.is_live()) {
         draft.plan.moves.push(Move::Stop { task: task.id.clone(), why: Why::Deleted });
     }
 }

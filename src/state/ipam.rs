@@ -4,6 +4,7 @@
 //! **Invariant:** an address in quarantine, of a load balancer, or of a task that is not STOPPED is
 //! never handed out.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -24,15 +25,20 @@ pub fn free_addresses(
     pool: Pool,
     now: Timestamp,
 ) -> impl Iterator<Item = IpAddr> + '_ {
-    let tasks = state.tasks.values().filter(|task| task.known < TaskStatus::Stopped);
-    let taken: BTreeSet<IpAddr> = tasks
-        .filter_map(|task| task.address)
-        .chain(state.load_balancers.values().map(|lb| lb.address))
-        .collect();
     let quarantined = move |address: IpAddr| {
         state.quarantine.get(&QuarantineKey(address)).is_some_and(|row| row.until > now)
     };
+    // Most who might need one need none.
+    let taken = LazyCell::new(|| taken(state));
     pool.addresses().filter(move |address| !taken.contains(address) && !quarantined(*address))
+}
+
+fn taken(state: &State) -> BTreeSet<IpAddr> {
+    let tasks = state.tasks.values().filter(|task| task.known < TaskStatus::Stopped);
+    tasks
+        .filter_map(|task| task.address)
+        .chain(state.load_balancers.values().map(|lb| lb.address))
+        .collect()
 }
 
 #[cfg(test)]

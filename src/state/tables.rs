@@ -169,6 +169,12 @@ macro_rules! tables {
                 }
             }
 
+            /// Whether no row is another than there: compares pointers only, and no generations.
+            #[must_use]
+            pub fn is_same(&self, other: &Self) -> bool {
+                true $(&& Arc::ptr_eq(&self.$field, &other.$field))*
+            }
+
             /// Every row of every table.
             pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
                 std::iter::empty()

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::gradual;
 use super::health::{self, Health, Leaving, Member};
 use super::rollout::{self, Course};
-use super::{Draft, Move, Unstarted, Why, new_task, zones};
+use super::{Draft, Move, Targets, Unstarted, Why, new_task, zones};
 use crate::clock::Timestamp;
 use crate::model::{
     Backoff, Contact, Deployment, DeploymentId, InstanceName, Progress, Rollout, Service,
-    ServiceStatus, Stage, Target, Task, TaskId, TaskStatus,
+    ServiceStatus, Stage, Task, TaskId, TaskStatus,
 };
 use crate::orchestrator::words;
 
@@ -37,7 +37,7 @@ pub(super) fn plan(
     draft: &mut Draft<'_, '_>,
     service: &Service,
     tasks: &[&Task],
-    targets: &BTreeMap<&TaskId, Vec<&Target>>,
+    targets: &Targets<'_>,
 ) {
     if service.status == ServiceStatus::Draining {
         return delete(draft, service, tasks, targets);
@@ -100,7 +100,7 @@ pub(super) struct Scene<'a> {
     pub(super) primary: &'a Deployment,
     pub(super) progress: Option<&'a Progress>,
     pub(super) tasks: &'a [&'a Task],
-    pub(super) targets: &'a BTreeMap<&'a TaskId, Vec<&'a Target>>,
+    pub(super) targets: &'a Targets<'a>,
     pub(super) backoff: Option<&'a Backoff>,
     /// The newest deployment was another before this plan.
     pub(super) is_new: bool,
@@ -185,12 +185,7 @@ impl<'a> Scene<'a> {
 }
 
 /// A deleted service: everything stops; when nothing is left, it vanishes.
-fn delete(
-    draft: &mut Draft<'_, '_>,
-    service: &Service,
-    tasks: &[&Task],
-    targets: &BTreeMap<&TaskId, Vec<&Target>>,
-) {
+fn delete(draft: &mut Draft<'_, '_>, service: &Service, tasks: &[&Task], targets: &Targets<'_>) {
     if tasks.is_empty() {
         draft.plan.moves.push(Move::ForgetService(service.key.clone()));
         return;
@@ -478,11 +473,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Turns the decisions into moves and tells them.
-    pub(super) fn finish(
-        &mut self,
-        draft: &mut Draft<'_, '_>,
-        targets: &BTreeMap<&TaskId, Vec<&Target>>,
-    ) {
+    pub(super) fn finish(&mut self, draft: &mut Draft<'_, '_>, targets: &Targets<'_>) {
         let service = self.service;
         self.tell_unhealthy(draft);
         let (account, state) = (&draft.view.settings.account, draft.view.state);
@@ -554,7 +545,7 @@ fn tell_stops(
     draft: &mut Draft<'_, '_>,
     service: &Service,
     stopped: &[&Task],
-    targets: &BTreeMap<&TaskId, Vec<&Target>>,
+    targets: &Targets<'_>,
 ) {
     if stopped.is_empty() {
         return;
