@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use roadstead::clock;
 use roadstead::model::{ContainerHealth, TaskStatus};
 
 use crate::exec;
@@ -158,6 +159,85 @@ async fn scaling_and_a_kill_under_load_on_docker() {
     assert_eq!(tally.failed(), half, "{tally:?}");
     running.edit(|services| services[0].desired = 0);
     running.settled("web", 0).await;
+    running.stop().await;
+}
+
+/// Somebody else's containers, whose checks run every second; and what the engine tells of them.
+struct Flood {
+    containers: Vec<String>,
+    events: std::process::Child,
+    told: tempfile::NamedTempFile,
+}
+
+impl Flood {
+    fn start(image: &Image, count: u64) -> Self {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let events = Command::new("docker")
+            .args(["events", "--filter", "type=container", "--format", "{{.Status}}"])
+            .stdout(told.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let mut flood = Self { containers: Vec::new(), events, told };
+        let label = format!("label=roadstead-test={}", std::process::id());
+        for _ in 0..count {
+            let output = Command::new("docker")
+                .args(["run", "-d", "--network", "none", &format!("--{label}")])
+                .args(["--health-cmd", "/bin/true", "--health-interval", "1s"])
+                .args([&image.0, "/busybox", "sleep", "3600"])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            flood.containers.push(id);
+        }
+        flood
+    }
+
+    /// Executions that were told of.
+    fn executions(&self) -> u64 {
+        let told = std::fs::read_to_string(self.told.path()).unwrap_or_default();
+        told.lines().filter(|line| line.starts_with("exec_")).count() as u64
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.events.kill();
+        let _ = self.events.wait();
+        for some in self.containers.chunks(20) {
+            let ids: Vec<&str> = some.iter().map(String::as_str).collect();
+            docker(&[&["rm", "-f"][..], &ids].concat());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_checks_hides_no_death() {
+    let Some(image) = Image::build("flood") else { return };
+    let world = on_docker(&image, 2);
+    let _sweep = Sweep::of(&world);
+    let running = world.start().await;
+    running.settled("web", 2).await;
+    let count = full_or(300, 8);
+    let flood = tokio::task::block_in_place(|| Flood::start(&image, count));
+    // More than an engine remembers, and than it keeps for a listener.
+    let many = full_or(1024 + 256, 64);
+    for round in 1..=full_or(5, 2) {
+        support::until("the flood", || flood.executions() > many * round).await;
+        let state = running.state();
+        let victim = world::tasks_of(&state, "web").find(|task| task.is_live()).unwrap();
+        let killed = clock::instant();
+        assert!(docker(&["kill", victim.containers[0].runtime_id.as_deref().unwrap()]));
+        let is_live = |id| running.state().tasks.get(id).is_some_and(|task| task.is_live());
+        support::until("the death to be noticed", || !is_live(&victim.id)).await;
+        support::note(&format!(
+            "noticed {} ms after the command, {} executions so far",
+            killed.elapsed().as_millis(),
+            flood.executions()
+        ));
+        running.settled("web", 2).await;
+    }
+    drop(flood);
     running.stop().await;
 }
 
