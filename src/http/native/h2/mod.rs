@@ -19,6 +19,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -64,9 +65,12 @@ const STREAM_WINDOW: u32 = 65_535;
 /// The same of a whole connection (ours: what is read before it is asked for is held 16 times at
 /// most, whatever the number of streams).
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Runners that a connection without an exchange keeps (ours: a client that asks one thing after
-/// the other needs one).
+/// Runners that a connection keeps however long it rests (ours: a client that asks one thing after
+/// the other needs one) …
 const RUNNERS_KEPT: usize = 2;
+/// … and for how long it keeps more of them without an exchange (ours: many clients ask for many
+/// things at once, and for as many when they have them).
+const RUNNERS_REST: Duration = Duration::from_secs(1);
 /// Bytes of one stream that wait for the client's socket (ours: one window).
 const SEND_BUFFER: usize = LARGE;
 /// Streams given up by their client before we saw them (the `h2` crate's default).
@@ -130,6 +134,7 @@ impl Carrier {
             timer: Timer::new(now + listener.idle_timeout),
             old_at: now + listener.client_keep_alive,
             rests_until: Some(now + listener.idle_timeout),
+            lean_at: None,
             idle_timeout: listener.idle_timeout,
             parting: None,
             cut_at: None,
@@ -236,7 +241,9 @@ struct Session<'a, S, Start, Running> {
     old_at: Instant,
     /// None while exchanges run.
     rests_until: Option<Instant>,
-    idle_timeout: std::time::Duration,
+    /// It gives up runners then, if it rests until then.
+    lean_at: Option<Instant>,
+    idle_timeout: Duration,
     /// GOAWAY was sent; without an exchange it ends then.
     parting: Option<Instant>,
     /// Nothing is sent behind what is; the client has until then to read it.
@@ -328,11 +335,9 @@ where
             self.part();
         }
         if self.busy == 0 {
-            if self.runners.len() > RUNNERS_KEPT {
-                self.runners.clear();
-                self.desk.forget_runners();
-            }
-            let rested = clock::instant() + self.idle_timeout;
+            let now = clock::instant();
+            self.lean_at = (self.runners.len() > RUNNERS_KEPT).then(|| now + RUNNERS_REST);
+            let rested = now + self.idle_timeout;
             self.rests_until = Some(rested);
             // What the last one sent may still wait for a slow reader; behind it the crate ends
             // the connection by itself.
@@ -376,8 +381,16 @@ where
             (None, None, Some(rests)) => rests.min(self.old_at),
             (None, None, None) => self.old_at,
         };
-        self.timer.set(deadline);
+        let lean_at = self.lean_at.filter(|at| self.busy == 0 && *at < deadline);
+        self.timer.set(lean_at.unwrap_or(deadline));
         if self.timer.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if lean_at.is_some() {
+            self.lean_at = None;
+            self.runners.clear();
+            self.desk.forget_runners();
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         match rests.is_some() && deadline != self.old_at {

@@ -61,10 +61,11 @@ impl Stream {
         Self {
             respond,
             body: None,
-            receive,
             ahead: Bytes::new(),
             trailers: Vec::new(),
-            is_read: false,
+            // What ends with its head is not asked for more.
+            is_read: receive.is_end_stream(),
+            receive,
             is_sent: false,
             head,
             made: Made::default(),
