@@ -240,14 +240,16 @@ impl Planes {
             return;
         };
         let planes = Arc::clone(self);
-        self.connections.spawn_local(async move {
+        // Boxed here: on its way into a task a future is copied whole, five times and more, and this
+        // one is large.
+        self.connections.spawn_local(Box::pin(async move {
             let mut connection = (stream, peer, open);
             if planes.identify(&mut connection, key, &listener).await {
                 let (stream, peer, open) = connection;
                 planes.carry(stream, peer, key, &listener).await;
                 drop(open);
             }
-        });
+        }));
     }
 
     /// Where the listener asks for a PROXY header, puts the client in the place of its peer. False:

@@ -109,7 +109,7 @@ pub(super) struct Client {
     pub(super) listener: Arc<RoutedListener>,
     pub(super) origin: Arc<Origin>,
     pub(super) opened: Instant,
-    /// When the current head's first byte came.
+    /// When the current head's first byte came; before that, when the last exchange was over.
     pub(super) begun: Instant,
     /// From the client to a target.
     pub(super) up: Lane,
@@ -181,7 +181,6 @@ impl Client {
     pub(super) async fn next(&mut self, buffers: &Buffers) -> Next {
         let idle_timeout = self.listener.idle_timeout;
         let mut scanner = Scanner::default();
-        self.begun = clock::instant();
         self.timer.set(self.begun + idle_timeout);
         if self.is_parting && self.up.window.is_empty() {
             self.timer.set(self.begun + PARTING);

@@ -10,6 +10,8 @@ use super::body::Malformed;
 
 /// Header fields of one message (ours: twice what nginx and HAProxy take).
 pub(super) const MOST: usize = 256;
+/// Bytes that fields of ours take, beside what was sent: most heads need no more room (ours).
+pub(super) const OURS: usize = 384;
 /// Trailer fields of one message (ours).
 const MOST_TRAILERS: usize = 64;
 

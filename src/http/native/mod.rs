@@ -129,7 +129,7 @@ impl Carrier {
         let origin = Arc::new(Origin::new(at, session.as_deref()));
         let front = (Front::Connection(stream), session);
         let mut client = Client::new(front, (origin, at.1), listener, None, closing);
-        loop {
+        let left = loop {
             let next = client.next(&self.buffers).await;
             let after = match next {
                 Next::Request(head) => match self.read(&mut client, head) {
@@ -146,12 +146,12 @@ impl Carrier {
                 }
                 Next::H2 => {
                     let read = BytesMut::from(client.up.window.all());
-                    let Front::Connection(stream) = client.front else { return None };
-                    return Some((stream, read));
+                    let Front::Connection(stream) = client.front else { break None };
+                    break Some((stream, read));
                 }
                 Next::End => {
                     client.goodbye().await;
-                    return None;
+                    break None;
                 }
             };
             match after {
@@ -165,18 +165,21 @@ impl Carrier {
                     } else {
                         client.goodbye().await;
                     }
-                    return None;
+                    break None;
                 }
                 Ok(After::Abort) => {
                     client.abort();
-                    return None;
+                    break None;
                 }
                 Err(cause) => {
                     self.refuse_connection(&mut client, cause).await;
-                    return None;
+                    break None;
                 }
             }
-        }
+        };
+        client.up.window.clear(&self.buffers);
+        client.down.window.clear(&self.buffers);
+        left
     }
 
     /// Answers what never became a request; the connection ends with it.

@@ -127,6 +127,7 @@ impl Exchange {
         if let Some(log) = log {
             self.log(client, (thread, log), now, (status, received, sent));
         }
+        client.begun = now;
     }
 
     fn log(

@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::super::errors::Cause;
 use super::super::head::{Body, Head};
 use super::super::headers;
-use super::fields::{self, Field, Fields, MOST};
+use super::fields::{self, Field, Fields, MOST, OURS};
 use crate::model::{ForwardedFor, RequestRules};
 use crate::routing::SocketKey;
 use crate::rules::{Facts, Headers, Spoken, Transformed};
@@ -140,6 +140,7 @@ pub(super) fn translate(
     out: &mut Vec<u8>,
 ) -> Result<(Request, String), Cause> {
     let bytes = &bytes[..head.length];
+    out.reserve(head.length + OURS);
     let mut headers = [const { MaybeUninit::uninit() }; MOST];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(bytes, &mut headers) {

@@ -12,7 +12,7 @@ use super::super::errors::{self, Cause};
 use super::super::head::RESPONSE_HEADERS;
 use super::super::own::Own;
 use super::body::Body;
-use super::fields::{self, Field, Fields, MOST};
+use super::fields::{self, Field, Fields, MOST, OURS};
 use super::frames::Frames;
 use super::h2::Made;
 use crate::model::{Coding, Compression};
@@ -143,6 +143,9 @@ pub(super) fn translate(
     }
     if status < 200 {
         return interim(status, length, asked, (parsed.reason, &fields), added, out);
+    }
+    if let Out::Text(out) = out {
+        out.reserve(length + OURS);
     }
     let framing = Framing::read(&fields, status, asked.is_head)?;
     let body = framing.body();
