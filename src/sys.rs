@@ -1,8 +1,8 @@
 //! The only unsafe code: system calls that neither the standard library nor tokio offers.
 //!
-//! Here: process descriptors, signals to process groups, sessions, two constants of the system. Not
-//! here: anything that decides, anything that waits, anything that reads `/proc` (that needs no
-//! unsafe code).
+//! Here: process descriptors, signals to process groups, sessions, pipes between sockets, constants
+//! of the system. Not here: anything that decides, anything that waits, anything that reads `/proc`
+//! (that needs no unsafe code).
 //! **Invariant:** every function is safe to call with any arguments: each unsafe block says why it
 //! is sound.
 #![allow(
@@ -432,6 +432,75 @@ fn shutdown(fd: RawFd, how: libc::c_int) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A pipe for what passes from one socket to another without coming into this process (splice(2)).
+/// Filled only when it is empty: so "would block" always speaks of the socket, and never means that
+/// the pipe is full. No call of it blocks.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    held: usize,
+}
+
+impl Pipe {
+    /// One that holds `size` bytes, or as many as the system allows.
+    ///
+    /// # Errors
+    /// No file descriptors are left.
+    pub fn new(size: usize) -> io::Result<Self> {
+        let mut ends = [0; 2];
+        // SAFETY: room for two numbers is all that it writes to.
+        let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) };
+        if made < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: both were just made, and nobody else knows them.
+        let (read, write) =
+            unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+        let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
+        // SAFETY: no memory is passed. Refused, it stays as it is.
+        unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+        Ok(Self { read, write, held: 0 })
+    }
+
+    /// Bytes in it.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Takes what `from` has, `most` bytes at most; nothing where the pipe is not empty. 0: `from`
+    /// has ended.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` where `from` has nothing.
+    pub fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        if self.held > 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.held = splice(from, self.write.as_fd(), most)?;
+        Ok(self.held)
+    }
+
+    /// Gives `to` what it takes of what is held.
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` where `to` takes nothing.
+    pub fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
+        let count = splice(self.read.as_fd(), to, self.held)?;
+        self.held -= count;
+        Ok(count)
+    }
+}
+
+fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
+    let (none, flags) = (std::ptr::null_mut(), libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK);
+    // SAFETY: without offsets no memory of ours is read or written.
+    let count = unsafe { libc::splice(from, none, to, none, most, flags) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]

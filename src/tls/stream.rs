@@ -78,6 +78,15 @@ impl Stream {
         }
     }
 
+    /// The socket, where what goes over it is what is said.
+    #[must_use]
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// None: without TLS.
     #[must_use]
     pub fn session(&self) -> Option<&Arc<Session>> {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use h2::Reason;
 use tokio::io::AsyncWrite as _;
+use tokio::net::TcpStream;
 
 use super::super::errors::Cause;
 use super::super::retry::Failure;
@@ -32,6 +33,14 @@ impl Back {
         match self {
             Self::Connection(held) => held.reused,
             Self::Stream(stream) => stream.is_reused(),
+        }
+    }
+
+    /// Its socket, where all that comes from it is the response.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Connection(held) => held.stream.plain(),
+            Self::Stream(_) => None,
         }
     }
 

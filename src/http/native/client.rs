@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -79,6 +80,16 @@ pub(super) enum Front {
     Connection(tls::Stream),
     /// A stream of its HTTP/2 connection: one exchange.
     Stream(Box<Stream>),
+}
+
+impl Front {
+    /// Its socket, where all that goes to it is the response.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Connection(stream) => stream.plain(),
+            Self::Stream(_) => None,
+        }
+    }
 }
 
 /// What an exchange over a stream leaves to the next one of its connection, which would have to get

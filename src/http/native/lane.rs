@@ -152,6 +152,22 @@ impl Lane {
         self.end_staged && self.is_flushed()
     }
 
+    /// What is still to come of a body that goes on as it comes, where all that came is written.
+    pub(super) fn rest(&self) -> Option<u64> {
+        let goes_on = !self.chunked && self.coder.is_none() && self.copy.is_none();
+        match self.body {
+            Body::Length(left) if goes_on && self.is_flushed() && self.window.is_sent() => {
+                Some(left)
+            }
+            _ => None,
+        }
+    }
+
+    /// So much of the body has gone past.
+    pub(super) const fn passed(&mut self, count: usize) {
+        self.written += count as u64;
+    }
+
     /// Makes room in the window, once all that was staged is written; see there.
     pub(super) fn make_room(&mut self, most: usize) -> bool {
         let gave_up = self.window.make_room(most);

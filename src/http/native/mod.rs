@@ -23,6 +23,7 @@ mod relay;
 mod report;
 mod request;
 mod response;
+mod through;
 mod window;
 
 use std::collections::HashMap;

@@ -20,6 +20,7 @@ use super::body::Body;
 use super::client::Client;
 use super::frames::{self, Frames};
 use super::response::{self, Asked, Response};
+use super::through::{LONG, Through};
 use super::window::{Buffers, LARGE, SMALL};
 use crate::clock::{self, Instant};
 
@@ -39,6 +40,8 @@ pub(super) struct Relay<'a> {
     searched: usize,
     /// The target takes no more; what it has to say may still come.
     is_deaf: bool,
+    /// It was polled.
+    is_on: bool,
     /// Some bytes of a response came.
     spoke: bool,
     begun: Instant,
@@ -50,6 +53,10 @@ pub(super) struct Relay<'a> {
     is_cut: bool,
     /// The client was told so, and may still say that it has heard it.
     is_leaving: bool,
+    /// What is left of the response's body, where it does not come into this process.
+    through: Option<Through>,
+    /// It does, to its end.
+    is_copied: bool,
     pub(super) answered: Option<Answered>,
     /// The request's body so far can be sent again.
     pub(super) body_kept: bool,
@@ -95,10 +102,13 @@ impl<'a> Relay<'a> {
             stage: Stage::Head,
             searched: 0,
             is_deaf: false,
+            is_on: false,
             spoke: false,
             shut: (false, false),
             is_cut: false,
             is_leaving: false,
+            through: None,
+            is_copied: false,
             answered: None,
             body_kept: true,
         };
@@ -134,7 +144,9 @@ impl<'a> Relay<'a> {
             }
             moved = true;
         }
-        if moved {
+        // It has just begun when it is polled first; a head that has come is news all the same.
+        let is_news = std::mem::replace(&mut self.is_on, true) || self.stage != Stage::Head;
+        if moved && is_news {
             let now = clock::instant();
             if !self.is_cut {
                 self.moved(now);
@@ -182,7 +194,8 @@ impl<'a> Relay<'a> {
             return Cause::RuleTimeout;
         }
         let (up, down) = (&self.client.up, &self.client.down);
-        if !down.is_flushed() {
+        let is_held = self.through.as_ref().is_some_and(|through| through.held() > 0);
+        if is_held || !down.is_flushed() {
             Cause::ClientGone
         } else if !up.body.is_done() && (up.is_flushed() || self.is_deaf) {
             Cause::Slow
@@ -282,11 +295,63 @@ impl<'a> Relay<'a> {
             if self.client.down.body.is_done() && self.stage != Stage::Head {
                 return Ok(self.shut_client(cx) || moved);
             }
-            if !self.poll_target(cx)? {
+            if self.goes_through() {
+                if !self.poll_through(cx)? {
+                    return Ok(moved);
+                }
+            } else if !self.poll_target(cx)? {
                 return Ok(moved);
             }
             moved = true;
         }
+    }
+
+    /// Whether the body's rest passes from socket to socket.
+    fn goes_through(&mut self) -> bool {
+        if self.through.is_none() && self.stage == Stage::Body && !self.is_copied {
+            let sockets = self.target.tcp().zip(self.client.front.tcp());
+            let rest = self.client.down.rest().filter(|left| sockets.is_some() && *left >= LONG);
+            self.through = rest.and_then(|left| self.buffers.pipes.take(left));
+            // As it begins it goes on.
+            self.is_copied = self.client.down.rest().is_some() && self.through.is_none();
+            if self.through.is_some() {
+                self.client.down.window.release(self.buffers);
+            }
+        }
+        self.through.is_some()
+    }
+
+    /// Passes on what the target says. Whether anything moved.
+    fn poll_through(&mut self, cx: &mut Context<'_>) -> Result<bool, Cause> {
+        let (Some(through), Some(target), Some(client)) =
+            (&mut self.through, self.target.tcp(), self.client.front.tcp())
+        else {
+            return Err(Cause::Internal);
+        };
+        let mut moved = false;
+        if through.held() == 0 {
+            match through.poll_fill(cx, target) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0) | Err(_)) => return Err(Cause::TargetClosed),
+                Poll::Ready(Ok(_)) => moved = true,
+            }
+        }
+        while through.held() > 0 {
+            match through.poll_drain(cx, client) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.client.down.passed(count);
+                    moved = true;
+                }
+                Poll::Ready(_) if self.client.up.body.is_done() => return Err(Cause::ClientGone),
+                Poll::Ready(_) => return Err(Cause::ShortBody),
+            }
+        }
+        if through.is_over() {
+            self.through = None;
+            self.client.down.body = Body::none();
+        }
+        Ok(true)
     }
 
     fn shut_client(&mut self, cx: &mut Context<'_>) -> bool {

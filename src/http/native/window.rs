@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::through::Pipes;
 use crate::tls::Stream;
 
 /// What a request begins with (ours: nearly all heads are shorter).
@@ -27,7 +28,11 @@ const KEPT: usize = 64;
 /// The spare buffers of one data thread. Never waited for: all connections of a data thread run on
 /// it and hold the lock over no await.
 #[derive(Debug, Default)]
-pub(super) struct Buffers(Mutex<Spare>);
+pub(super) struct Buffers {
+    spare: Mutex<Spare>,
+    /// Where bytes wait that never come into one.
+    pub(super) pipes: Pipes,
+}
 
 #[derive(Debug, Default)]
 struct Spare {
@@ -37,14 +42,14 @@ struct Spare {
 
 impl Buffers {
     fn take(&self, size: usize) -> Vec<u8> {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = if size == SMALL { spare.small.pop() } else { spare.large.pop() };
         drop(spare);
         kept.unwrap_or_else(|| vec![0; size])
     }
 
     fn put(&self, buffer: Vec<u8>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = match buffer.len() {
             SMALL => &mut spare.small,
             LARGE => &mut spare.large,
@@ -97,6 +102,11 @@ impl Window {
 
     pub(super) const fn has_fresh(&self) -> bool {
         self.ready < self.end
+    }
+
+    /// Whether all that has come is sent.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.sent == self.end
     }
 
     /// The first `length` bytes are the head: they stay until [`Self::finish`].

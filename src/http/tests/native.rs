@@ -342,6 +342,26 @@ async fn large_bodies_pass_both_ways_whatever_frames_them() {
 }
 
 #[tokio::test]
+async fn a_long_body_that_ends_early_does_not_look_whole() {
+    let (world, listener) = by_hand(plan()).await;
+    let mut client = world.client().await;
+    client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    let mut target = accept(&listener).await;
+    target.head().await.unwrap();
+    let sending = async {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 3 << 20);
+        target.send(&head).await;
+        target.send(&"x".repeat(2 << 20)).await;
+        drop(target);
+    };
+    let ((), message) = tokio::join!(sending, client.message());
+    assert!(message.is_none(), "it looks whole");
+    world.at_rest().await;
+    let sent = world.metric("roadstead_listener_sent_bytes_total", "");
+    assert!((2 << 20..3 << 20).contains(&sent), "{sent} bytes are counted");
+}
+
+#[tokio::test]
 async fn an_early_answer_reaches_who_is_still_sending() {
     let (world, listener) = by_hand(plan()).await;
     let mut client = world.client().await;
