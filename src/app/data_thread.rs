@@ -240,8 +240,7 @@ impl Planes {
             return;
         };
         let planes = Arc::clone(self);
-        // Boxed here: on its way into a task a future is copied whole, five times and more, and this
-        // one is large.
+        // Boxed here: on its way into a task a future is copied whole, five times and more.
         self.connections.spawn_local(Box::pin(async move {
             let mut connection = (stream, peer, open);
             if planes.identify(&mut connection, key, &listener).await {

@@ -122,13 +122,13 @@ impl Line<'_> {
     pub(super) fn text(&mut self, text: Option<&str>) {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return self.0.push('-') };
         let text = &text[..text.floor_char_boundary(FIELD)];
-        let is_unsafe = |b: u8| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\';
+        let is_special = |b: u8| !(b' '..=b'~').contains(&b) || b == b'"' || b == b'\\';
         // All of them, not the first: that goes sixteen at a time.
-        if !text.bytes().fold(false, |found, byte| found | is_unsafe(byte)) {
+        if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
             return self.0.push_str(text);
         }
         for byte in text.bytes() {
-            if is_unsafe(byte) {
+            if is_special(byte) {
                 let _ = write!(self.0, "\\x{byte:02X}");
             } else {
                 self.0.push(char::from(byte));
