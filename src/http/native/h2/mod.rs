@@ -184,11 +184,12 @@ impl Carrier {
             rules: client.listener.load_balancer.options.requests,
             transformed: &Transformed::default(),
         };
-        let spoken = request::spoken(&parts.headers);
         let framed = (ends, verdict == Verdict::PassAndClose);
-        let after = match request::translate(&parts, framed, way, trace_id, out) {
+        let crumbs = request::join_crumbs(&parts.headers);
+        let read = request::translate((&parts, crumbs.as_deref()), framed, way, trace_id, out);
+        let after = match read {
             Ok((mut request, trace_id)) => {
-                request.sent = Some(request::sent(parts.headers));
+                request.sent = Some(request::sent(parts.headers, crumbs));
                 request.refused = verdict.refuses().or(request.refused);
                 client.up.begin();
                 client.up.lead.extend_from_slice(stream.head());
@@ -196,7 +197,10 @@ impl Carrier {
                 let after = self.run(client, &mut exchange).await;
                 self.end(client, exchange, after)
             }
-            Err(cause) => self.refuse_stream(client, cause, spoken).await,
+            Err(cause) => {
+                let spoken = request::spoken(&parts.headers);
+                self.refuse_stream(client, cause, spoken).await
+            }
         };
         match after {
             // Where HTTP/1 ends a connection, this one gets a GOAWAY: other streams are none of it.

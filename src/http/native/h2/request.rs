@@ -6,6 +6,7 @@
 //! fields that its client sent.
 
 use base64::Engine as _;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, TE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
@@ -17,13 +18,13 @@ use super::super::fields::{self, Field, Fields, MOST};
 use super::super::request::{Request, Way, origin_form, pass, read_host, write_host, write_ours};
 use crate::rules::Spoken;
 
-/// Reads a request and writes what its target gets to `out`, which is empty. `ends`: no body
-/// follows. `ambiguous`: HTTP/1 may misread it.
+/// Reads a request and writes what its target gets to `out`, which is empty. `crumbs`: see
+/// [`join_crumbs`]. `ends`: no body follows. `ambiguous`: HTTP/1 may misread it.
 ///
 /// # Errors
 /// It is longer than ALB allows, or not to be sent on.
 pub(super) fn translate(
-    parts: &Parts,
+    (parts, crumbs): (&Parts, Option<&[u8]>),
     (ends, ambiguous): (bool, bool),
     way: Way<'_>,
     trace_id: impl FnOnce(Option<&str>) -> String,
@@ -32,8 +33,7 @@ pub(super) fn translate(
     let upgrades = is_tunnel(parts)?;
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     keeps_limits(parts, target)?;
-    let crumbs = join_crumbs(&parts.headers);
-    let headers = headers(&parts.headers, crumbs.as_deref());
+    let headers = headers(&parts.headers, crumbs);
     let fields = Fields::read(&headers);
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     if authority.is_none_or(str::is_empty) && fields.values(Field::Host).next().is_none()
@@ -173,14 +173,14 @@ fn keeps_limits(parts: &Parts, target: &str) -> Result<(), Cause> {
 }
 
 /// HTTP/1 has one `Cookie`: RFC 9113, section 8.2.3. None when there is one at most already.
-fn join_crumbs(headers: &HeaderMap) -> Option<Vec<u8>> {
+pub(super) fn join_crumbs(headers: &HeaderMap) -> Option<Vec<u8>> {
     let crumbs = || headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
     (crumbs().count() > 1).then(|| crumbs().collect::<Vec<_>>().join(&b"; "[..]))
 }
 
 /// The fields as rules look at them: as they were sent, cookies joined.
-pub(super) fn sent(mut headers: HeaderMap) -> HeaderMap {
-    let crumbs = join_crumbs(&headers).and_then(|all| HeaderValue::from_bytes(&all).ok());
+pub(super) fn sent(mut headers: HeaderMap, crumbs: Option<Vec<u8>>) -> HeaderMap {
+    let crumbs = crumbs.and_then(|all| HeaderValue::from_maybe_shared(Bytes::from(all)).ok());
     if let Some(crumbs) = crumbs {
         headers.insert(COOKIE, crumbs);
     }
@@ -212,7 +212,7 @@ fn write_key(out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::request::Origin;
+    use super::super::super::request::{Origin, TraceId};
     use super::*;
     use crate::model::RequestRules;
     use crate::rules::Transformed;
@@ -232,13 +232,21 @@ mod tests {
         let listener = "127.0.0.1:8080".parse().unwrap();
         let peer = "10.0.0.1:5".parse().unwrap();
         let (client, is_secure) = ("10.0.0.1".into(), false);
-        let origin = Origin { client, peer, listener, is_secure, mutual: None };
+        let origin = Origin {
+            client,
+            peer,
+            listener,
+            is_secure,
+            mutual: None,
+            trace_id: TraceId::default(),
+        };
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
-        let read = translate(&parts, (ends, false), way, trace_id, &mut out);
+        let crumbs = join_crumbs(&parts.headers);
+        let read = translate((&parts, crumbs.as_deref()), (ends, false), way, trace_id, &mut out);
         let got = read.map(|(request, _)| {
             if let Some(agent) = request.user_agent(&out) {
                 assert_eq!(agent, b"agent");
@@ -313,13 +321,20 @@ mod tests {
         let listener = ([127, 0, 0, 1], 80).into();
         let peer = ([10, 0, 0, 1], 5).into();
         let (client, is_secure) = ("10.0.0.1".into(), false);
-        let origin = Origin { client, peer, listener, is_secure, mutual: None };
+        let origin = Origin {
+            client,
+            peer,
+            listener,
+            is_secure,
+            mutual: None,
+            trace_id: TraceId::default(),
+        };
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let mut out = Vec::new();
         let (request, _) =
-            translate(&parts, (false, false), way, |_| String::new(), &mut out).unwrap();
+            translate((&parts, None), (false, false), way, |_| String::new(), &mut out).unwrap();
         let head = String::from_utf8(out).unwrap();
         assert!(request.upgrades && head.starts_with("GET /ws HTTP/1.1\r\nHost: t\r\n"), "{head}");
         assert!(head.contains("\r\nSec-WebSocket-Key: "), "{head}");
