@@ -48,6 +48,7 @@
 //! | how many requests may come, wait, be retried | `rules/limit.rs`, `balance/{gate,budget}.rs` |
 //! | which target is left alone, or preferred | `balance/{outlier,ewma}.rs` |
 //! | how bytes of an exchange move | `http/native`, or `http/pingora` where asked for |
+//! | which bodies do not come into this process | `http/native/through.rs` |
 //! | what becomes of a TCP connection | `l4/tcp.rs` |
 //! | how a handshake goes, and which certificate it shows | `tls/accept.rs`, `tls/server.rs` |
 //! | what is asked of clients' certificates | `tls/mutual.rs` |

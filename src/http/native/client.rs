@@ -96,8 +96,8 @@ impl Front {
 /// all of it anew.
 #[derive(Debug)]
 pub(super) struct Spare {
-    up: Lane,
-    down: Lane,
+    up: Box<Lane>,
+    down: Box<Lane>,
     timer: Timer,
     head: Vec<u8>,
 }
@@ -123,16 +123,15 @@ pub(super) struct Client {
     /// When the current head's first byte came; before that, when the last exchange was over.
     pub(super) begun: Instant,
     /// From the client to a target.
-    pub(super) up: Lane,
+    pub(super) up: Box<Lane>,
     /// From a target, or from us, to the client.
-    pub(super) down: Lane,
+    pub(super) down: Box<Lane>,
     pub(super) timer: Timer,
     /// Bytes read since they were taken last.
     received: u64,
     pub(super) exchanges: u64,
     /// What desync mitigation says of the current head.
     pub(super) classified: Option<Classified>,
-    trace_id: u128,
     /// None where somebody else watches.
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// `closing` has been seen.
@@ -150,7 +149,7 @@ impl Client {
         let now = clock::instant();
         let (up, down, timer) = match spare {
             Some(spare) => (spare.up, spare.down, spare.timer),
-            None => (Lane::default(), Lane::default(), Timer::new(now + listener.idle_timeout)),
+            None => (Box::default(), Box::default(), Timer::new(now + listener.idle_timeout)),
         };
         Self {
             front,
@@ -167,7 +166,6 @@ impl Client {
             received: 0,
             exchanges: 0,
             classified: None,
-            trace_id: fastrand::u128(..),
             closing: closing.map(|closing| Box::pin(closing.cancelled_owned())),
             is_parting: false,
         }
@@ -180,11 +178,6 @@ impl Client {
         up.renew(buffers);
         down.renew(buffers);
         Some(Spare { up, down, timer, head: stream.into_head() })
-    }
-
-    /// `TID_` and 32 hexadecimal digits, as ALB's.
-    pub(super) fn trace_id(&self) -> String {
-        format!("TID_{:032x}", self.trace_id)
     }
 
     /// Reads until there is a whole head. A head that has begun has the idle timeout to be whole,

@@ -209,7 +209,7 @@ impl Carrier {
             session: client.session.as_deref(),
             received,
             sent,
-            connection_trace_id: &client.trace_id(),
+            connection_trace_id: client.origin.trace_id.as_str(),
         };
         refused.report(self.thread.index, self.access_log.as_ref());
     }

@@ -180,7 +180,7 @@ impl Exchange {
             error_reason: self.cause.map(Cause::reason),
             classification: client.classified.map(|found| (found.class.as_str(), found.reason)),
             transforms: transforms(&self.transformed, self.cause),
-            connection_trace_id: &client.trace_id(),
+            connection_trace_id: client.origin.trace_id.as_str(),
         };
         log.log(thread, &record);
     }

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::super::errors::Cause;
 use super::super::head::{Body, Head};
@@ -31,6 +32,17 @@ pub(super) struct Origin {
     pub(super) is_secure: bool,
     /// Where clients are asked for certificates: header lines that tell targets what was shown.
     pub(super) mutual: Option<String>,
+    pub(super) trace_id: TraceId,
+}
+
+/// Of one connection: `TID_` and 32 hexadecimal digits, as ALB's; chosen when it is first told.
+#[derive(Debug, Default)]
+pub(super) struct TraceId(OnceLock<String>);
+
+impl TraceId {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.get_or_init(|| format!("TID_{:032x}", fastrand::u128(..)))
+    }
 }
 
 impl Origin {
@@ -41,6 +53,7 @@ impl Origin {
             listener: socket.address,
             is_secure: session.is_some(),
             mutual: session.and_then(|session| session.mutual.clone()),
+            trace_id: TraceId::default(),
         }
     }
 }
@@ -420,7 +433,14 @@ mod tests {
         let listener = "127.0.0.1:8080".parse().unwrap();
         let peer = "10.0.0.1:5".parse().unwrap();
         let (client, is_secure) = ("10.0.0.1".into(), false);
-        let origin = Origin { client, peer, listener, is_secure, mutual: None };
+        let origin = Origin {
+            client,
+            peer,
+            listener,
+            is_secure,
+            mutual: None,
+            trace_id: TraceId::default(),
+        };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
         let sent = Transformed::default();

@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use super::super::additions::Additions;
 use super::super::head::{Body, Scan, Scanner};
 use super::frames::Frames;
-use super::request::{self, Origin, Way};
+use super::request::{self, Origin, TraceId, Way};
 use super::response::{self, Asked, Out};
 use crate::model::{RequestRules, ResponseRules};
 use crate::rules::Transformed;
@@ -198,8 +198,9 @@ proptest! {
         let Scan::Whole(head) = Scanner::default().scan(&bytes) else { return Ok(()) };
         let listener = "127.0.0.1:8080".parse().unwrap();
         let peer = "10.0.0.1:5".parse().unwrap();
-        let origin =
-            Origin { client: "10.0.0.1".into(), peer, listener, is_secure: false, mutual: None };
+        let client = "10.0.0.1".into();
+        let (is_secure, mutual, trace_id) = (false, None, TraceId::default());
+        let origin = Origin { client, peer, listener, is_secure, mutual, trace_id };
         let transformed = Transformed::default();
         let rules = RequestRules::default();
         let way = Way { origin: &origin, rules, transformed: &transformed };

@@ -155,6 +155,21 @@ async fn streams_are_exchanges_of_their_own() {
 }
 
 #[tokio::test]
+async fn streams_share_the_trace_id_of_their_connection() {
+    let target = Target::new(|_| ok("")).await;
+    let world = World::new(Plan { log: true, ..plan() }, &[("a", &target)]).await;
+    for _ in 0..2 {
+        let mut peer = Peer::new(&world).await;
+        assert_eq!(peer.get("/1").await.status, 200);
+        assert_eq!(peer.get("/2").await.status, 200);
+    }
+    let lines = world.logged(4).await;
+    let ids: Vec<&str> =
+        lines.iter().filter_map(|line| line.split(' ').find(|f| f.starts_with("TID_"))).collect();
+    assert!(ids.len() == 4 && ids[0] == ids[1] && ids[2] == ids[3] && ids[0] != ids[2], "{ids:?}");
+}
+
+#[tokio::test]
 async fn rules_and_answers_of_our_own_are_those_of_http_1() {
     let (a, b) = (Target::new(|_| ok("a")).await, Target::new(|_| ok("b")).await);
     let plan = Plan { rules: ordinary_rules(), ..plan() };
