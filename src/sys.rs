@@ -436,7 +436,7 @@ fn shutdown(fd: RawFd, how: libc::c_int) -> io::Result<()> {
 
 /// A pipe for what passes from one socket to another without coming into this process (splice(2)).
 /// Filled only when it is empty: so "would block" always speaks of the socket, and never means that
-/// the pipe is full. No call of it blocks.
+/// the pipe is full. With sockets that do not block, no call of it blocks.
 #[derive(Debug)]
 pub struct Pipe {
     read: OwnedFd,
@@ -445,10 +445,11 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// One that holds `size` bytes, or as many as the system allows.
+    /// One that holds `size` bytes.
     ///
     /// # Errors
-    /// No file descriptors are left.
+    /// No file descriptors are left, or this user has as much in pipes as the system allows
+    /// (`fs.pipe-user-pages-soft`).
     pub fn new(size: usize) -> io::Result<Self> {
         let mut ends = [0; 2];
         // SAFETY: room for two numbers is all that it writes to.
@@ -460,8 +461,10 @@ impl Pipe {
         let (read, write) =
             unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
         let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
-        // SAFETY: no memory is passed. Refused, it stays as it is.
-        unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+        // SAFETY: no memory is passed.
+        if unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
         Ok(Self { read, write, held: 0 })
     }
 

@@ -164,7 +164,7 @@ async fn scaling_and_a_kill_under_load_on_docker() {
 
 /// Somebody else's containers, whose checks run every second; and what the engine tells of them.
 struct Flood {
-    containers: Vec<String>,
+    label: String,
     events: std::process::Child,
     told: tempfile::NamedTempFile,
 }
@@ -177,24 +177,22 @@ impl Flood {
             .stdout(told.reopen().unwrap())
             .spawn()
             .unwrap();
-        let mut flood = Self { containers: Vec::new(), events, told };
         let label = format!("label=roadstead-test={}", std::process::id());
+        let flood = Self { label, events, told };
         for _ in 0..count {
             let output = Command::new("docker")
-                .args(["run", "-d", "--network", "none", &format!("--{label}")])
+                .args(["run", "-d", "--rm", "--network", "none", &format!("--{}", flood.label)])
                 .args(["--health-cmd", "/bin/true", "--health-interval", "1s"])
                 .args([&image.0, "/busybox", "sleep", "3600"])
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            flood.containers.push(id);
         }
         flood
     }
 
-    /// Executions that were told of.
-    fn executions(&self) -> u64 {
+    /// What was told of executions: three events a check.
+    fn events(&self) -> u64 {
         let told = std::fs::read_to_string(self.told.path()).unwrap_or_default();
         told.lines().filter(|line| line.starts_with("exec_")).count() as u64
     }
@@ -204,9 +202,11 @@ impl Drop for Flood {
     fn drop(&mut self) {
         let _ = self.events.kill();
         let _ = self.events.wait();
-        for some in self.containers.chunks(20) {
-            let ids: Vec<&str> = some.iter().map(String::as_str).collect();
-            docker(&[&["rm", "-f"][..], &ids].concat());
+        let listed = Command::new("docker").args(["ps", "-aq", "--filter", &self.label]).output();
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        let ids: Vec<&str> = std::str::from_utf8(&listed).unwrap_or_default().lines().collect();
+        for some in ids.chunks(20) {
+            docker(&[&["rm", "-f"][..], some].concat());
         }
     }
 }
@@ -223,7 +223,7 @@ async fn a_flood_of_checks_hides_no_death() {
     // More than an engine remembers, and than it keeps for a listener.
     let many = full_or(1024 + 256, 64);
     for round in 1..=full_or(5, 2) {
-        support::until("the flood", || flood.executions() > many * round).await;
+        support::until("the flood", || flood.events() > many * round).await;
         let state = running.state();
         let victim = world::tasks_of(&state, "web").find(|task| task.is_live()).unwrap();
         let killed = clock::instant();
@@ -231,9 +231,9 @@ async fn a_flood_of_checks_hides_no_death() {
         let is_live = |id| running.state().tasks.get(id).is_some_and(|task| task.is_live());
         support::until("the death to be noticed", || !is_live(&victim.id)).await;
         support::note(&format!(
-            "noticed {} ms after the command, {} executions so far",
+            "noticed {} ms after the command, {} events of checks so far",
             killed.elapsed().as_millis(),
-            flood.executions()
+            flood.events()
         ));
         running.settled("web", 2).await;
     }

@@ -6,6 +6,7 @@
 //! behind the last of them, and only when they were whole.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(super) struct Relay<'a> {
     is_leaving: bool,
     /// What is left of the response's body, where it does not come into this process.
     through: Option<Through>,
-    /// It does, to its end.
+    /// It does, to its end: decided once, when all of it that had come was sent.
     is_copied: bool,
     pub(super) answered: Option<Answered>,
     /// The request's body so far can be sent again.
@@ -139,10 +140,10 @@ impl<'a> Relay<'a> {
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
-            if !up && !down {
+            moved |= up || down;
+            if !up && !down || self.rests(cx) {
                 break;
             }
-            moved = true;
         }
         // It has just begun when it is polled first; a head that has come is news all the same.
         let is_news = std::mem::replace(&mut self.is_on, true) || self.stage != Stage::Head;
@@ -157,6 +158,16 @@ impl<'a> Relay<'a> {
         }
         ready!(self.client.timer.poll(cx));
         Poll::Ready(Err(self.stalled()))
+    }
+
+    /// Whether it has had its turn; it comes to its next one by itself.
+    fn rests(&mut self, cx: &Context<'_>) -> bool {
+        let Some(through) = self.through.as_mut().filter(|through| through.is_tired()) else {
+            return false;
+        };
+        through.rest();
+        cx.waker().wake_by_ref();
+        true
     }
 
     /// Whether the client sends its body as slowly as only those do who want to be held.
@@ -312,7 +323,6 @@ impl<'a> Relay<'a> {
             let sockets = self.target.tcp().zip(self.client.front.tcp());
             let rest = self.client.down.rest().filter(|left| sockets.is_some() && *left >= LONG);
             self.through = rest.and_then(|left| self.buffers.pipes.take(left));
-            // As it begins it goes on.
             self.is_copied = self.client.down.rest().is_some() && self.through.is_none();
             if self.through.is_some() {
                 self.client.down.window.release(self.buffers);
@@ -330,8 +340,16 @@ impl<'a> Relay<'a> {
         };
         let mut moved = false;
         if through.held() == 0 {
+            if through.is_tired() {
+                return Ok(false);
+            }
             match through.poll_fill(cx, target) {
                 Poll::Pending => return Ok(false),
+                // A system that does not do it: what has not come yet is copied.
+                Poll::Ready(Err(error)) if is_unable(&error) => {
+                    (self.through, self.is_copied) = (None, true);
+                    return Ok(true);
+                }
                 Poll::Ready(Ok(0) | Err(_)) => return Err(Cause::TargetClosed),
                 Poll::Ready(Ok(_)) => moved = true,
             }
@@ -471,4 +489,10 @@ impl<'a> Relay<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether it is the system that refuses, not the connection that has ended.
+fn is_unable(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
 }

@@ -18,6 +18,9 @@ use crate::sys::Pipe;
 pub(super) const LONG: u64 = 256 * 1024;
 /// What one pipe holds, and one look at a socket takes (ours).
 const SIZE: usize = 256 * 1024;
+/// What passes in a row before others get their turn (ours: as of a TCP connection, a fraction of a
+/// millisecond).
+const BURST: usize = 1024 * 1024;
 /// Pipes of one data thread (ours: 32 MiB in the kernel, 256 file descriptors). Who finds none
 /// copies.
 const MOST: usize = 128;
@@ -47,7 +50,7 @@ impl Pipes {
             None => return None,
         };
         drop(spare);
-        Some(Through { pipe: Some(pipe), left, pipes: self.clone() })
+        Some(Through { pipe: Some(pipe), left, burst: 0, pipes: self.clone() })
     }
 }
 
@@ -58,6 +61,8 @@ pub(super) struct Through {
     pipe: Option<Pipe>,
     /// Bytes that the target has still to say.
     left: u64,
+    /// Bytes since it rested last.
+    burst: usize,
     pipes: Pipes,
 }
 
@@ -69,6 +74,15 @@ impl Through {
 
     pub(super) fn is_over(&self) -> bool {
         self.left == 0 && self.held() == 0
+    }
+
+    /// Whether it is the others' turn.
+    pub(super) const fn is_tired(&self) -> bool {
+        self.burst >= BURST
+    }
+
+    pub(super) const fn rest(&mut self) {
+        self.burst = 0;
     }
 
     /// Takes what the target says. Ready: 0 at its end.
@@ -84,7 +98,9 @@ impl Through {
             match target.try_io(Interest::READABLE, || pipe.fill(target.as_fd(), most)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 filled => {
-                    self.left -= *filled.as_ref().unwrap_or(&0) as u64;
+                    let count = *filled.as_ref().unwrap_or(&0);
+                    self.left -= count as u64;
+                    self.burst += count;
                     return Poll::Ready(filled);
                 }
             }
