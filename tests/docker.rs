@@ -218,7 +218,8 @@ async fn a_flood_of_checks_hides_no_death() {
     let _sweep = Sweep::of(&world);
     let running = world.start().await;
     running.settled("web", 2).await;
-    let count = full_or(300, 8);
+    // 300 of them are more than two cores can check: the engine then answers nobody in time.
+    let count = full_or(40, 8);
     let flood = tokio::task::block_in_place(|| Flood::start(&image, count));
     // More than an engine remembers, and than it keeps for a listener.
     let many = full_or(1024 + 256, 64);
