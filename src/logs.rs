@@ -158,11 +158,10 @@ impl Record<'_> {
         line.seconds(self.target_time);
         line.seconds(self.response_time);
         line.number(self.status.into());
-        let target_status = |line: &mut Line<'_>| match self.target_status {
+        match self.target_status {
             Some(status) => line.number(status.into()),
             None => line.word(None),
-        };
-        target_status(&mut line);
+        }
         line.number(self.received);
         line.number(self.sent);
         line.quoted(|line| self.request_line(line));
@@ -189,13 +188,10 @@ impl Record<'_> {
         });
         line.quoted_text(self.redirect_url);
         line.quoted_text(self.error_reason);
-        line.quoted(|line| {
-            line.address(self.target);
-            line.hug();
-        });
-        line.quoted(|line| {
-            target_status(line);
-            line.hug();
+        line.quoted(|line| line.socket(self.target));
+        line.quoted(|line| match self.target_status {
+            Some(status) => line.digits(status.into()),
+            None => line.text(None),
         });
         let (class, reason) = self.classification.unzip();
         line.quoted_text(class);
@@ -205,8 +201,7 @@ impl Record<'_> {
         line.quoted_text(host);
         line.quoted_text(target);
         line.quoted_text(status);
-        line.hug();
-        out.push('\n');
+        line.end();
     }
 
     fn request_line(&self, line: &mut Line<'_>) {
@@ -214,8 +209,7 @@ impl Record<'_> {
         let Some(RequestLine { method, host, path, version }) = &self.request else {
             line.text(Some("- "));
             line.text(Some(scheme));
-            line.address(Some(self.listener));
-            line.hug();
+            line.socket(Some(self.listener));
             return line.text(Some("- -"));
         };
         line.text(Some(method));

@@ -1,4 +1,4 @@
-//! A line's fields, one after the other, each with a space behind it.
+//! A line's fields, one after the other, each with a space behind it, and what they are made of.
 //!
 //! Without `fmt`: a line has thirty fields, and a request should cost more than to tell of it.
 //! **Invariant:** no text of somebody else ends its field or the line.
@@ -89,6 +89,12 @@ impl Line<'_> {
     }
 
     pub(super) fn address(&mut self, address: Option<SocketAddr>) {
+        self.socket(address);
+        self.0.push(' ');
+    }
+
+    /// `-` in place of nothing.
+    pub(super) fn socket(&mut self, address: Option<SocketAddr>) {
         match address {
             Some(SocketAddr::V4(address)) => {
                 push_ipv4(*address.ip(), self.0);
@@ -98,7 +104,6 @@ impl Line<'_> {
             Some(address) => _ = write!(self.0, "{address}"),
             None => self.0.push('-'),
         }
-        self.0.push(' ');
     }
 
     /// What `write` writes, in quotes.
@@ -112,9 +117,10 @@ impl Line<'_> {
         self.quoted(|line| line.text(text));
     }
 
-    /// Takes back the space behind the last field.
-    pub(super) fn hug(&mut self) {
+    /// Ends the line in place of the space behind its last field.
+    pub(super) fn end(self) {
         self.0.pop();
+        self.0.push('\n');
     }
 
     /// Of somebody else: what could end the field or the line is written as `\xNN`; `-` in place of

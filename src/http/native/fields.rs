@@ -140,17 +140,7 @@ pub(super) fn write_line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 
 /// A number in decimal digits.
 pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let (mut at, mut rest) = (digits.len(), number);
-    loop {
-        at -= 1;
-        // One digit.
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            return out.extend_from_slice(&digits[at..]);
-        }
-    }
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Passes a trailer section on, without what must not stand in one (RFC 9110, section 6.5.1).

@@ -319,12 +319,13 @@ impl<'a> Relay<'a> {
 
     /// Whether the body's rest passes from socket to socket.
     fn goes_through(&mut self) -> bool {
-        if self.through.is_none() && self.stage == Stage::Body && !self.is_copied {
-            let sockets = self.target.tcp().zip(self.client.front.tcp());
-            let rest = self.client.down.rest().filter(|left| sockets.is_some() && *left >= LONG);
-            self.through = rest.and_then(|left| self.buffers.pipes.take(left));
-            self.is_copied = self.client.down.rest().is_some() && self.through.is_none();
-            if self.through.is_some() {
+        let undecided = self.through.is_none() && !self.is_copied && self.stage == Stage::Body;
+        if let Some(left) = self.client.down.rest().filter(|_| undecided) {
+            let is_plain = self.target.tcp().is_some() && self.client.front.tcp().is_some();
+            let is_worth_it = is_plain && left >= LONG;
+            self.through = is_worth_it.then(|| self.buffers.pipes.take(left)).flatten();
+            self.is_copied = self.through.is_none();
+            if !self.is_copied {
                 self.client.down.window.release(self.buffers);
             }
         }

@@ -56,6 +56,14 @@ impl Origin {
             trace_id: TraceId::default(),
         }
     }
+
+    /// One without TLS.
+    #[cfg(test)]
+    pub(super) fn between(peer: &str, listener: &str) -> Self {
+        let (peer, address) = (peer.parse().unwrap(), listener.parse().unwrap());
+        let transport = crate::model::Transport::Tcp;
+        Self::new((peer, SocketKey { address, transport }), None)
+    }
 }
 
 /// What a head is written by.
@@ -430,17 +438,7 @@ mod tests {
             Scan::Partial => return None,
             Scan::Refused(cause) => return Some(Err(cause)),
         };
-        let listener = "127.0.0.1:8080".parse().unwrap();
-        let peer = "10.0.0.1:5".parse().unwrap();
-        let (client, is_secure) = ("10.0.0.1".into(), false);
-        let origin = Origin {
-            client,
-            peer,
-            listener,
-            is_secure,
-            mutual: None,
-            trace_id: TraceId::default(),
-        };
+        let origin = Origin::between("10.0.0.1:5", "127.0.0.1:8080");
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
         let sent = Transformed::default();

@@ -7,7 +7,7 @@ use proptest::sample::{Index, select};
 use super::super::additions::Additions;
 use super::super::head::{Body, Scan, Scanner};
 use super::frames::Frames;
-use super::request::{self, Origin, TraceId, Way};
+use super::request::{self, Origin, Way};
 use super::response::{self, Asked, Out};
 use crate::model::{RequestRules, ResponseRules};
 use crate::rules::Transformed;
@@ -196,11 +196,7 @@ proptest! {
     #[test]
     fn whatever_a_client_sends_one_request_goes_on(bytes in head(&BEGINNINGS)) {
         let Scan::Whole(head) = Scanner::default().scan(&bytes) else { return Ok(()) };
-        let listener = "127.0.0.1:8080".parse().unwrap();
-        let peer = "10.0.0.1:5".parse().unwrap();
-        let client = "10.0.0.1".into();
-        let (is_secure, mutual, trace_id) = (false, None, TraceId::default());
-        let origin = Origin { client, peer, listener, is_secure, mutual, trace_id };
+        let origin = Origin::between("10.0.0.1:5", "127.0.0.1:8080");
         let transformed = Transformed::default();
         let rules = RequestRules::default();
         let way = Way { origin: &origin, rules, transformed: &transformed };

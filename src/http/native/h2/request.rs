@@ -212,7 +212,7 @@ fn write_key(out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::request::{Origin, TraceId};
+    use super::super::super::request::Origin;
     use super::*;
     use crate::model::RequestRules;
     use crate::rules::Transformed;
@@ -229,17 +229,7 @@ mod tests {
         if method == "CONNECT" && uri.contains("://") {
             parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
         }
-        let listener = "127.0.0.1:8080".parse().unwrap();
-        let peer = "10.0.0.1:5".parse().unwrap();
-        let (client, is_secure) = ("10.0.0.1".into(), false);
-        let origin = Origin {
-            client,
-            peer,
-            listener,
-            is_secure,
-            mutual: None,
-            trace_id: TraceId::default(),
-        };
+        let origin = Origin::between("10.0.0.1:5", "127.0.0.1:8080");
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
@@ -318,17 +308,7 @@ mod tests {
     fn extended_connect_asks_for_an_upgrade() {
         let (mut parts, ()) = http::Request::connect("http://t/ws").body(()).unwrap().into_parts();
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
-        let listener = ([127, 0, 0, 1], 80).into();
-        let peer = ([10, 0, 0, 1], 5).into();
-        let (client, is_secure) = ("10.0.0.1".into(), false);
-        let origin = Origin {
-            client,
-            peer,
-            listener,
-            is_secure,
-            mutual: None,
-            trace_id: TraceId::default(),
-        };
+        let origin = Origin::between("10.0.0.1:5", "127.0.0.1:80");
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
