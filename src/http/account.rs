@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
 
-use super::desync::{self, Classified, Verdict};
+use super::desync::{self, Classified, Sent, Verdict};
 use super::errors::Cause;
 use super::retry::Failure;
 use crate::auth::LoginFailure;
@@ -114,13 +115,32 @@ pub(super) fn screen(head: &[u8], at: (&DataThread, SocketKey)) -> Option<(Class
     desync::classify(head).map(|found| judge(found, at))
 }
 
-/// The same of a head that came as HTTP/2's fields. `ends`: no body follows.
+/// The same of a head that came as HTTP/2's fields.
 pub(super) fn screen_fields(
+    sent: &Sent<'_>,
+    at: (&DataThread, SocketKey),
+) -> Option<(Classified, Verdict)> {
+    desync::classify_fields(sent).map(|found| judge(found, at))
+}
+
+/// The same of a head whose fields are in a map.
+pub(super) fn screen_parts(
     parts: &Parts,
     ends: bool,
     at: (&DataThread, SocketKey),
 ) -> Option<(Classified, Verdict)> {
-    desync::classify_fields(parts, ends).map(|found| judge(found, at))
+    let headers = parts.headers.iter();
+    let fields = headers
+        .map(|(name, value)| httparse::Header { name: name.as_str(), value: value.as_bytes() });
+    let fields: Vec<_> = fields.collect();
+    let sent = Sent {
+        method: parts.method.as_str(),
+        target: parts.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        authority: parts.uri.authority().map(Authority::as_str),
+        fields: &fields,
+        ends,
+    };
+    screen_fields(&sent, at)
 }
 
 fn judge(found: Classified, (thread, socket): (&DataThread, SocketKey)) -> (Classified, Verdict) {

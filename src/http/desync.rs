@@ -7,8 +7,6 @@
 //! HTTP/2 itself calls malformed (the `h2` crate: RFC 9113, section 8.1.1).
 //! **Invariant:** the screen never passes a head that the classifier does not call compliant.
 
-use http::request::Parts;
-use http::{Method, header};
 use http_desync_guardian::request_analyzer::HttpRequestData;
 use http_desync_guardian::{ClassificationReason as Why, RequestSafetyTier};
 
@@ -82,39 +80,47 @@ pub fn classify(head: &[u8]) -> Option<Classified> {
     if is_ordinary(head) { None } else { analyse(head) }
 }
 
-/// The same of a head that came as fields. `ends`: no body follows.
+/// A head that came as HTTP/2's fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    pub method: &'a str,
+    /// Path and query.
+    pub target: &'a str,
+    pub authority: Option<&'a str>,
+    pub fields: &'a [httparse::Header<'a>],
+    /// No body follows.
+    pub ends: bool,
+}
+
+/// The same of a head that came as fields.
 #[must_use]
-pub fn classify_fields(parts: &Parts, ends: bool) -> Option<Classified> {
+pub fn classify_fields(sent: &Sent<'_>) -> Option<Classified> {
     // A tunnel has no body, and its bytes are no chunks.
-    let chunked = !ends
-        && !parts.headers.contains_key(header::CONTENT_LENGTH)
-        && parts.method != Method::CONNECT;
-    if are_ordinary(parts, chunked) { None } else { analyse(&written(parts, chunked)) }
+    let chunked = !sent.ends
+        && sent.method != "CONNECT"
+        && !sent.fields.iter().any(|field| field.name == "content-length");
+    if are_ordinary(sent, chunked) { None } else { analyse(&written(sent, chunked)) }
 }
 
 /// Fields as HTTP/1.1 would have them: no more and no less than was sent, but for chunks.
-fn written(parts: &Parts, chunked: bool) -> Vec<u8> {
+fn written(sent: &Sent<'_>, chunked: bool) -> Vec<u8> {
     let mut head = Vec::with_capacity(512);
     let mut line = |parts: [&[u8]; 4]| {
         parts.iter().for_each(|part| head.extend_from_slice(part));
         head.extend_from_slice(b"\r\n");
     };
-    line([parts.method.as_str().as_bytes(), b" ", target(parts).as_bytes(), b" HTTP/1.1"]);
-    if let Some(authority) = parts.uri.authority() {
-        line([b"host", b": ", authority.as_str().as_bytes(), b""]);
+    line([sent.method.as_bytes(), b" ", sent.target.as_bytes(), b" HTTP/1.1"]);
+    if let Some(authority) = sent.authority {
+        line([b"host", b": ", authority.as_bytes(), b""]);
     }
-    for (name, value) in &parts.headers {
-        line([name.as_str().as_bytes(), b": ", value.as_bytes(), b""]);
+    for field in sent.fields {
+        line([field.name.as_bytes(), b": ", field.value, b""]);
     }
     if chunked {
         line([b"transfer-encoding", b": ", b"chunked", b""]);
     }
     line([b""; 4]);
     head
-}
-
-fn target(parts: &Parts) -> &str {
-    parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
 }
 
 /// The classifier's own word.
@@ -226,13 +232,11 @@ fn is_ordinary(head: &[u8]) -> bool {
 }
 
 /// The same of fields.
-fn are_ordinary(parts: &Parts, chunked: bool) -> bool {
-    let (method, target) = (parts.method.as_str().as_bytes(), target(parts).as_bytes());
-    let mut framing = Framing::of(method);
-    let mut fields = parts.headers.iter();
-    all(method, METHOD)
-        && all(target, TARGET)
-        && fields.all(|(name, value)| framing.takes(name.as_str().as_bytes(), value.as_bytes()))
+fn are_ordinary(sent: &Sent<'_>, chunked: bool) -> bool {
+    let mut framing = Framing::of(sent.method.as_bytes());
+    all(sent.method.as_bytes(), METHOD)
+        && all(sent.target.as_bytes(), TARGET)
+        && sent.fields.iter().all(|field| framing.takes(field.name.as_bytes(), field.value))
         && (!chunked || framing.takes(b"transfer-encoding", b"chunked"))
 }
 

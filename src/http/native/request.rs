@@ -98,8 +98,8 @@ pub(super) struct Request {
     pub(super) expects: bool,
     /// It asks for a WebSocket.
     pub(super) upgrades: bool,
-    /// HTTP/2's fields as the client sent them.
-    pub(super) sent: Option<http::HeaderMap>,
+    /// HTTP/2's fields as the client sent them, behind a first line.
+    pub(super) sent: Option<Vec<u8>>,
     /// Well-formed, but not to be sent on.
     pub(super) refused: Option<Cause>,
 }
@@ -141,7 +141,7 @@ impl Request {
             method: self.method(bytes),
             source: Some(source),
             headers: match &self.sent {
-                Some(sent) => Headers::Map(sent),
+                Some(sent) => Headers::Head(sent),
                 None => Headers::Head(&bytes[..self.head.length]),
             },
             spoken: self.spoken,

@@ -56,29 +56,26 @@ pub(super) enum Out<'a> {
 }
 
 impl Out<'_> {
-    fn begin(&mut self, status: u16, reason: Option<&str>) -> Result<(), Cause> {
+    fn begin(&mut self, status: u16, reason: Option<&str>) {
         match self {
             Self::Text(out) => write_line(status, reason, out),
-            Self::Fields(made) => made.status(status)?,
+            Self::Fields(made) => made.status(status),
         }
-        Ok(())
     }
 
-    fn field(&mut self, field: &httparse::Header<'_>) -> Result<(), Cause> {
+    fn field(&mut self, field: &httparse::Header<'_>) {
         match self {
             Self::Text(out) => fields::write(field, out),
-            Self::Fields(made) => made.field(field)?,
+            Self::Fields(made) => made.field(field.name, field.value),
         }
-        Ok(())
     }
 
     /// One of ours.
-    fn add(&mut self, name: &str, value: &str) -> Result<(), Cause> {
+    fn add(&mut self, name: &str, value: &str) {
         match self {
             Self::Text(out) => fields::write_line(name.as_bytes(), value.as_bytes(), out),
-            Self::Fields(made) => made.add(name, value)?,
+            Self::Fields(made) => made.field(name, value.as_bytes()),
         }
-        Ok(())
     }
 
     /// HTTP/2 frames every body itself.
@@ -138,9 +135,6 @@ pub(super) fn translate(
         return Err(Cause::ResponseHeaders);
     }
     let fields = Fields::read(parsed.headers);
-    if let Out::Fields(made) = out {
-        made.begin(&bytes[..length]);
-    }
     if status < 200 {
         return interim(status, length, asked, (parsed.reason, &fields), added, out);
     }
@@ -156,16 +150,16 @@ pub(super) fn translate(
     let unknown = matches!(body, Body::Chunked(_) | Body::UntilEnd) || coding.is_some();
     let chunked = !asked.is_http_1_0 && unknown;
     let keep_alive = asked.keep_alive && (chunked || matches!(body, Body::Length(_)));
-    out.begin(status, parsed.reason)?;
-    pass(&fields, added, coding.is_some(), out)?;
+    out.begin(status, parsed.reason);
+    pass(&fields, added, coding.is_some(), out);
     for (name, value) in added.fields(fields.set_cookies()) {
-        out.add(name, value)?;
+        out.add(name, value);
     }
     if let Some(coding) = coding {
-        out.add("Content-Encoding", coding.as_str())?;
+        out.add("Content-Encoding", coding.as_str());
     }
     if nature.is_some_and(|nature| !nature.varies()) {
-        out.add("Vary", "Accept-Encoding")?;
+        out.add("Vary", "Accept-Encoding");
     }
     match (framing.chunked, framing.length) {
         _ if chunked => out.chunked(),
@@ -198,11 +192,11 @@ fn interim(
     }
     // 100 was ours to send; HTTP/1.0 knows no interim responses (RFC 9110, section 15.2).
     if switches || (status != 100 && !asked.is_http_1_0) {
-        out.begin(status, reason)?;
-        pass(fields, added, false, out)?;
+        out.begin(status, reason);
+        pass(fields, added, false, out);
         if switches {
             for (name, value) in added.fields(fields.set_cookies()) {
-                out.add(name, value)?;
+                out.add(name, value);
             }
         }
         if let Out::Text(out) = out {
@@ -241,12 +235,7 @@ fn worth<'b>(
 }
 
 /// Passes on what is the target's to say; `is_coded`: of a body that is not what it was.
-fn pass(
-    fields: &Fields<'_, '_>,
-    added: &Additions<'_>,
-    is_coded: bool,
-    out: &mut Out<'_>,
-) -> Result<(), Cause> {
+fn pass(fields: &Fields<'_, '_>, added: &Additions<'_>, is_coded: bool, out: &mut Out<'_>) {
     let is = |field: &httparse::Header<'_>, name: &str| field.name.eq_ignore_ascii_case(name);
     for (kind, field) in fields.iter() {
         match kind {
@@ -264,13 +253,12 @@ fn pass(
             Field::Other if is_coded && is(field, "etag") && !field.value.starts_with(b"W/") => {
                 let tag = std::str::from_utf8(field.value).ok().filter(|tag| tag.is_ascii());
                 if let Some(tag) = tag {
-                    out.add(field.name, &format!("W/{tag}"))?;
+                    out.add(field.name, &format!("W/{tag}"));
                 }
             }
-            _ => out.field(field)?,
+            _ => out.field(field),
         }
     }
-    Ok(())
 }
 
 /// What a response's fields say of its length.

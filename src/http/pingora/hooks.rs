@@ -221,7 +221,7 @@ impl ProxyHttp for Hooks {
         exchange.connection = Some(Arc::clone(&connection));
         if session.is_http2() {
             let (ends, at) = (session.is_body_done(), (&self.plane.thread, connection.socket));
-            exchange.screened = account::screen_fields(session.req_header(), ends, at);
+            exchange.screened = account::screen_parts(session.req_header(), ends, at);
         }
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));

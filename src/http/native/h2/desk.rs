@@ -8,19 +8,17 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::request::Parts;
-
 use super::super::exchange::After;
+use super::section::Section;
+use super::wire::Lease;
 
 /// A request that has come.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) parts: Parts,
-    pub(super) respond: SendResponse<Bytes>,
-    pub(super) receive: RecvStream,
+    pub(super) lease: Lease,
+    pub(super) section: Section,
+    /// No body follows.
+    pub(super) ends: bool,
 }
 
 /// Never waited for: all who come to it run in one task.

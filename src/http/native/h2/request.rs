@@ -1,48 +1,48 @@
 //! An HTTP/2 request: the head that its target gets, and what we need to know of it.
 //!
 //! Pure: fields in, bytes out. What HTTP/2 itself forbids (fields of one connection, upper case, a
-//! length that the body does not have: RFC 9113, section 8) the `h2` crate has refused before.
+//! length that the body does not have: RFC 9113, section 8) was refused before.
 //! **Invariant:** a request is decided by the host and the path that its target gets, and by the
 //! fields that its client sent.
 
 use base64::Engine as _;
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, COOKIE, TE};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
 
 use super::super::super::errors::Cause;
 use super::super::super::head::{Body, HEADER, HEADERS, Head, REQUEST_LINE};
 use super::super::super::headers::{is_grpc, is_of_login};
 use super::super::fields::{self, Field, Fields, MOST};
 use super::super::request::{Request, Way, origin_form, pass, read_host, write_host, write_ours};
+use super::section::{Flaw, Section};
 use crate::rules::Spoken;
 
-/// Reads a request and writes what its target gets to `out`, which is empty. `crumbs`: see
-/// [`join_crumbs`]. `ends`: no body follows. `ambiguous`: HTTP/1 may misread it.
+/// Reads a request and writes what its target gets to `out`, which is empty. `headers`: its fields,
+/// see [`Section::headers`]. `ends`: no body follows. `ambiguous`: HTTP/1 may misread it.
 ///
 /// # Errors
 /// It is longer than ALB allows, or not to be sent on.
 pub(super) fn translate(
-    (parts, crumbs): (&Parts, Option<&[u8]>),
+    (section, headers): (&Section, &[httparse::Header<'_>]),
     (ends, ambiguous): (bool, bool),
     way: Way<'_>,
     trace_id: impl FnOnce(Option<&str>) -> String,
     out: &mut Vec<u8>,
 ) -> Result<(Request, String), Cause> {
-    let upgrades = is_tunnel(parts)?;
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    keeps_limits(parts, target)?;
-    let headers = headers(&parts.headers, crumbs);
-    let fields = Fields::read(&headers);
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    if section.flaw() == Some(Flaw::TooLong) {
+        return Err(Cause::Headers);
+    }
+    let (method, target) = (section.method(), section.target());
+    let upgrades = is_tunnel(section)?;
+    keeps_limits(section, headers)?;
+    let fields = Fields::read(headers);
+    let authority = section.authority();
     if authority.is_none_or(str::is_empty) && fields.values(Field::Host).next().is_none()
         || !target.starts_with(['/', '*'])
     {
         return Err(Cause::Malformed);
     }
-    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let body = match length.and_then(|length| length.parse().ok()) {
+    let length = fields.values(Field::ContentLength).next();
+    let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+    let body = match length {
         Some(length) if !ends => Body::Length(length),
         None if !ends && !upgrades => Body::Chunked,
         _ => Body::Length(0),
@@ -56,17 +56,17 @@ pub(super) fn translate(
         user_agent: None,
         is_http_1_0: false,
         is_http_2: true,
-        spoken: if upgrades { Spoken::Http1 } else { spoken(&parts.headers) },
-        trailers: parts.headers.get(TE).is_some_and(|value| value == "trailers"),
-        is_head: parts.method == Method::HEAD,
+        spoken: if upgrades { Spoken::Http1 } else { spoken(section) },
+        // Nothing else may stand there.
+        trailers: section.values("te").next().is_some(),
+        is_head: method == "HEAD",
         keep_alive: true,
         expects: false,
         upgrades,
         sent: None,
         refused: None,
     };
-    let method = if upgrades { Method::GET.as_str() } else { parts.method.as_str() };
-    out.extend_from_slice(method.as_bytes());
+    out.extend_from_slice(if upgrades { b"GET" } else { method.as_bytes() });
     request.method = 0..out.len();
     out.push(b' ');
     let (path, escaped, _) = origin_form(target)?;
@@ -84,24 +84,24 @@ pub(super) fn translate(
     if upgrades {
         write_key(out);
     }
-    if expects_body(parts) && ends && length.is_none() {
+    if expects_body(method) && ends && length.is_none() {
         out.extend_from_slice(b"Content-Length: 0\r\n");
     }
     write_ours(&fields, &mut request, way, &trace_id, out);
     Ok((request, trace_id))
 }
 
-/// What a request with these headers is, a WebSocket left aside.
-pub(super) fn spoken(headers: &HeaderMap) -> Spoken {
-    match headers.get(CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes())) {
+/// What a request with these fields is, a WebSocket left aside.
+pub(super) fn spoken(section: &Section) -> Spoken {
+    match section.values("content-type").next().is_some_and(is_grpc) {
         true => Spoken::Grpc,
         false => Spoken::Http2,
     }
 }
 
 /// RFC 9110, section 8.6: many targets wait for a body otherwise, or ask for a length.
-fn expects_body(parts: &Parts) -> bool {
-    matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
+fn expects_body(method: &str) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH")
 }
 
 /// A translated head as a rule's transforms want it: another target, another `Host`, which stand on
@@ -140,68 +140,33 @@ pub(in super::super) fn rewrite(head: &[u8], way: Way<'_>, out: &mut Vec<u8>) {
 
 /// Whether it asks for a WebSocket (RFC 8441). Other tunnels there are none: a load balancer is no
 /// forward proxy. TRACE: ALB answers 405.
-fn is_tunnel(parts: &Parts) -> Result<bool, Cause> {
-    let protocol = parts.extensions.get::<h2::ext::Protocol>();
-    match parts.method {
-        Method::CONNECT if protocol.is_some_and(|own| own.as_str() == "websocket") => Ok(true),
-        Method::CONNECT | Method::TRACE => Err(Cause::Method),
+fn is_tunnel(section: &Section) -> Result<bool, Cause> {
+    match section.method() {
+        "CONNECT" if section.protocol() == Some("websocket") => Ok(true),
+        "CONNECT" | "TRACE" => Err(Cause::Method),
         _ => Ok(false),
     }
 }
 
 /// ALB's limits, as HTTP/1 would have them.
-fn keeps_limits(parts: &Parts, target: &str) -> Result<(), Cause> {
-    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
-    let line = parts.method.as_str().len() + target.len() + "  HTTP/1.1".len();
+fn keeps_limits(section: &Section, headers: &[httparse::Header<'_>]) -> Result<(), Cause> {
+    let authority = section.authority().map_or(0, str::len);
+    let line = section.method().len() + section.target().len() + "  HTTP/1.1".len();
     if line > REQUEST_LINE {
         return Err(Cause::RequestLine);
     }
-    let size = |(name, value): (&http::HeaderName, &HeaderValue)| {
-        name.as_str().len() + value.len() + ": ".len()
-    };
     let mut all = authority;
-    for size in parts.headers.iter().map(size) {
+    for field in headers {
+        let size = field.name.len() + field.value.len() + ": ".len();
         if size > HEADER {
             return Err(Cause::Header);
         }
         all += size + "\r\n".len();
     }
-    if all > HEADERS || authority > HEADER || parts.headers.len() > MOST {
+    if all > HEADERS || authority > HEADER || headers.len() > MOST {
         return Err(Cause::Headers);
     }
     Ok(())
-}
-
-/// HTTP/1 has one `Cookie`: RFC 9113, section 8.2.3. None when there is one at most already.
-pub(super) fn join_crumbs(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let crumbs = || headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
-    (crumbs().count() > 1).then(|| crumbs().collect::<Vec<_>>().join(&b"; "[..]))
-}
-
-/// The fields as rules look at them: as they were sent, cookies joined.
-pub(super) fn sent(mut headers: HeaderMap, crumbs: Option<Vec<u8>>) -> HeaderMap {
-    let crumbs = crumbs.and_then(|all| HeaderValue::from_maybe_shared(Bytes::from(all)).ok());
-    if let Some(crumbs) = crumbs {
-        headers.insert(COOKIE, crumbs);
-    }
-    headers
-}
-
-/// The fields as HTTP/1's parser would give them, cookies joined.
-fn headers<'a>(headers: &'a HeaderMap, crumbs: Option<&'a [u8]>) -> Vec<httparse::Header<'a>> {
-    let mut list = Vec::with_capacity(headers.len());
-    let mut crumbs_due = crumbs;
-    for (name, value) in headers {
-        let value = match (name == COOKIE, crumbs) {
-            (true, Some(_)) => match crumbs_due.take() {
-                Some(all) => all,
-                None => continue,
-            },
-            _ => value.as_bytes(),
-        };
-        list.push(httparse::Header { name: name.as_str(), value });
-    }
-    list
 }
 
 /// HTTP/1 asks for a key, HTTP/2 has none: RFC 8441, section 5.
@@ -213,6 +178,7 @@ fn write_key(out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::super::super::request::Origin;
+    use super::super::section;
     use super::*;
     use crate::model::RequestRules;
     use crate::rules::Transformed;
@@ -220,23 +186,25 @@ mod tests {
     /// `fields`: one `name: value` a line. Lines end with LF alone here.
     fn check(line: &str, fields: &str, ends: bool, expected: Result<&str, Cause>) {
         let (method, uri) = line.split_once(' ').unwrap();
-        let mut request = http::Request::builder().method(method).uri(uri);
-        for field in fields.lines() {
-            let (name, value) = field.split_once(": ").unwrap();
-            request = request.header(name, value);
-        }
-        let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        if method == "CONNECT" && uri.contains("://") {
-            parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
-        }
+        let (authority, path) = match uri.strip_prefix("http://") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap()),
+            None if method == "CONNECT" => (uri, ""),
+            None => ("", uri),
+        };
+        let mut sent = vec![(":method", method)];
+        sent.extend(Some((":authority", authority)).filter(|_| !authority.is_empty()));
+        sent.extend(Some((":path", path)).filter(|_| !path.is_empty()));
+        sent.extend(fields.lines().map(|field| field.split_once(": ").unwrap()));
+        let section = section::of(&sent);
         let origin = Origin::between("10.0.0.1:5", "127.0.0.1:8080");
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let trace_id = |sent: Option<&str>| format!("[{}]", sent.unwrap_or_default());
         let mut out = Vec::new();
-        let crumbs = join_crumbs(&parts.headers);
-        let read = translate((&parts, crumbs.as_deref()), (ends, false), way, trace_id, &mut out);
+        let crumbs = section.join_crumbs();
+        let headers = section.headers(crumbs.as_deref());
+        let read = translate((&section, &headers), (ends, false), way, trace_id, &mut out);
         let got = read.map(|(request, _)| {
             if let Some(agent) = request.user_agent(&out) {
                 assert_eq!(agent, b"agent");
@@ -306,15 +274,20 @@ mod tests {
 
     #[test]
     fn extended_connect_asks_for_an_upgrade() {
-        let (mut parts, ()) = http::Request::connect("http://t/ws").body(()).unwrap().into_parts();
-        parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
+        let section = section::of(&[
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":authority", "t"),
+            (":path", "/ws"),
+        ]);
         let origin = Origin::between("10.0.0.1:5", "127.0.0.1:80");
         let transformed = Transformed::default();
         let way =
             Way { origin: &origin, rules: RequestRules::default(), transformed: &transformed };
         let mut out = Vec::new();
         let (request, _) =
-            translate((&parts, None), (false, false), way, |_| String::new(), &mut out).unwrap();
+            translate((&section, &[]), (false, false), way, |_| String::new(), &mut out).unwrap();
         let head = String::from_utf8(out).unwrap();
         assert!(request.upgrades && head.starts_with("GET /ws HTTP/1.1\r\nHost: t\r\n"), "{head}");
         assert!(head.contains("\r\nSec-WebSocket-Key: "), "{head}");

@@ -1,17 +1,13 @@
 //! The client's side of one exchange where it is a stream of an HTTP/2 connection.
 //!
 //! What arrives is copied into the exchange's window, and only then is more asked for; what leaves
-//! is cut to what the client's windows allow. **Invariant:** the stream holds at most the client's
-//! one DATA frame beside its window, and what the `h2` crate buffers is bounded by its settings.
+//! is cut to what the client's windows allow. **Invariant:** what came and was not taken is no more
+//! than the client was allowed, and nothing that leaves is kept here.
 
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
-use http::{HeaderMap, Response, StatusCode};
+use h2::Reason;
 
 use super::super::super::additions::Additions;
 use super::super::super::errors::{self, Cause};
@@ -19,9 +15,10 @@ use super::super::super::own::Own;
 use super::super::body::Body;
 use super::super::fields;
 use super::super::lane::Lane;
-use super::super::response::{self, Asked, Out, Response as Answer};
+use super::super::response::{self, Asked, Out, Response};
 use super::super::window::Buffers;
-use super::Made;
+use super::wire::Lease;
+use super::{Made, hpack};
 
 /// Nearly all heads are shorter; what grew larger is not kept for the next exchange (ours).
 const HEAD: usize = 4 * 1024;
@@ -30,12 +27,9 @@ const MOST_INTERIM: u32 = 16;
 
 #[derive(Debug)]
 pub(in super::super) struct Stream {
-    respond: SendResponse<Bytes>,
-    /// Once the response's head is sent.
-    body: Option<SendStream<Bytes>>,
-    receive: RecvStream,
-    /// A frame's rest that did not fit the window yet.
-    ahead: Bytes,
+    lease: Lease,
+    /// The response's head is sent.
+    is_begun: bool,
     trailers: Vec<u8>,
     /// The request has ended.
     is_read: bool,
@@ -50,22 +44,16 @@ pub(in super::super) struct Stream {
 }
 
 impl Stream {
-    /// `head` is what the target's head is to be written to.
-    pub(super) fn new(
-        respond: SendResponse<Bytes>,
-        receive: RecvStream,
-        mut head: Vec<u8>,
-    ) -> Self {
+    /// `ends`: no body follows. `head` is what the target's head is to be written to.
+    pub(super) fn new(lease: Lease, ends: bool, mut head: Vec<u8>) -> Self {
         head.clear();
         head.reserve(512);
         Self {
-            respond,
-            body: None,
-            ahead: Bytes::new(),
+            lease,
+            is_begun: false,
             trailers: Vec::new(),
             // What ends with its head is not asked for more.
-            is_read: receive.is_end_stream(),
-            receive,
+            is_read: ends,
             is_sent: false,
             head,
             made: Made::default(),
@@ -104,22 +92,26 @@ impl Stream {
             ready!(self.poll_gone(cx));
             return Poll::Ready(Ok(0));
         }
-        while self.ahead.is_empty() && !self.is_read {
-            match ready!(self.receive.poll_data(cx)) {
-                Some(Ok(bytes)) => self.ahead = bytes,
-                Some(Err(error)) => return Poll::Ready(Err(gone(error))),
-                None => {
-                    let trailers = ready!(self.receive.poll_trailers(cx)).map_err(gone)?;
-                    self.trailers = trailers.map(|map| section(&map)).unwrap_or_default();
-                    self.is_read = true;
-                }
-            }
-        }
         if !self.is_read {
-            let count = up.window.fill(&self.ahead, room);
-            self.ahead.advance(count);
-            self.receive.flow_control().release_capacity(count).map_err(gone)?;
-            return Poll::Ready(Ok(count));
+            let at = self.lease.at;
+            let mut wire = self.lease.lock();
+            let slot = wire.slots.get(at);
+            if slot.reset.is_some() {
+                return Poll::Ready(Err(gone()));
+            }
+            if !slot.unread().is_empty() {
+                let count = up.window.fill(slot.unread(), room);
+                slot.taken += count;
+                wire.release(at, count);
+                return Poll::Ready(Ok(count));
+            }
+            if !slot.is_read {
+                wire.watch(at, cx);
+                return Poll::Pending;
+            }
+            self.trailers = std::mem::take(&mut slot.trailers);
+            drop(wire);
+            self.is_read = true;
         }
         if up.body.is_done() {
             // As it was announced: from now on only its end is of interest.
@@ -129,28 +121,58 @@ impl Stream {
     }
 
     /// Ready when the client has given the stream up, or its connection has ended.
-    pub(in super::super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = match &mut self.body {
-            Some(body) => body.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
-        };
-        polled.map(|_| ())
+    pub(in super::super) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut wire = self.lease.lock();
+        if wire.slots.get(self.lease.at).reset.is_some() {
+            return Poll::Ready(());
+        }
+        wire.watch(self.lease.at, cx);
+        Poll::Pending
     }
 
     /// Sends what is staged, as far as the client's windows allow.
     pub(in super::super) fn poll_send(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         down: &mut Lane,
     ) -> Poll<io::Result<()>> {
-        let is_last = |left: usize| left == 0 && down.ends() && down.body.trailers().is_empty();
-        if let Some(head) = self.made.take() {
-            let ends = is_last(down.pieces().iter().map(|piece| piece.len()).sum());
-            self.body = Some(self.respond.send_response(head, ends).map_err(gone)?);
-            self.is_sent = ends;
+        let at = self.lease.at;
+        let mut wire = self.lease.lock();
+        if self.made.section().is_empty() && !self.is_begun {
+            return Poll::Ready(Ok(()));
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-        send_staged(cx, body, down, &mut self.is_sent)
+        loop {
+            let pieces = down.pieces();
+            let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+            let piece = pieces.into_iter().find(|piece| !piece.is_empty());
+            let is_last = down.ends() && down.body.trailers().is_empty();
+            let has_head = !self.made.section().is_empty();
+            let has_end = down.ends() && !self.is_sent;
+            if !has_head && total == 0 && !has_end {
+                return Poll::Ready(Ok(()));
+            }
+            if wire.slots.get(at).reset.is_some() {
+                return Poll::Ready(Err(gone()));
+            }
+            if has_head {
+                ready!(wire.poll_place(at, cx));
+                self.is_sent = is_last && total == 0;
+                wire.send_section(at, self.made.section(), self.is_sent);
+                self.made.clear();
+                self.is_begun = true;
+            } else if let Some(piece) = piece {
+                let count = ready!(wire.poll_room(at, cx)).min(piece.len());
+                self.is_sent = is_last && count == total;
+                wire.send_data(at, &piece[..count], self.is_sent);
+                down.wrote(count);
+            } else {
+                match down.body.trailers() {
+                    [] => wire.send_data(at, &[], true),
+                    trailers => wire.send_section(at, &section_of(trailers), true),
+                }
+                self.is_sent = true;
+            }
+        }
     }
 
     /// Ends a call whose response has begun and cannot go on: gRPC's status in the trailers.
@@ -158,12 +180,14 @@ impl Stream {
     /// # Errors
     /// The client is gone.
     pub(in super::super) fn end_call(&mut self, cause: Cause) -> io::Result<()> {
-        let Some(body) = self.body.as_mut().filter(|_| !self.is_sent) else {
+        if !self.is_begun || self.is_sent || self.lease.is_gone() {
             return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        let mut trailers = HeaderMap::new();
-        add_grpc(&mut trailers, errors::grpc_status(cause.status()), cause.reason());
-        body.send_trailers(trailers).map_err(gone)?;
+        }
+        let mut trailers = Vec::new();
+        each_grpc(errors::grpc_status(cause.status()), cause.reason(), |name, value| {
+            hpack::write_field(name.as_bytes(), value.as_bytes(), &mut trailers);
+        });
+        self.lease.lock().send_section(self.lease.at, &trailers, true);
         self.is_sent = true;
         Ok(())
     }
@@ -177,17 +201,17 @@ impl Stream {
         bytes: &[u8],
         asked: Asked,
         added: &Additions<'_>,
-    ) -> Result<Answer, Cause> {
+    ) -> Result<Response, Cause> {
         let mut out = Out::Fields(&mut self.made);
         let mut answer = response::translate(bytes, asked, added, &mut out)?;
         answer.chunked = false;
         if answer.status < 200 && answer.status != 101 {
-            let interim = self.made.take().filter(|_| self.interim < MOST_INTERIM);
-            if let Some(interim) = interim {
+            if !self.made.section().is_empty() && self.interim < MOST_INTERIM {
                 self.interim += 1;
                 // Who is gone is noticed where the final response is sent.
-                let _ = self.respond.send_informational(interim);
+                self.lease.lock().send_section(self.lease.at, self.made.section(), false);
             }
+            self.made.clear();
         }
         Ok(answer)
     }
@@ -200,35 +224,29 @@ impl Stream {
         is_head: bool,
         down: &mut Lane,
     ) {
-        let mut head = Response::new(());
-        *head.status_mut() = StatusCode::from_u16(own.sent_status()).unwrap_or_default();
-        let headers = head.headers_mut();
+        let made = &mut self.made;
+        made.status(own.sent_status());
         if !added.hides("server") {
-            headers.insert(SERVER, HeaderValue::from_static(errors::SERVER));
+            made.field("server", errors::SERVER.as_bytes());
         }
-        let mut append = |name: &str, value: &str| {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-                headers.append(name, value);
-            }
-        };
-        added.fields(std::iter::empty()).for_each(|(name, value)| append(name, value));
-        own.fields().for_each(|(name, value)| append(name, &value));
+        for (name, value) in added.fields(std::iter::empty()) {
+            made.field(name, value.as_bytes());
+        }
+        for (name, value) in own.fields() {
+            made.field(name, value.as_bytes());
+        }
         let body = own.body();
-        let is_bodyless = own.is_bodyless();
+        let (is_bodyless, kind) = (own.is_bodyless(), own.content_type());
         if let Some((status, message)) = own.grpc() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(errors::GRPC_TYPE));
-            add_grpc(headers, status, message);
+            made.field("content-type", errors::GRPC_TYPE.as_bytes());
+            each_grpc(status, message, |name, value| made.field(name, value.as_bytes()));
         }
         if !is_bodyless {
-            headers.insert(http::header::CONTENT_LENGTH, body.len().into());
-            if let Ok(kind) = HeaderValue::from_str(own.content_type())
-                && !kind.is_empty()
-            {
-                headers.insert(CONTENT_TYPE, kind);
+            made.length(body.len() as u64);
+            if !kind.is_empty() {
+                made.field("content-type", kind.as_bytes());
             }
         }
-        self.made.put(head);
         if !is_bodyless && !is_head {
             down.lead.extend_from_slice(body.as_bytes());
         }
@@ -239,86 +257,32 @@ impl Stream {
 
     /// Who is gone is noticed where the final response is sent.
     pub(in super::super) fn send_continue(&mut self) {
-        let mut head = Response::new(());
-        *head.status_mut() = StatusCode::CONTINUE;
-        let _ = self.respond.send_informational(head);
+        let mut section = Vec::new();
+        hpack::write_status(100, &mut section);
+        self.lease.lock().send_section(self.lease.at, &section, false);
     }
 
     /// The client shall see that something is missing.
     pub(in super::super) fn reset(&mut self) {
-        match &mut self.body {
-            Some(body) => body.send_reset(self.reason),
-            None => self.respond.send_reset(self.reason),
-        }
+        self.lease.lock().reset(self.lease.at, self.reason);
     }
-}
-
-/// Sends what is staged of `lane` as `body`, as far as the other side's windows allow; `is_sent`
-/// when its end went too.
-pub(in super::super) fn send_staged(
-    cx: &mut Context<'_>,
-    body: &mut SendStream<Bytes>,
-    lane: &mut Lane,
-    is_sent: &mut bool,
-) -> Poll<io::Result<()>> {
-    loop {
-        let pieces = lane.pieces();
-        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let Some(piece) = pieces.into_iter().find(|piece| !piece.is_empty()) else { break };
-        body.reserve_capacity(total);
-        let mut count = body.capacity();
-        if count == 0 {
-            count = match ready!(body.poll_capacity(cx)) {
-                Some(granted) => granted.map_err(gone)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let count = count.min(piece.len());
-        let ends = count == total && lane.ends() && lane.body.trailers().is_empty();
-        if count > 0 {
-            body.send_data(Bytes::copy_from_slice(&piece[..count]), ends).map_err(gone)?;
-            *is_sent |= ends;
-            lane.wrote(count);
-        }
-    }
-    if lane.ends() && !*is_sent {
-        match lane.body.trailers() {
-            [] => body.send_data(Bytes::new(), true),
-            trailers => body.send_trailers(fields_of(trailers)),
-        }
-        .map_err(gone)?;
-        *is_sent = true;
-    }
-    Poll::Ready(Ok(()))
 }
 
 /// gRPC, "HTTP/2 transport mapping": Trailers-Only, or the trailers of a response.
-fn add_grpc(fields: &mut HeaderMap, status: u8, message: &'static str) {
-    fields.insert("grpc-status", u16::from(status).into());
-    fields.insert("grpc-message", HeaderValue::from_static(message));
+fn each_grpc(status: u8, message: &str, mut each: impl FnMut(&str, &str)) {
+    each("grpc-status", itoa::Buffer::new().format(status));
+    each("grpc-message", message);
 }
 
-fn gone(error: h2::Error) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, error)
+fn gone() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
 }
 
-/// Trailers as HTTP/1 writes them, each with the end of its line.
-pub(in super::super) fn section(map: &HeaderMap) -> Vec<u8> {
+/// Trailers as HTTP/1 has them; they were checked when they were staged.
+fn section_of(trailers: &[u8]) -> Vec<u8> {
     let mut section = Vec::new();
-    for (name, value) in map {
-        fields::write_line(name.as_str().as_bytes(), value.as_bytes(), &mut section);
-    }
-    section
-}
-
-/// The other way round; the section was checked when it was staged.
-fn fields_of(section: &[u8]) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    let _ = fields::each_trailer(section, |field| {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
-            map.append(name, value);
-        }
+    let _ = fields::each_trailer(trailers, |field| {
+        hpack::write_field(field.name.as_bytes(), field.value, &mut section);
     });
-    map
+    section
 }

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use h2::client::ResponseFuture;
 use h2::{Error, Reason, RecvStream, SendStream};
-use http::Request;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
-use super::super::h2::{section, send_staged};
+use super::super::fields;
 use super::super::lane::Lane;
 use super::super::window::{Buffers, Window};
 use super::{Seat, head};
@@ -186,4 +186,68 @@ impl Stream {
             }
         }
     }
+}
+
+/// Sends what is staged of `lane` as `body`, as far as the other side's windows allow; `is_sent`
+/// when its end went too.
+fn send_staged(
+    cx: &mut Context<'_>,
+    body: &mut SendStream<Bytes>,
+    lane: &mut Lane,
+    is_sent: &mut bool,
+) -> Poll<io::Result<()>> {
+    loop {
+        let pieces = lane.pieces();
+        let total: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let Some(piece) = pieces.into_iter().find(|piece| !piece.is_empty()) else { break };
+        body.reserve_capacity(total);
+        let mut count = body.capacity();
+        if count == 0 {
+            count = match ready!(body.poll_capacity(cx)) {
+                Some(granted) => granted.map_err(gone)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let count = count.min(piece.len());
+        let ends = count == total && lane.ends() && lane.body.trailers().is_empty();
+        if count > 0 {
+            body.send_data(Bytes::copy_from_slice(&piece[..count]), ends).map_err(gone)?;
+            *is_sent |= ends;
+            lane.wrote(count);
+        }
+    }
+    if lane.ends() && !*is_sent {
+        match lane.body.trailers() {
+            [] => body.send_data(Bytes::new(), true),
+            trailers => body.send_trailers(fields_of(trailers)),
+        }
+        .map_err(gone)?;
+        *is_sent = true;
+    }
+    Poll::Ready(Ok(()))
+}
+
+fn gone(error: Error) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, error)
+}
+
+/// Trailers as HTTP/1 writes them, each with the end of its line.
+fn section(map: &HeaderMap) -> Vec<u8> {
+    let mut section = Vec::new();
+    for (name, value) in map {
+        fields::write_line(name.as_str().as_bytes(), value.as_bytes(), &mut section);
+    }
+    section
+}
+
+/// The other way round; the section was checked when it was staged.
+fn fields_of(section: &[u8]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    let _ = fields::each_trailer(section, |field| {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
+            map.append(name, value);
+        }
+    });
+    map
 }

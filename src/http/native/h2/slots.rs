@@ -1,0 +1,147 @@
+//! The streams of a connection that somebody here still has to do with.
+//!
+//! **Invariant:** a stream counts as open until both sides have ended it or one has reset it, and
+//! it keeps its place until its exchange lets go of it.
+
+use std::task::Waker;
+
+use h2::Reason;
+
+/// What is known of one stream.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Its exchange; woken by whatever happens to the stream.
+    pub(super) waker: Option<Waker>,
+    /// What has come of the body, from `taken` on.
+    pub(super) inbox: Vec<u8>,
+    pub(super) taken: usize,
+    pub(super) trailers: Vec<u8>,
+    /// What the body still has to have, where that was said.
+    pub(super) left: Option<u64>,
+    /// What we may send.
+    pub(super) may_send: i64,
+    /// What the client may send.
+    pub(super) may_receive: i64,
+    /// Taken by the exchange, and not told to the client.
+    pub(super) untold: usize,
+    /// The client has ended it.
+    pub(super) is_read: bool,
+    /// We have.
+    pub(super) is_sent: bool,
+    /// One has reset it, or its connection has ended.
+    pub(super) reset: Option<Reason>,
+    /// The exchange waits until the client allows more of this stream.
+    pub(super) waits: bool,
+    /// It waits for its turn.
+    pub(super) queued: bool,
+}
+
+impl Slot {
+    pub(super) const fn is_closed(&self) -> bool {
+        self.reset.is_some() || self.is_read && self.is_sent
+    }
+
+    /// What has come and is not taken.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.inbox[self.taken..]
+    }
+
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Places of streams, each used again and again.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    /// The stream that has each place; 0: none.
+    ids: Vec<u32>,
+    free: Vec<usize>,
+    /// Streams that count: RFC 9113, section 5.1.2.
+    open: usize,
+}
+
+impl Slots {
+    pub(super) const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Where a stream is.
+    pub(super) fn find(&self, id: u32) -> Option<usize> {
+        self.ids.iter().position(|own| *own == id)
+    }
+
+    pub(super) fn id(&self, at: usize) -> u32 {
+        self.ids[at]
+    }
+
+    pub(super) fn get(&mut self, at: usize) -> &mut Slot {
+        &mut self.slots[at]
+    }
+
+    /// Those that are and those that were.
+    pub(super) const fn places(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.iter_mut().zip(&self.ids).filter(|(_, id)| **id != 0).map(|(slot, _)| slot)
+    }
+
+    /// A new stream; it is open.
+    pub(super) fn put(&mut self, id: u32, slot: Slot) -> usize {
+        self.open += 1;
+        if let Some(at) = self.free.pop() {
+            (self.ids[at], self.slots[at]) = (id, slot);
+            return at;
+        }
+        self.ids.push(id);
+        self.slots.push(slot);
+        self.ids.len() - 1
+    }
+
+    /// Changes a stream. Whether that has closed it.
+    pub(super) fn change(&mut self, at: usize, change: impl FnOnce(&mut Slot)) -> bool {
+        let slot = &mut self.slots[at];
+        let was = slot.is_closed();
+        change(slot);
+        let closes = !was && slot.is_closed() && self.ids[at] != 0;
+        self.open -= usize::from(closes);
+        closes
+    }
+
+    /// Nobody has to do with it any more.
+    pub(super) fn remove(&mut self, at: usize) -> Slot {
+        let slot = std::mem::take(&mut self.slots[at]);
+        self.open -= usize::from(!slot.is_closed());
+        self.ids[at] = 0;
+        self.free.push(at);
+        slot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_count_until_they_are_closed_and_keep_their_places_longer() {
+        let mut slots = Slots::default();
+        let first = slots.put(1, Slot::default());
+        let second = slots.put(3, Slot::default());
+        assert_eq!((slots.open(), slots.find(3), slots.find(5)), (2, Some(second), None));
+        assert!(!slots.change(first, |slot| slot.is_read = true));
+        assert!(slots.change(first, |slot| slot.is_sent = true));
+        assert!(!slots.change(first, |slot| slot.reset = Some(Reason::CANCEL)));
+        assert_eq!((slots.open(), slots.find(1)), (1, Some(first)));
+        slots.remove(first);
+        slots.remove(second);
+        assert_eq!((slots.open(), slots.find(1)), (0, None));
+        let again = slots.put(7, Slot::default());
+        assert!([first, second].contains(&again) && !slots.get(again).is_closed());
+        assert_eq!(slots.all().count(), 1);
+    }
+}
