@@ -267,11 +267,12 @@ pub(super) fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
 
 /// Where a name that responses have stands in the static table.
 fn index(name: &[u8]) -> Option<usize> {
-    let is = |index: usize| {
-        let own = STATIC[index - 1].0;
-        name.eq_ignore_ascii_case(own.as_bytes()).then_some(index)
-    };
-    match (name.len(), name.first()?.to_ascii_lowercase()) {
+    let mut lower = [0; "access-control-allow-origin".len()];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let is = |index: usize| (STATIC[index - 1].0.as_bytes() == &*lower).then_some(index);
+    match (lower.len(), lower.first()?) {
         (3, b'a') => is(21),
         (3, b'v') => is(60),
         (4, b'd') => is(33),

@@ -159,11 +159,7 @@ impl Wire {
             self.release_connection(size);
             return Err(Fault::Stream(id, reason));
         }
-        if slot.taken == slot.inbox.len() {
-            slot.inbox.clear();
-            slot.taken = 0;
-        }
-        slot.inbox.extend_from_slice(content);
+        slot.receive(content);
         slot.wake();
         if size > content.len() {
             self.release(at, size - content.len());
@@ -229,13 +225,7 @@ impl Wire {
             Some(Flaw::TooLong) => None,
             None => length(&section, ends).map_err(|reason| Fault::Stream(id, reason))?,
         };
-        let slot = Slot {
-            left,
-            may_send: self.initial,
-            may_receive: STREAM_WINDOW.into(),
-            is_read: ends,
-            ..Slot::default()
-        };
+        let slot = Slot::new(left, ends, (self.initial, STREAM_WINDOW.into()));
         let at = self.slots.put(id, slot);
         self.opened.push(Opened { at, section, ends });
         Ok(())

@@ -18,6 +18,8 @@ mod section;
 mod session;
 mod slots;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::convert::Infallible;

@@ -37,7 +37,9 @@ enum Pseudo {
 
 #[derive(Debug)]
 pub(in super::super) struct Section {
-    /// Values of pseudo-header fields up to the first line's end, then lines.
+    /// Values of pseudo-header fields.
+    line: String,
+    /// The others, each with its line's end, behind an empty line.
     text: Vec<u8>,
     fields: Vec<Span>,
     pseudo: [Option<Range<usize>>; 5],
@@ -50,8 +52,11 @@ pub(in super::super) struct Section {
 impl Section {
     /// `length`: bytes of the section before they were decoded.
     pub(super) fn new(length: usize) -> Self {
+        let mut text = Vec::with_capacity(2 * length + 128);
+        text.push(b'\n');
         Self {
-            text: Vec::with_capacity(2 * length + 128),
+            line: String::with_capacity(64),
+            text,
             fields: Vec::with_capacity(16),
             pseudo: Default::default(),
             size: 0,
@@ -77,9 +82,6 @@ impl Section {
         if !is_sound {
             self.flaw = Some(Flaw::Malformed);
             return;
-        }
-        if self.fields.is_empty() {
-            self.text.push(b'\n');
         }
         let begin = self.text.len();
         self.text.extend_from_slice(name);
@@ -110,13 +112,13 @@ impl Section {
             Some(Pseudo::Method | Pseudo::Scheme | Pseudo::Protocol) => TOKEN,
             _ => TARGET,
         };
-        if !all(value, kind) || std::str::from_utf8(value).is_err() {
+        let Some(value) = std::str::from_utf8(value).ok().filter(|_| all(value, kind)) else {
             self.flaw = Some(Flaw::Malformed);
             return;
-        }
-        let begin = self.text.len();
-        self.text.extend_from_slice(value);
-        *place = Some(begin..self.text.len());
+        };
+        let begin = self.line.len();
+        self.line.push_str(value);
+        *place = Some(begin..self.line.len());
     }
 
     /// What keeps it from being a request's head.
@@ -143,8 +145,7 @@ impl Section {
     }
 
     fn get(&self, pseudo: Pseudo) -> Option<&str> {
-        let range = self.pseudo[pseudo as usize].clone()?;
-        std::str::from_utf8(&self.text[range]).ok()
+        self.pseudo[pseudo as usize].clone().map(|range| &self.line[range])
     }
 
     pub(super) fn method(&self) -> &str {
@@ -205,7 +206,7 @@ impl Section {
         list
     }
 
-    /// The fields as rules look at them, behind a first line: as they were sent, cookies joined.
+    /// The fields as rules look at them, behind an empty line: as they were sent, cookies joined.
     pub(super) fn into_head(self, crumbs: Option<&[u8]>) -> Vec<u8> {
         let Some(crumbs) = crumbs else { return self.text };
         let mut head = vec![b'\n'];
@@ -217,10 +218,7 @@ impl Section {
 
     /// The lines of fields alone.
     pub(super) fn into_lines(mut self) -> Vec<u8> {
-        if !self.fields.is_empty() {
-            // There are no pseudo-header fields.
-            self.text.remove(0);
-        }
+        self.text.remove(0);
         self.text
     }
 }
@@ -246,23 +244,27 @@ const TARGET: u8 = 8;
 
 const KINDS: [u8; 256] = {
     let mut kinds = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let own = byte as u8;
-        let is_token = own.is_ascii_alphanumeric()
-            || matches!(own, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.')
-            || matches!(own, b'^' | b'_' | b'`' | b'|' | b'~');
+    let mut byte = 0_u8;
+    loop {
+        let is_token = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.')
+            || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~');
+        let is_visible = byte > b' ' && byte != 0x7f;
+        let kind = &mut kinds[byte as usize];
         if is_token {
-            kinds[byte] |= TOKEN;
+            *kind |= TOKEN;
         }
-        if is_token && !own.is_ascii_uppercase() {
-            kinds[byte] |= NAME;
+        if is_token && !byte.is_ascii_uppercase() {
+            *kind |= NAME;
         }
-        if own >= b' ' && own != 0x7f || own == b'\t' {
-            kinds[byte] |= VALUE;
+        if is_visible || byte == b' ' || byte == b'\t' {
+            *kind |= VALUE;
         }
-        if own > b' ' && own != 0x7f {
-            kinds[byte] |= TARGET;
+        if is_visible {
+            *kind |= TARGET;
+        }
+        if byte == u8::MAX {
+            break;
         }
         byte += 1;
     }
@@ -350,7 +352,7 @@ mod tests {
         assert_eq!(section.into_head(Some(&crumbs)), b"\ncookie: a=b; c=d\r\nx: y\r\n");
         let section = of(&[&GET[..], &[("x", "y")]].concat());
         assert_eq!((section.join_crumbs(), section.method()), (None, "GET"));
-        assert_eq!(section.into_head(None), b"GEThttp/\nx: y\r\n");
+        assert_eq!(section.into_head(None), b"\nx: y\r\n");
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) struct Slot {
     /// Its exchange; woken by whatever happens to the stream.
     pub(super) waker: Option<Waker>,
     /// What has come of the body, from `taken` on.
-    pub(super) inbox: Vec<u8>,
+    inbox: Vec<u8>,
     pub(super) taken: usize,
     pub(super) trailers: Vec<u8>,
     /// What the body still has to have, where that was said.
@@ -37,8 +37,23 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// A stream that has begun. `left`: what its body has, where that was said; `is_read`: it has
+    /// none. What we may send, and the client.
+    pub(super) fn new(left: Option<u64>, is_read: bool, (send, receive): (i64, i64)) -> Self {
+        Self { left, is_read, may_send: send, may_receive: receive, ..Self::default() }
+    }
+
     pub(super) const fn is_closed(&self) -> bool {
         self.reset.is_some() || self.is_read && self.is_sent
+    }
+
+    /// Keeps what has come next.
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        if 2 * self.taken >= self.inbox.len() {
+            self.inbox.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.inbox.extend_from_slice(bytes);
     }
 
     /// What has come and is not taken.

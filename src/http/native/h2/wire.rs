@@ -177,6 +177,12 @@ impl Wire {
         self.is_over
     }
 
+    /// Bytes that were taken and not told to the client.
+    #[cfg(test)]
+    pub(super) fn untold(&self) -> i64 {
+        i64::try_from(self.untold).unwrap()
+    }
+
     /// Whether a stream that waits for the connection has its turn: it is woken.
     pub(super) fn wake_next(&mut self) -> bool {
         while self.may_send > 0 && self.unsent().len() < ROOM {
@@ -319,7 +325,7 @@ impl Wire {
 
     /// The exchange of a stream is over. Where it has not ended both ways it is reset: its client
     /// is to send no more (RFC 9113, section 8.1), or shall see that something is missing.
-    fn leave(&mut self, at: usize) {
+    pub(super) fn leave(&mut self, at: usize) {
         let is_sent = self.slots.get(at).is_sent;
         self.reset(at, if is_sent { Reason::NO_ERROR } else { Reason::CANCEL });
         let slot = self.slots.remove(at);
