@@ -279,7 +279,8 @@ impl<'a> Relay<'a> {
                 }
             };
         }
-        Ok(false)
+        // What is given up is given up, however much of it waits for its target.
+        if self.client.poll_gone(cx).is_ready() { Err(Cause::ShortBody) } else { Ok(false) }
     }
 
     /// From the target to the client. Whether anything moved.

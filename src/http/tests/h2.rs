@@ -423,6 +423,13 @@ async fn connections_end_when_they_rest_or_are_old() {
     mute.send_bytes(super::super::head::PREFACE).await;
     mute.until_bytes(&[7, 0, 0, 0, 0, 0]).await;
     world.at_rest().await;
+    // The same where its rest and its age end at once.
+    let times = Plan { idle_timeout: SHORT, client_keep_alive: SHORT, ..plan() };
+    let world = World::new(times, &[("a", &target)]).await;
+    let mut mute = world.client().await;
+    mute.send_bytes(super::super::head::PREFACE).await;
+    mute.until_bytes(&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await;
+    world.at_rest().await;
     let plan = Plan { client_keep_alive: SHORT, ..plan() };
     let world = World::new(plan, &[("a", &target)]).await;
     let mut old = Peer::new(&world).await;

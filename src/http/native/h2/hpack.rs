@@ -7,12 +7,18 @@
 use std::collections::VecDeque;
 
 use super::super::fields;
-use super::huffman;
+use super::{HEADER_LIST, huffman};
 
 /// RFC 9113, section 6.5.2: what clients may make us keep; the default.
 const TABLE: usize = 4096;
 /// What an entry counts beside its bytes: RFC 7541, section 4.1.
 pub(super) const ENTRY: usize = 32;
+
+/// What a section may become, as it counts (ours: whoever names long entries often makes much work
+/// of few bytes; what is longer than [`HEADER_LIST`] alone is answered).
+const MOST: usize = 4 * HEADER_LIST;
+/// A buffer that grew larger is not kept while the connection rests (ours).
+const KEPT: usize = 4 * 1024;
 
 /// RFC 7541, appendix A.
 const STATIC: [(&str, &str); 61] = [
@@ -113,7 +119,7 @@ impl Decoder {
         mut section: &[u8],
         mut each: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), Undecodable> {
-        let mut begins = true;
+        let (mut begins, mut size) = (true, 0);
         while let Some(first) = section.first().copied() {
             if first & 0xe0 == 0x20 {
                 // RFC 7541, section 4.2: at the beginning alone.
@@ -129,18 +135,33 @@ impl Decoder {
             if first & 0x80 != 0 {
                 let index = integer(&mut section, 7)?;
                 let (name, value) = self.get(index)?;
+                size += name.len() + value.len() + ENTRY;
+                if size > MOST {
+                    return Err(Undecodable);
+                }
                 each(name, value);
                 continue;
             }
             let is_kept = first & 0x40 != 0;
             let index = integer(&mut section, if is_kept { 6 } else { 4 })?;
             let value_at = self.read_field(index, &mut section)?;
+            size += self.field.len() + ENTRY;
+            if size > MOST {
+                return Err(Undecodable);
+            }
             each(&self.field[..value_at], &self.field[value_at..]);
             if is_kept {
                 self.keep(value_at);
             }
         }
         Ok(())
+    }
+
+    /// Gives memory back that is of no use to a connection that rests.
+    pub(super) fn rest(&mut self) {
+        if self.field.capacity() > KEPT {
+            self.field = Vec::new();
+        }
     }
 
     /// Reads a literal field. Where its value begins.
@@ -378,6 +399,11 @@ mod tests {
             assert_eq!(got, Err(Undecodable), "{bad}");
         }
         assert_eq!(read(&mut Decoder::default(), &bytes("7fffffffffff7f")), Err(Undecodable));
+        // A long name that is named often.
+        let name = [&[0x40, 0x7f, 0xa1, 0x1e][..], &[b'a'; 4000], &[0]].concat();
+        let often = |count: usize| [&name[..], &[0x0f, 47, 0].repeat(count)].concat();
+        assert!(read(&mut Decoder::default(), &often(80)).is_ok());
+        assert_eq!(read(&mut Decoder::default(), &often(100)), Err(Undecodable));
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn rare(next: u32) -> Option<(u8, u32)> {
         }
     }
     // Longer than whatever may be left.
-    (next == u32::MAX).then_some((0, 33))
+    (next == u32::MAX).then_some((0, u32::MAX))
 }
 
 #[cfg(test)]
@@ -190,8 +190,9 @@ mod tests {
         check(&[0xff], None);
         check(&[0x1f, 0xff], None);
         check(&[0x18], None);
-        check(&[0xff; 4], None);
-        check(&[0xff; 8], None);
+        for length in 1..24 {
+            check(&[0xff].repeat(length), None);
+        }
         check(&[0xff, 0xff, 0xff, 0xfc], None);
     }
 

@@ -100,6 +100,10 @@ impl Wire {
         match frame.kind {
             frame::DATA => self.take_data(frame),
             frame::HEADERS => self.take_headers(frame),
+            frame::PRIORITY if frame.payload.len() != 5 && self.is_idle(frame.stream) => {
+                Err(Reason::FRAME_SIZE_ERROR.into())
+            }
+            frame::GOAWAY if frame.payload.len() < 8 => Err(Reason::FRAME_SIZE_ERROR.into()),
             frame::PRIORITY if frame.payload.len() != 5 => {
                 Err(Fault::Stream(frame.stream, Reason::FRAME_SIZE_ERROR))
             }
@@ -117,7 +121,7 @@ impl Wire {
 
     /// Whether it is a stream that has not begun.
     const fn is_idle(&self, id: u32) -> bool {
-        id > self.last || id.is_multiple_of(2)
+        id > self.seen || id.is_multiple_of(2)
     }
 
     fn take_data(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
@@ -132,9 +136,11 @@ impl Wire {
             if self.is_idle(id) {
                 return Err(Reason::PROTOCOL_ERROR.into());
             }
-            // It may have been on its way when we ended the stream.
             self.release_connection(size);
-            return Ok(());
+            // It may have been on its way when we ended the stream, or never looked at it.
+            let is_expected = self.has_left(id) || id > self.last;
+            let fault = Fault::Stream(id, Reason::STREAM_CLOSED);
+            return if is_expected { Ok(()) } else { Err(fault) };
         };
         let slot = self.slots.get(at);
         if slot.reset.is_some() {
@@ -206,17 +212,21 @@ impl Wire {
         }
         if !self.is_idle(id) {
             // Trailers may have been on their way when we ended the stream.
-            return if self.has_left(id) { Ok(()) } else { Err(Reason::STREAM_CLOSED.into()) };
+            let is_expected = self.has_left(id) || id > self.last;
+            return if is_expected { Ok(()) } else { Err(Reason::STREAM_CLOSED.into()) };
         }
         if id.is_multiple_of(2) {
             return Err(Reason::PROTOCOL_ERROR.into());
         }
+        self.seen = id;
         if self.parting == Parting::Known {
             // It was told that nobody looks at this one.
             return Ok(());
         }
         self.last = id;
-        if self.slots.open() >= STREAMS as usize {
+        // Those given up count no more for the client, but they still do for us.
+        let (open, used) = (self.slots.open(), self.slots.used());
+        if open >= STREAMS as usize || used >= 2 * STREAMS as usize {
             self.write_reset(id, Reason::REFUSED_STREAM);
             return Ok(());
         }
@@ -237,7 +247,7 @@ impl Wire {
             return Ok(());
         }
         if slot.is_read {
-            return Err(Reason::STREAM_CLOSED.into());
+            return Err(Fault::Stream(self.slots.id(at), Reason::STREAM_CLOSED));
         }
         if !ends || !section.may_trail() || slot.left.is_some_and(|left| left > 0) {
             return Err(Fault::Stream(self.slots.id(at), Reason::PROTOCOL_ERROR));
@@ -269,29 +279,31 @@ impl Wire {
             return Ok(());
         }
         self.is_set = true;
+        let mut initial = self.initial;
         for [a, b, value @ ..] in settings {
-            self.set(u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value))?;
+            let (name, value) = (u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value));
+            self.set(name, value, &mut initial)?;
+        }
+        let more = initial - std::mem::replace(&mut self.initial, initial);
+        for slot in self.slots.all().filter(|_| more != 0) {
+            if !widen(slot, more) {
+                return Err(Reason::FLOW_CONTROL_ERROR.into());
+            }
         }
         frame::write(frame::SETTINGS, frame::ACK, 0, &[], &mut self.out);
         Ok(())
     }
 
     /// RFC 9113, section 6.5.2. What we do not know we ignore.
-    fn set(&mut self, name: u16, value: u32) -> Result<(), Fault> {
+    fn set(&mut self, name: u16, value: u32, initial: &mut i64) -> Result<(), Fault> {
         match name {
             // We use none; a smaller one has to be acknowledged in the next section.
             setting::HEADER_TABLE_SIZE => self.tells_table = true,
             setting::ENABLE_PUSH if value > 1 => return Err(Reason::PROTOCOL_ERROR.into()),
             setting::INITIAL_WINDOW_SIZE => {
-                let value = i64::from(value);
-                if value > LARGEST_WINDOW {
+                *initial = value.into();
+                if *initial > LARGEST_WINDOW {
                     return Err(Reason::FLOW_CONTROL_ERROR.into());
-                }
-                let more = value - std::mem::replace(&mut self.initial, value);
-                for slot in self.slots.all() {
-                    if !widen(slot, more) {
-                        return Err(Reason::FLOW_CONTROL_ERROR.into());
-                    }
                 }
             }
             // More than the least that is allowed we do not put in one.

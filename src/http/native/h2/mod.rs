@@ -113,6 +113,11 @@ impl Carrier {
         let mut spare = None;
         loop {
             let Job { lease, section, ends } = poll_fn(|cx| desk.poll_job(runner, cx)).await;
+            if lease.is_gone() {
+                // Given up before anybody looked.
+                desk.end(After::Another);
+                continue;
+            }
             let head = spare.as_mut().map(Spare::take_head).unwrap_or_default();
             let front = Front::Stream(Box::new(Stream::new(lease, ends, head)));
             let (front, at) = ((front, tls.cloned()), (Arc::clone(origin), socket));
@@ -142,7 +147,10 @@ impl Carrier {
             fields: &fields,
             ends,
         };
-        let found = account::screen_fields(&sent, (&self.thread, client.socket));
+        let is_whole = section.flaw().is_none();
+        let found = is_whole
+            .then(|| account::screen_fields(&sent, (&self.thread, client.socket)))
+            .flatten();
         client.classified = found.map(|(classified, _)| classified);
         let verdict = found.map_or(Verdict::Pass, |(_, verdict)| verdict);
         let Front::Stream(stream) = &mut client.front else { return After::Abort };

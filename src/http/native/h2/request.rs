@@ -36,6 +36,7 @@ pub(super) fn translate(
     let fields = Fields::read(headers);
     let authority = section.authority();
     if authority.is_none_or(str::is_empty) && fields.values(Field::Host).next().is_none()
+        || fields.values(Field::Host).nth(1).is_some()
         || !target.starts_with(['/', '*'])
     {
         return Err(Cause::Malformed);
@@ -261,6 +262,7 @@ mod tests {
     fn what_is_not_to_be_sent_on_is_refused() {
         check("GET /", "", true, Err(Cause::Malformed));
         check("GET http://t/", "host: other\n", true, Err(Cause::Malformed));
+        check("GET http://t/", "host: t\nhost: t\n", true, Err(Cause::Malformed));
         check("GET http://u@t/", "", true, Err(Cause::Malformed));
         check("TRACE http://t/", "", true, Err(Cause::Method));
         check("CONNECT t:443", "", false, Err(Cause::Method));

@@ -208,7 +208,11 @@ impl Section {
 
     /// The fields as rules look at them, behind an empty line: as they were sent, cookies joined.
     pub(super) fn into_head(self, crumbs: Option<&[u8]>) -> Vec<u8> {
-        let Some(crumbs) = crumbs else { return self.text };
+        let Some(crumbs) = crumbs else {
+            let mut text = self.text;
+            text.shrink_to(2 * text.len());
+            return text;
+        };
         let mut head = vec![b'\n'];
         for header in self.headers(Some(crumbs)) {
             super::super::fields::write(&header, &mut head);

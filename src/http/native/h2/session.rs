@@ -21,8 +21,8 @@ use super::super::client::Timer;
 use super::super::window::{Buffers, LARGE, SMALL, Window};
 use super::desk::{Desk, Ended, Job};
 use super::screen::Counts;
-use super::wire::{Opened, Shared};
-use super::{REQUESTS, RUNNERS_KEPT, RUNNERS_REST, STREAMS};
+use super::wire::{Opened, Parting, Shared};
+use super::{REQUESTS, RUNNERS_KEPT, RUNNERS_REST};
 use crate::clock::{self, Instant};
 use crate::tls::Stream;
 
@@ -142,10 +142,7 @@ where
 
     /// Reads once and takes what has come. Whether there may be more.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
-        // Those given up count no more for the client, but they still do for us: they are gone
-        // soon.
-        let is_full = self.busy >= 2 * STREAMS as usize;
-        if is_full || self.is_lost || self.cut_at.is_some() || self.wire.lock().is_stuffed() {
+        if self.is_lost || self.cut_at.is_some() || self.wire.lock().is_stuffed() {
             return false;
         }
         self.make_room();
@@ -306,7 +303,8 @@ where
         let rests = self.rests_until;
         let deadline = match (self.cut_at, self.parting, rests) {
             (Some(cut_at), ..) => cut_at,
-            (None, Some(parting), Some(rests)) => parting.min(rests),
+            (None, Some(parting), Some(_)) => parting,
+            (None, Some(parting), None) if self.wire.lock().parting == Parting::Told => parting,
             // Exchanges have their own deadlines.
             (None, Some(_), None) => return Poll::Pending,
             (None, None, Some(rests)) => rests.min(self.old_at),
@@ -324,8 +322,11 @@ where
         } else if self.cut_at.is_some() {
             // It does not even read why.
             self.lose();
-        } else if rests.is_some() && deadline != self.old_at {
+        } else if rests.is_some() && (self.parting.is_some() || deadline != self.old_at) {
             self.cut(Reason::NO_ERROR);
+        } else if self.parting.is_some() {
+            // It does not say that it knows; it had the time.
+            self.wire.lock().parted();
         } else {
             self.part();
         }

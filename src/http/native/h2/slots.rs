@@ -84,6 +84,11 @@ impl Slots {
         self.open
     }
 
+    /// Streams that somebody has to do with, closed or not.
+    pub(super) const fn used(&self) -> usize {
+        self.ids.len() - self.free.len()
+    }
+
     /// Where a stream is.
     pub(super) fn find(&self, id: u32) -> Option<usize> {
         self.ids.iter().position(|own| *own == id)

@@ -206,11 +206,15 @@ impl Stream {
         let mut answer = response::translate(bytes, asked, added, &mut out)?;
         answer.chunked = false;
         if answer.status < 200 && answer.status != 101 {
-            if !self.made.section().is_empty() && self.interim < MOST_INTERIM {
+            let mut wire = self.lease.lock();
+            // None that would have to wait, either.
+            let may_pass = self.interim < MOST_INTERIM && !wire.is_full();
+            if !self.made.section().is_empty() && may_pass {
                 self.interim += 1;
                 // Who is gone is noticed where the final response is sent.
-                self.lease.lock().send_section(self.lease.at, self.made.section(), false);
+                wire.send_section(self.lease.at, self.made.section(), false);
             }
+            drop(wire);
             self.made.clear();
         }
         Ok(answer)

@@ -128,7 +128,8 @@ fn what_breaks_the_connection_ends_it() {
         (vec![get(0)], Reason::PROTOCOL_ERROR),
         (vec![get(2)], Reason::PROTOCOL_ERROR),
         (vec![get(3), get(1)], Reason::STREAM_CLOSED),
-        (vec![get(1), get(1)], Reason::STREAM_CLOSED),
+        (vec![(frame::PRIORITY, 0, 1, &[0; 4])], Reason::FRAME_SIZE_ERROR),
+        (vec![(frame::GOAWAY, 0, 0, &[0; 7])], Reason::FRAME_SIZE_ERROR),
         (vec![(frame::HEADERS, frame::END_HEADERS, 1, &[0xff])], Reason::COMPRESSION_ERROR),
         (vec![(frame::HEADERS, 4 | frame::WITH_PRIORITY, 1, &[0; 4])], Reason::FRAME_SIZE_ERROR),
         (vec![(frame::CONTINUATION, 4, 1, &GET)], Reason::PROTOCOL_ERROR),
@@ -183,7 +184,8 @@ fn what_breaks_a_stream_ends_it_alone_until_it_is_too_often() {
         (vec![post(1), (frame::WINDOW_UPDATE, 0, 1, &[0; 4])], "PROTOCOL_ERROR"),
         (vec![post(1), (frame::WINDOW_UPDATE, 0, 1, &whole)], "FLOW_CONTROL_ERROR"),
         (too_much, "FLOW_CONTROL_ERROR"),
-        (vec![(frame::PRIORITY, 0, 1, &[0; 4])], "FRAME_SIZE_ERROR"),
+        (vec![get(1), (frame::PRIORITY, 0, 1, &[0; 4])], "FRAME_SIZE_ERROR"),
+        (vec![get(1), get(1)], "STREAM_CLOSED"),
     ] {
         let mut peer = Peer::new();
         let said = peer.hears(&frames);
@@ -245,7 +247,9 @@ fn a_parting_is_told_twice() {
     let told = format!("GOAWAY 0: {} NO_ERROR; PING 0: parting.; ", 0x7fff_ffff);
     assert_eq!(peer.said(), told);
     // It crossed the first, and is answered; behind the answer nothing is.
-    let said = peer.hears(&[get(3), (frame::PING, frame::ACK, 0, &PARTING_PING), get(5)]);
+    let acknowledged = (frame::PING, frame::ACK, 0, &PARTING_PING[..]);
+    let behind = [post(5), (frame::DATA, 0, 5, b"x"), (frame::RST_STREAM, 0, 5, &[0; 4])];
+    let said = peer.hears(&[&[get(3), acknowledged][..], &behind].concat());
     assert_eq!(said, "GOAWAY 0: 3 NO_ERROR; ");
     assert_eq!(peer.wire.opened.len(), 2);
     assert!(!peer.wire.is_parted());
@@ -311,6 +315,8 @@ fn streams_that_wait_for_the_connection_take_turns() {
         assert!(!wire.wake_next(), "nothing is left");
         assert!(wire.poll_room(turn, &cx).is_pending());
     }
+    // Heads wait for no window.
+    assert!(wire_is_free_for_heads(&mut peer.wire, &cx));
     // What waits for the socket is bounded, too.
     peer.hears(&[(frame::WINDOW_UPDATE, 0, 0, &[0, 0x10, 0, 0])]);
     let wire = &mut peer.wire;
@@ -319,6 +325,18 @@ fn streams_that_wait_for_the_connection_take_turns() {
     }
     assert!((ROOM..ROOM + 2 * frame::MOST).contains(&wire.unsent().len()));
     assert!(!wire.is_stuffed() && wire.poll_place(0, &cx).is_pending());
+}
+
+/// Whether a head that waited for the socket is woken once that is free, whatever the window.
+fn wire_is_free_for_heads(wire: &mut Wire, cx: &Context<'_>) -> bool {
+    assert_eq!(wire.may_send, 0);
+    let at = wire.slots.find(5).unwrap();
+    wire.slots.get(at).queued = false;
+    wire.out.resize(wire.out.len() + ROOM, 0);
+    assert!(wire.poll_place(at, cx).is_pending() && !wire.wake_next());
+    let count = wire.unsent().len();
+    wire.took(count);
+    wire.wake_next() && wire.poll_place(at, cx).is_ready()
 }
 
 #[test]

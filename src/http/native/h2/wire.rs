@@ -77,7 +77,9 @@ pub(super) struct Wire {
     pub(super) is_set: bool,
     pub(super) begun: Option<Begun>,
     pub(super) slots: Slots,
-    /// The client's last stream.
+    /// The last stream that the client has begun …
+    pub(super) seen: u32,
+    /// … and that we have looked at.
     pub(super) last: u32,
     /// What we may send, of all streams together …
     pub(super) may_send: i64,
@@ -86,7 +88,9 @@ pub(super) struct Wire {
     pub(super) may_receive: i64,
     /// Taken by exchanges, and not told to the client.
     untold: usize,
-    /// Streams that have something to say as soon as the connection lets them.
+    /// Streams whose heads wait for the socket alone …
+    heads: VecDeque<(usize, u32)>,
+    /// … and those with more of a body, as soon as the connection lets them.
     waiting: VecDeque<(usize, u32)>,
     left: VecDeque<u32>,
     /// Requests that nobody has taken.
@@ -111,11 +115,13 @@ impl Wire {
             is_set: false,
             begun: None,
             slots: Slots::default(),
+            seen: 0,
             last: 0,
             may_send: DEFAULT_WINDOW,
             initial: DEFAULT_WINDOW,
             may_receive: CONNECTION_WINDOW.into(),
             untold: 0,
+            heads: VecDeque::new(),
             waiting: VecDeque::new(),
             left: VecDeque::new(),
             opened: Vec::new(),
@@ -166,6 +172,12 @@ impl Wire {
         if self.out.is_empty() && self.out.capacity() > KEPT {
             self.out = Vec::new();
         }
+        self.decoder.rest();
+    }
+
+    /// Whether enough waits for the socket.
+    pub(super) fn is_full(&self) -> bool {
+        self.unsent().len() >= ROOM
     }
 
     /// Whether so much waits for the socket that nothing is to be read that may ask for an answer.
@@ -185,8 +197,10 @@ impl Wire {
 
     /// Whether a stream that waits for the connection has its turn: it is woken.
     pub(super) fn wake_next(&mut self) -> bool {
-        while self.may_send > 0 && self.unsent().len() < ROOM {
-            let Some((at, id)) = self.waiting.pop_front() else { return false };
+        while !self.is_full() {
+            let next = self.heads.pop_front();
+            let next = next.or_else(|| self.waiting.pop_front_if(|_| self.may_send > 0));
+            let Some((at, id)) = next else { return false };
             if self.slots.id(at) == id {
                 let slot = self.slots.get(at);
                 slot.queued = false;
@@ -201,7 +215,7 @@ impl Wire {
     pub(super) fn poll_room(&mut self, at: usize, cx: &Context<'_>) -> Poll<usize> {
         let room = self.may_send.min(self.slots.get(at).may_send);
         let room = usize::try_from(room).unwrap_or(0).min(frame::MOST);
-        let is_full = self.unsent().len() >= ROOM;
+        let is_full = self.is_full();
         if room > 0 && !is_full {
             return Poll::Ready(room);
         }
@@ -209,7 +223,10 @@ impl Wire {
         if slot.may_send <= 0 && !is_full {
             slot.waits = true;
         } else {
-            self.queue(at);
+            let (id, queued) = (self.slots.id(at), &mut self.slots.get(at).queued);
+            if !std::mem::replace(queued, true) {
+                self.waiting.push_back((at, id));
+            }
         }
         self.watch(at, cx);
         Poll::Pending
@@ -217,18 +234,15 @@ impl Wire {
 
     /// Whether a head or what else no window bounds may be written.
     pub(super) fn poll_place(&mut self, at: usize, cx: &Context<'_>) -> Poll<()> {
-        if self.unsent().len() < ROOM {
+        if !self.is_full() {
             return Poll::Ready(());
         }
-        self.queue(at);
+        let (id, queued) = (self.slots.id(at), &mut self.slots.get(at).queued);
+        if !std::mem::replace(queued, true) {
+            self.heads.push_back((at, id));
+        }
         self.watch(at, cx);
         Poll::Pending
-    }
-
-    fn queue(&mut self, at: usize) {
-        if !std::mem::replace(&mut self.slots.get(at).queued, true) {
-            self.waiting.push_back((at, self.slots.id(at)));
-        }
     }
 
     /// Whoever asks is woken when something happens to the stream.
@@ -328,7 +342,12 @@ impl Wire {
     pub(super) fn leave(&mut self, at: usize) {
         let is_sent = self.slots.get(at).is_sent;
         self.reset(at, if is_sent { Reason::NO_ERROR } else { Reason::CANCEL });
+        let id = self.slots.id(at);
         let slot = self.slots.remove(at);
+        if slot.queued {
+            self.heads.retain(|(_, own)| *own != id);
+            self.waiting.retain(|(_, own)| *own != id);
+        }
         self.release_connection(slot.unread().len());
     }
 
