@@ -4,7 +4,7 @@
 //! ordinary heads that it would have nothing to say, for less. Modes: AWS, "Desync mitigation
 //! mode". A head of HTTP/2 is classified as what it is in HTTP/1.1, where it may be misread. Not
 //! here: what cannot be framed in one way only (`head`), which is refused in every mode, as is what
-//! HTTP/2 itself calls malformed (the `h2` crate: RFC 9113, section 8.1.1).
+//! HTTP/2 itself calls malformed (RFC 9113, section 8.1.1).
 //! **Invariant:** the screen never passes a head that the classifier does not call compliant.
 
 use http_desync_guardian::request_analyzer::HttpRequestData;

@@ -428,7 +428,7 @@ async fn connections_end_when_they_rest_or_are_old() {
     let world = World::new(times, &[("a", &target)]).await;
     let mut mute = world.client().await;
     mute.send_bytes(super::super::head::PREFACE).await;
-    mute.until_bytes(&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await;
+    assert!(mute.until_bytes(&[7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await);
     world.at_rest().await;
     let plan = Plan { client_keep_alive: SHORT, ..plan() };
     let world = World::new(plan, &[("a", &target)]).await;

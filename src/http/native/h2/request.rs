@@ -27,12 +27,9 @@ pub(super) fn translate(
     trace_id: impl FnOnce(Option<&str>) -> String,
     out: &mut Vec<u8>,
 ) -> Result<(Request, String), Cause> {
-    if section.flaw() == Some(Flaw::TooLong) {
-        return Err(Cause::Headers);
-    }
     let (method, target) = (section.method(), section.target());
-    let upgrades = is_tunnel(section)?;
     keeps_limits(section, headers)?;
+    let upgrades = is_tunnel(section)?;
     let fields = Fields::read(headers);
     let authority = section.authority();
     if authority.is_none_or(str::is_empty) && fields.values(Field::Host).next().is_none()
@@ -153,6 +150,9 @@ fn is_tunnel(section: &Section) -> Result<bool, Cause> {
 fn keeps_limits(section: &Section, headers: &[httparse::Header<'_>]) -> Result<(), Cause> {
     let authority = section.authority().map_or(0, str::len);
     let line = section.method().len() + section.target().len() + "  HTTP/1.1".len();
+    if section.flaw() == Some(Flaw::TooLong) {
+        return Err(Cause::Headers);
+    }
     if line > REQUEST_LINE {
         return Err(Cause::RequestLine);
     }
