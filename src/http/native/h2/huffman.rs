@@ -144,7 +144,7 @@ pub(super) fn encode(bytes: &[u8]) -> Vec<u8> {
         let length = LENGTHS[usize::from(*byte)];
         let row = ROWS[usize::from(length)];
         let index = ORDER[row.at..].iter().position(|own| own == byte).unwrap();
-        bits = bits << length | u64::from(row.first) + index as u64;
+        bits = bits << length | (u64::from(row.first) + index as u64);
         have += length;
         while have >= 8 {
             have -= 8;
@@ -152,7 +152,8 @@ pub(super) fn encode(bytes: &[u8]) -> Vec<u8> {
         }
     }
     if have > 0 {
-        out.push(u8::try_from((bits << (8 - have) | (1 << (8 - have)) - 1) & 0xff).unwrap());
+        let padding = (1 << (8 - have)) - 1;
+        out.push(u8::try_from((bits << (8 - have) | padding) & 0xff).unwrap());
     }
     out
 }
