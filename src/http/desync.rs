@@ -11,6 +11,7 @@ use http_desync_guardian::request_analyzer::HttpRequestData;
 use http_desync_guardian::{ClassificationReason as Why, RequestSafetyTier};
 
 use super::errors::Cause;
+use super::headers::all_of;
 use crate::model::DesyncMode;
 
 /// Worse than compliant.
@@ -199,7 +200,7 @@ const KINDS: [u8; 256] = {
 };
 
 fn all(bytes: &[u8], kind: u8) -> bool {
-    bytes.iter().fold(kind, |seen, byte| seen & KINDS[usize::from(*byte)]) == kind
+    all_of(bytes, &KINDS, kind)
 }
 
 /// Whether a head is certainly compliant; each byte is looked at once.

@@ -75,6 +75,12 @@ pub fn is_valid_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
+/// Whether all bytes are of a kind, a bit of those that a table gives each byte. Looks at all of
+/// them, without a branch for each.
+pub(super) fn all_of(bytes: &[u8], kinds: &[u8; 256], kind: u8) -> bool {
+    bytes.iter().fold(kind, |seen, byte| seen & kinds[usize::from(*byte)]) == kind
+}
+
 /// Whether a header is one of those that tell a target about its client's certificate.
 #[must_use]
 pub fn is_of_certificate(name: &str) -> bool {

@@ -12,6 +12,8 @@ use super::world::*;
 use crate::model::{Action, Carrier, FixedResponse, ListenerKey};
 use crate::state::Key;
 
+/// GET, http, /, authority "t".
+const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 1, b't'];
 /// Short enough to wait for, long enough for a slow machine to do in time what it should.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -436,6 +438,47 @@ async fn connections_end_when_they_rest_or_are_old() {
     assert_eq!(old.get("/").await.status, 200);
     assert!(old.end().await.is_ok());
     world.at_rest().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_acknowledge_a_parting_is_parted_from() {
+    let target = Target::new(|_| Act::Silence).await;
+    let times = Plan { client_keep_alive: SHORT, ..plan() };
+    let world = World::new(times, &[("a", &target)]).await;
+    let mut client = world.client().await;
+    let get = |stream: u8| [&[0, 0, 6, 1, 5, 0, 0, 0, stream][..], GET].concat();
+    client.send_bytes(super::super::head::PREFACE).await;
+    client.send_bytes(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    client.send_bytes(&get(1)).await;
+    until("it has arrived", || target.requests() == 1).await;
+    // The first GOAWAY names no stream; the second one comes without an answer.
+    assert!(client.until_bytes(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]).await);
+    client.send_bytes(&get(3)).await;
+    // A PING is answered behind it.
+    client.send_bytes(&[&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"answered"].concat()).await;
+    assert!(client.until_bytes(b"answered").await);
+    assert_eq!((target.requests(), world.in_flight()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_given_up_frees_a_target_that_does_not_read() {
+    let (world, listener) = by_hand(plan()).await;
+    let mut peer = Peer::new(&world).await;
+    let (_response, mut asked) = peer.begin(request(Method::POST, "/"), false).await;
+    let _target = accept(&listener).await;
+    // Until nothing more goes: the sockets' buffers are full, and our window.
+    let body = Bytes::from(vec![7; 64 * 1024]);
+    loop {
+        asked.reserve_capacity(body.len());
+        let granted = std::future::poll_fn(|cx| asked.poll_capacity(cx));
+        match tokio::time::timeout(SHORT, granted).await {
+            Ok(granted) => asked.send_data(body.slice(..granted.unwrap().unwrap()), false).unwrap(),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(world.in_flight(), 1);
+    asked.send_reset(Reason::CANCEL);
+    until("nothing is under way", || world.in_flight() == 0).await;
 }
 
 #[tokio::test]

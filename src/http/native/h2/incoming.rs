@@ -6,7 +6,6 @@
 use h2::Reason;
 
 use super::frame::{self, Frame, setting};
-use super::screen::Counts;
 use super::section::{Flaw, Section};
 use super::slots::Slot;
 use super::wire::{Begun, Opened, PARTING_PING, Parting, Wire};
@@ -38,7 +37,6 @@ impl Wire {
     pub(super) fn take(
         &mut self,
         bytes: &[u8],
-        counts: &mut Counts,
         now: impl Fn() -> Instant,
     ) -> Result<usize, Reason> {
         let preface = self.preface.len().min(bytes.len());
@@ -49,7 +47,7 @@ impl Wire {
         let mut at = preface;
         while let Some(frame) = Frame::first(&bytes[at..])? {
             at += frame.size();
-            if counts.is_flood(&frame, self.written, &now) {
+            if self.counts.is_flood(&frame, self.written, &now) {
                 return Err(Reason::ENHANCE_YOUR_CALM);
             }
             match self.take_frame(&frame) {
@@ -100,13 +98,12 @@ impl Wire {
         match frame.kind {
             frame::DATA => self.take_data(frame),
             frame::HEADERS => self.take_headers(frame),
-            frame::PRIORITY if frame.payload.len() != 5 && self.is_idle(frame.stream) => {
-                Err(Reason::FRAME_SIZE_ERROR.into())
-            }
+            // A stream that has not begun cannot be reset.
+            frame::PRIORITY if frame.payload.len() != 5 => Err(match self.is_idle(frame.stream) {
+                true => Reason::FRAME_SIZE_ERROR.into(),
+                false => Fault::Stream(frame.stream, Reason::FRAME_SIZE_ERROR),
+            }),
             frame::GOAWAY if frame.payload.len() < 8 => Err(Reason::FRAME_SIZE_ERROR.into()),
-            frame::PRIORITY if frame.payload.len() != 5 => {
-                Err(Fault::Stream(frame.stream, Reason::FRAME_SIZE_ERROR))
-            }
             frame::RST_STREAM => self.take_reset(frame),
             frame::SETTINGS => self.take_settings(frame),
             frame::PUSH_PROMISE => Err(Reason::PROTOCOL_ERROR.into()),
@@ -117,6 +114,12 @@ impl Wire {
             // knows is nothing (section 5.5).
             _ => Ok(()),
         }
+    }
+
+    /// Whether frames of a stream that is no more may still be on their way: we have ended it, or
+    /// never looked at it.
+    fn may_cross(&self, id: u32) -> bool {
+        self.has_left(id) || id > self.last
     }
 
     /// Whether it is a stream that has not begun.
@@ -137,10 +140,8 @@ impl Wire {
                 return Err(Reason::PROTOCOL_ERROR.into());
             }
             self.release_connection(size);
-            // It may have been on its way when we ended the stream, or never looked at it.
-            let is_expected = self.has_left(id) || id > self.last;
             let fault = Fault::Stream(id, Reason::STREAM_CLOSED);
-            return if is_expected { Ok(()) } else { Err(fault) };
+            return if self.may_cross(id) { Ok(()) } else { Err(fault) };
         };
         let slot = self.slots.get(at);
         if slot.reset.is_some() {
@@ -211,9 +212,7 @@ impl Wire {
             return self.take_trailers(at, ends, section);
         }
         if !self.is_idle(id) {
-            // Trailers may have been on their way when we ended the stream.
-            let is_expected = self.has_left(id) || id > self.last;
-            return if is_expected { Ok(()) } else { Err(Reason::STREAM_CLOSED.into()) };
+            return if self.may_cross(id) { Ok(()) } else { Err(Reason::STREAM_CLOSED.into()) };
         }
         if id.is_multiple_of(2) {
             return Err(Reason::PROTOCOL_ERROR.into());

@@ -1,10 +1,10 @@
 //! Clients' HTTP/2: one connection, whose streams are exchanges like any other.
 //!
-//! The protocol is in [`wire`] (what we say) and [`incoming`] (what the client says); here is what
-//! moves the bytes, runs the exchanges, and knows when it is over. All streams of a connection run
-//! in its own task, so that everything of it ends with it. Not here: deciding, retrying, the way to
-//! the target, which are those of HTTP/1. **Invariant:** no more exchanges run than [`STREAMS`] and
-//! those that their client has just given up; each ends when its client gives it up.
+//! The protocol is in [`wire`] (what we say) and [`incoming`] (what the client says), [`session`]
+//! moves the bytes and knows when it is over; here exchanges are run. All streams of a connection
+//! run in its own task, so that everything of it ends with it. Not here: deciding, retrying, the
+//! way to the target, which are those of HTTP/1. **Invariant:** no more exchanges run than
+//! [`STREAMS`] and as many that their client has given up; each ends when its client gives it up.
 
 mod desk;
 mod frame;
@@ -76,6 +76,9 @@ const FORCED_RESETS: usize = 100;
 /// Header list in HTTP/2's counting, 32 bytes more per field (RFC 9113, section 6.5.2): ALB's
 /// limits, so that what is a little longer is answered in our words.
 const HEADER_LIST: usize = HEADERS + REQUEST_LINE + 32 * MOST;
+/// Buffers that grew larger are not kept while nothing uses them (ours: nearly all heads are
+/// shorter).
+const KEPT: usize = 4 * 1024;
 /// CONTINUATION frames of one head (ours: [`HEADER_LIST`] fits six full ones).
 const CONTINUATIONS: usize = 16;
 
@@ -147,10 +150,10 @@ impl Carrier {
             fields: &fields,
             ends,
         };
-        let is_whole = section.flaw().is_none();
-        let found = is_whole
-            .then(|| account::screen_fields(&sent, (&self.thread, client.socket)))
-            .flatten();
+        let found = match section.is_too_long() {
+            true => None,
+            false => account::screen_fields(&sent, (&self.thread, client.socket)),
+        };
         client.classified = found.map(|(classified, _)| classified);
         let verdict = found.map_or(Verdict::Pass, |(_, verdict)| verdict);
         let Front::Stream(stream) = &mut client.front else { return After::Abort };

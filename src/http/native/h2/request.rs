@@ -12,7 +12,7 @@ use super::super::super::head::{Body, HEADER, HEADERS, Head, REQUEST_LINE};
 use super::super::super::headers::{is_grpc, is_of_login};
 use super::super::fields::{self, Field, Fields, MOST};
 use super::super::request::{Request, Way, origin_form, pass, read_host, write_host, write_ours};
-use super::section::{Flaw, Section};
+use super::section::Section;
 use crate::rules::Spoken;
 
 /// Reads a request and writes what its target gets to `out`, which is empty. `headers`: its fields,
@@ -150,7 +150,7 @@ fn is_tunnel(section: &Section) -> Result<bool, Cause> {
 fn keeps_limits(section: &Section, headers: &[httparse::Header<'_>]) -> Result<(), Cause> {
     let authority = section.authority().map_or(0, str::len);
     let line = section.method().len() + section.target().len() + "  HTTP/1.1".len();
-    if section.flaw() == Some(Flaw::TooLong) {
+    if section.is_too_long() {
         return Err(Cause::Headers);
     }
     if line > REQUEST_LINE {

@@ -5,8 +5,10 @@
 
 use std::ops::Range;
 
-use super::HEADER_LIST;
+use super::super::super::headers::all_of;
+use super::super::fields;
 use super::hpack::ENTRY;
+use super::{HEADER_LIST, KEPT};
 
 /// Why a section is no request, or no trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +141,11 @@ impl Section {
         (!is_whole).then_some(Flaw::Malformed)
     }
 
+    /// Whether it is a request that is answered, but looked at no further.
+    pub(super) fn is_too_long(&self) -> bool {
+        self.flaw == Some(Flaw::TooLong)
+    }
+
     /// Whether it may stand behind a body.
     pub(super) fn may_trail(&self) -> bool {
         self.flaw.is_none() && self.pseudo.iter().all(Option::is_none)
@@ -210,12 +217,14 @@ impl Section {
     pub(super) fn into_head(self, crumbs: Option<&[u8]>) -> Vec<u8> {
         let Some(crumbs) = crumbs else {
             let mut text = self.text;
-            text.shrink_to(2 * text.len());
+            if text.capacity() > KEPT {
+                text.shrink_to_fit();
+            }
             return text;
         };
         let mut head = vec![b'\n'];
         for header in self.headers(Some(crumbs)) {
-            super::super::fields::write(&header, &mut head);
+            fields::write(&header, &mut head);
         }
         head
     }
@@ -230,8 +239,8 @@ impl Section {
 /// RFC 9113, section 8.2.2: what is said of one connection is said by frames.
 fn is_of_a_connection(name: &[u8], value: &[u8]) -> bool {
     match name {
-        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" => true,
-        b"upgrade" => true,
+        b"connection" | b"keep-alive" | b"proxy-connection" => true,
+        b"transfer-encoding" | b"upgrade" => true,
         b"te" => value != b"trailers",
         _ => false,
     }
@@ -276,7 +285,7 @@ const KINDS: [u8; 256] = {
 };
 
 fn all(bytes: &[u8], kind: u8) -> bool {
-    bytes.iter().fold(kind, |seen, byte| seen & KINDS[usize::from(*byte)]) == kind
+    all_of(bytes, &KINDS, kind)
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use super::super::super::limits::{LINGER, PARTING};
 use super::super::client::Timer;
 use super::super::window::{Buffers, LARGE, SMALL, Window};
 use super::desk::{Desk, Ended, Job};
-use super::screen::Counts;
 use super::wire::{Opened, Parting, Shared};
 use super::{REQUESTS, RUNNERS_KEPT, RUNNERS_REST};
 use crate::clock::{self, Instant};
@@ -35,7 +34,6 @@ pub(super) struct Session<'a, Start, Running> {
     buffers: &'a Buffers,
     /// The last read filled all the room that it had.
     is_bulky: bool,
-    counts: Counts,
     /// The socket is of no use any more.
     is_lost: bool,
     /// Each runs one exchange after the other: what an exchange needs is made once, and not anew
@@ -79,11 +77,10 @@ where
         let now = clock::instant();
         Self {
             stream,
-            wire: Shared::new(),
+            wire: Shared::new(now),
             window: Window::default(),
             buffers,
             is_bulky: false,
-            counts: Counts::new(now),
             is_lost: false,
             runners: FuturesUnordered::new(),
             desk,
@@ -159,7 +156,7 @@ where
     fn take(&mut self) {
         self.is_bulky = !self.window.has_room();
         let mut wire = self.wire.lock();
-        let taken = wire.take(self.window.all(), &mut self.counts, clock::instant);
+        let taken = wire.take(self.window.all(), clock::instant);
         let opened = std::mem::take(&mut wire.opened);
         drop(wire);
         match taken {

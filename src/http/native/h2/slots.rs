@@ -3,6 +3,7 @@
 //! **Invariant:** a stream counts as open until both sides have ended it or one has reset it, and
 //! it keeps its place until its exchange lets go of it.
 
+use std::collections::VecDeque;
 use std::task::Waker;
 
 use h2::Reason;
@@ -102,11 +103,6 @@ impl Slots {
         &mut self.slots[at]
     }
 
-    /// Those that are and those that were.
-    pub(super) const fn places(&self) -> usize {
-        self.ids.len()
-    }
-
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.slots.iter_mut().zip(&self.ids).filter(|(_, id)| **id != 0).map(|(slot, _)| slot)
     }
@@ -128,9 +124,25 @@ impl Slots {
         let slot = &mut self.slots[at];
         let was = slot.is_closed();
         change(slot);
-        let closes = !was && slot.is_closed() && self.ids[at] != 0;
+        let closes = !was && slot.is_closed();
         self.open -= usize::from(closes);
         closes
+    }
+
+    /// Ends all of them.
+    pub(super) fn close(&mut self) {
+        for slot in self.all() {
+            slot.reset.get_or_insert(Reason::CANCEL);
+            slot.wake();
+        }
+        self.open = 0;
+    }
+
+    /// Gives a stream a place in a queue, unless it has one in any.
+    pub(super) fn queue(&mut self, at: usize, queue: &mut VecDeque<(usize, u32)>) {
+        if !std::mem::replace(&mut self.slots[at].queued, true) {
+            queue.push_back((at, self.ids[at]));
+        }
     }
 
     /// Nobody has to do with it any more.

@@ -18,10 +18,8 @@ use super::super::lane::Lane;
 use super::super::response::{self, Asked, Out, Response};
 use super::super::window::Buffers;
 use super::wire::Lease;
-use super::{Made, hpack};
+use super::{KEPT, Made, hpack};
 
-/// Nearly all heads are shorter; what grew larger is not kept for the next exchange (ours).
-const HEAD: usize = 4 * 1024;
 /// Interim responses passed on per exchange; they wait for no window (ours; a page has one or two).
 const MOST_INTERIM: u32 = 16;
 
@@ -64,7 +62,7 @@ impl Stream {
 
     /// The memory of its head, where that is worth keeping.
     pub(in super::super) fn into_head(self) -> Vec<u8> {
-        if self.head.capacity() > HEAD { Vec::new() } else { self.head }
+        if self.head.capacity() > KEPT { Vec::new() } else { self.head }
     }
 
     /// What the target gets; the request was decided by it.

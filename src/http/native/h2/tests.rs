@@ -9,7 +9,6 @@ use proptest::prelude::*;
 
 use super::super::super::head::PREFACE;
 use super::frame::{self, Frame};
-use super::screen::Counts;
 use super::wire::{Opened, PARTING_PING, ROOM, Shared, Wire};
 use super::{CONNECTION_WINDOW, CONTINUATIONS, FORCED_RESETS, HEADER_LIST, STREAM_WINDOW, STREAMS};
 use crate::clock;
@@ -42,12 +41,11 @@ fn post(stream: u32) -> Sent<'static> {
 /// A connection whose preface and settings have come, and whose own were sent.
 struct Peer {
     wire: Wire,
-    counts: Counts,
 }
 
 impl Peer {
     fn new() -> Self {
-        let mut peer = Self { wire: Wire::new(), counts: Counts::new(clock::instant()) };
+        let mut peer = Self { wire: Wire::new(clock::instant()) };
         let begin = [PREFACE, &bytes(&[SETTINGS])].concat();
         assert_eq!(peer.take(&begin), Ok(begin.len()));
         let settings = "SETTINGS 0: 4; WINDOW_UPDATE 0: 983041; SETTINGS 0 ACK: 0; ";
@@ -57,7 +55,7 @@ impl Peer {
 
     fn take(&mut self, bytes: &[u8]) -> Result<usize, Reason> {
         let now = clock::instant();
-        self.wire.take(bytes, &mut self.counts, || now)
+        self.wire.take(bytes, || now)
     }
 
     /// Takes frames that are in order.
@@ -159,7 +157,7 @@ fn what_breaks_the_connection_ends_it() {
         let mut peer = Peer::new();
         assert_eq!(peer.take(&bytes(&frames)), Err(reason), "{frames:?}");
     }
-    let fresh = || Peer { wire: Wire::new(), counts: Counts::new(clock::instant()) };
+    let fresh = || Peer { wire: Wire::new(clock::instant()) };
     assert_eq!(fresh().take(b"GET / HTTP"), Err(Reason::PROTOCOL_ERROR));
     let unset = [PREFACE, &bytes(&[(frame::PING, 0, 0, &[0; 8])])].concat();
     assert_eq!(fresh().take(&unset), Err(Reason::PROTOCOL_ERROR));
@@ -315,8 +313,6 @@ fn streams_that_wait_for_the_connection_take_turns() {
         assert!(!wire.wake_next(), "nothing is left");
         assert!(wire.poll_room(turn, &cx).is_pending());
     }
-    // Heads wait for no window.
-    assert!(wire_is_free_for_heads(&mut peer.wire, &cx));
     // What waits for the socket is bounded, too.
     peer.hears(&[(frame::WINDOW_UPDATE, 0, 0, &[0, 0x10, 0, 0])]);
     let wire = &mut peer.wire;
@@ -327,24 +323,26 @@ fn streams_that_wait_for_the_connection_take_turns() {
     assert!(!wire.is_stuffed() && wire.poll_place(0, &cx).is_pending());
 }
 
-/// Whether a head that waited for the socket is woken once that is free, whatever the window.
-fn wire_is_free_for_heads(wire: &mut Wire, cx: &Context<'_>) -> bool {
+#[test]
+fn heads_wait_for_the_socket_alone() {
+    let cx = Context::from_waker(Waker::noop());
+    let mut peer = Peer::new();
+    peer.hears(&[get(1), get(3)]);
+    let wire = &mut peer.wire;
+    while let Poll::Ready(room) = wire.poll_room(0, &cx) {
+        wire.send_data(0, &vec![0; room], false);
+    }
     assert_eq!(wire.may_send, 0);
-    let at = wire.slots.find(5).unwrap();
-    wire.slots.get(at).queued = false;
-    wire.out.resize(wire.out.len() + ROOM, 0);
-    assert!(wire.poll_place(at, cx).is_pending() && !wire.wake_next());
-    let count = wire.unsent().len();
-    wire.took(count);
-    wire.wake_next() && wire.poll_place(at, cx).is_ready()
+    assert!(wire.poll_place(1, &cx).is_pending() && !wire.wake_next());
+    peer.said();
+    assert!(peer.wire.wake_next() && peer.wire.poll_place(1, &cx).is_ready());
 }
 
 #[test]
 fn a_lease_that_ends_says_so() {
-    let shared = Shared::new();
-    let mut counts = Counts::new(clock::instant());
+    let shared = Shared::new(clock::instant());
     let begin = [PREFACE, &bytes(&[SETTINGS, post(1), post(3), get(5)])].concat();
-    shared.lock().take(&begin, &mut counts, clock::instant).unwrap();
+    shared.lock().take(&begin, clock::instant).unwrap();
     let leases: Vec<_> = (0..3).map(|at| shared.lease(at)).collect();
     let mut wire = shared.lock();
     let count = wire.unsent().len();

@@ -15,15 +15,15 @@ use super::super::super::head::PREFACE;
 use super::super::window::LARGE;
 use super::frame::{self, setting};
 use super::hpack::{Decoder, EMPTY_TABLE};
+use super::screen::Counts;
 use super::section::Section;
 use super::slots::Slots;
-use super::{CONNECTION_WINDOW, HEADER_LIST, STREAM_WINDOW, STREAMS};
+use super::{CONNECTION_WINDOW, HEADER_LIST, KEPT, STREAM_WINDOW, STREAMS};
+use crate::clock::Instant;
 
 /// Bytes that wait for the client's socket; who has more to say waits (ours: as much as TLS takes
 /// at once). Frames that answer the client's may be as much again; it is not read any further then.
 pub(super) const ROOM: usize = LARGE;
-/// A buffer that grew larger is not kept while the connection rests (ours).
-const KEPT: usize = 4 * 1024;
 /// Streams that we ended before their client did, whose frames may still be on their way (ours: as
 /// many as may be open).
 const REMEMBERED: usize = STREAMS as usize;
@@ -49,6 +49,8 @@ pub(super) enum Parting {
     Told,
     /// It knows which stream was the last.
     Known,
+    /// Nothing more is read, and nothing written but what is in `out`; all streams are closed.
+    Over,
 }
 
 /// A head whose end has not come.
@@ -92,19 +94,20 @@ pub(super) struct Wire {
     heads: VecDeque<(usize, u32)>,
     /// … and those with more of a body, as soon as the connection lets them.
     waiting: VecDeque<(usize, u32)>,
+    /// Streams that we have reset, the last of them: see [`REMEMBERED`].
     left: VecDeque<u32>,
     /// Requests that nobody has taken.
     pub(super) opened: Vec<Opened>,
     pub(super) parting: Parting,
+    /// Of the client's frames.
+    pub(super) counts: Counts,
     /// Streams that we had to reset for what their client did.
     pub(super) forced: usize,
-    /// Nothing more is read, and nothing written but what is in `out`.
-    is_over: bool,
 }
 
 impl Wire {
     /// One that has our settings to say.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         let mut wire = Self {
             out: Vec::with_capacity(512),
             gone: 0,
@@ -126,8 +129,8 @@ impl Wire {
             left: VecDeque::new(),
             opened: Vec::new(),
             parting: Parting::No,
+            counts: Counts::new(now),
             forced: 0,
-            is_over: false,
         };
         let list = u32::try_from(HEADER_LIST).unwrap_or(u32::MAX);
         let settings = [
@@ -185,8 +188,8 @@ impl Wire {
         self.unsent().len() >= 2 * ROOM
     }
 
-    pub(super) const fn is_over(&self) -> bool {
-        self.is_over
+    pub(super) fn is_over(&self) -> bool {
+        self.parting == Parting::Over
     }
 
     /// Bytes that were taken and not told to the client.
@@ -223,10 +226,7 @@ impl Wire {
         if slot.may_send <= 0 && !is_full {
             slot.waits = true;
         } else {
-            let (id, queued) = (self.slots.id(at), &mut self.slots.get(at).queued);
-            if !std::mem::replace(queued, true) {
-                self.waiting.push_back((at, id));
-            }
+            self.slots.queue(at, &mut self.waiting);
         }
         self.watch(at, cx);
         Poll::Pending
@@ -237,10 +237,7 @@ impl Wire {
         if !self.is_full() {
             return Poll::Ready(());
         }
-        let (id, queued) = (self.slots.id(at), &mut self.slots.get(at).queued);
-        if !std::mem::replace(queued, true) {
-            self.heads.push_back((at, id));
-        }
+        self.slots.queue(at, &mut self.heads);
         self.watch(at, cx);
         Poll::Pending
     }
@@ -255,7 +252,7 @@ impl Wire {
 
     /// A head, interim or final, or trailers.
     pub(super) fn send_section(&mut self, at: usize, section: &[u8], ends: bool) {
-        if self.slots.get(at).is_closed() || self.is_over {
+        if self.slots.get(at).is_closed() {
             return;
         }
         let id = self.slots.id(at);
@@ -270,7 +267,7 @@ impl Wire {
 
     /// A part of a body that the client has room for.
     pub(super) fn send_data(&mut self, at: usize, bytes: &[u8], ends: bool) {
-        if self.slots.get(at).is_closed() || self.is_over {
+        if self.slots.get(at).is_closed() {
             return;
         }
         let flags = if ends { frame::END_STREAM } else { 0 };
@@ -290,14 +287,10 @@ impl Wire {
     /// An exchange has taken so much of what came: the client may send as much again.
     pub(super) fn release(&mut self, at: usize, count: usize) {
         self.release_connection(count);
-        let (id, is_over) = (self.slots.id(at), self.is_over);
+        let id = self.slots.id(at);
         let slot = self.slots.get(at);
         slot.untold += count;
-        if slot.untold >= STREAM_WINDOW as usize / 2
-            && !slot.is_read
-            && !slot.is_closed()
-            && !is_over
-        {
+        if slot.untold >= STREAM_WINDOW as usize / 2 && !slot.is_read && !slot.is_closed() {
             let more = u32::try_from(std::mem::take(&mut slot.untold)).unwrap_or(0);
             slot.may_receive += i64::from(more);
             self.update(id, more);
@@ -306,7 +299,7 @@ impl Wire {
 
     pub(super) fn release_connection(&mut self, count: usize) {
         self.untold += count;
-        if self.untold >= CONNECTION_WINDOW as usize / 2 && !self.is_over {
+        if self.untold >= CONNECTION_WINDOW as usize / 2 && !self.is_over() {
             let more = u32::try_from(std::mem::take(&mut self.untold)).unwrap_or(0);
             self.may_receive += i64::from(more);
             self.update(0, more);
@@ -315,7 +308,7 @@ impl Wire {
 
     /// Resets a stream, unless it is closed.
     pub(super) fn reset(&mut self, at: usize, reason: Reason) {
-        if self.slots.get(at).is_closed() || self.is_over {
+        if self.slots.get(at).is_closed() {
             return;
         }
         let id = self.slots.id(at);
@@ -358,7 +351,7 @@ impl Wire {
 
     /// Says that the connection ends behind what was asked; see [`Self::parted`].
     pub(super) fn part(&mut self) {
-        if self.parting == Parting::No && !self.is_over {
+        if self.parting == Parting::No {
             self.parting = Parting::Told;
             self.go_away(0x7fff_ffff, Reason::NO_ERROR);
             frame::write(frame::PING, 0, 0, &PARTING_PING, &mut self.out);
@@ -380,7 +373,7 @@ impl Wire {
 
     /// Ends the connection and all of its streams, behind what is written.
     pub(super) fn cut(&mut self, reason: Reason) {
-        if !self.is_over {
+        if !self.is_over() {
             self.go_away(self.last, reason);
             self.close();
         }
@@ -388,11 +381,8 @@ impl Wire {
 
     /// The connection is no more, or is to be no more.
     pub(super) fn close(&mut self) {
-        self.is_over = true;
-        for at in 0..self.slots.places() {
-            self.slots.change(at, |slot| _ = slot.reset.get_or_insert(Reason::CANCEL));
-            self.slots.get(at).wake();
-        }
+        self.parting = Parting::Over;
+        self.slots.close();
     }
 }
 
@@ -401,8 +391,8 @@ impl Wire {
 pub(super) struct Shared(Arc<Mutex<Wire>>);
 
 impl Shared {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Wire::new())))
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Wire::new(now))))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Wire> {
