@@ -205,31 +205,22 @@ fn all(bytes: &[u8], kind: u8) -> bool {
 
 /// Whether a head is certainly compliant; each byte is looked at once.
 fn is_ordinary(head: &[u8]) -> bool {
-    let mut lines = Lines(head);
-    let Some(line) = lines.next() else { return false };
-    let Some((method, rest)) = split(line, b' ') else { return false };
-    let Some((target, version)) = split(rest, b' ') else { return false };
-    let ordinary = !method.is_empty()
-        && all(method, METHOD)
-        && !target.is_empty()
-        && all(target, TARGET)
-        && version == b"HTTP/1.1";
-    if !ordinary {
-        return false;
-    }
-    let mut framing = Framing::of(method);
-    loop {
-        match lines.next() {
-            Some([]) => return lines.0.is_empty(),
-            Some(line) => {
-                let Some((name, value)) = split(line, b':') else { return false };
-                if !framing.takes(name, value) {
-                    return false;
-                }
-            }
-            None => return false,
+    let (method, rest) = span(head, METHOD);
+    let Some(rest) = rest.strip_prefix(b" ").filter(|_| !method.is_empty()) else { return false };
+    let (target, rest) = span(rest, TARGET);
+    let rest = rest.strip_prefix(b" HTTP/1.1\r\n").filter(|_| !target.is_empty());
+    let (mut framing, Some(mut rest)) = (Framing::of(method), rest) else { return false };
+    while rest != b"\r\n" {
+        let (name, behind) = span(rest, NAME);
+        let Some(behind) = behind.strip_prefix(b":") else { return false };
+        let (value, behind) = span(behind, VALUE);
+        let Some(behind) = behind.strip_prefix(b"\r\n") else { return false };
+        if name.is_empty() || !framing.allows(name, value) {
+            return false;
         }
+        rest = behind;
     }
+    true
 }
 
 /// The same of fields.
@@ -239,6 +230,12 @@ fn are_ordinary(sent: &Sent<'_>, chunked: bool) -> bool {
         && all(sent.target.as_bytes(), TARGET)
         && sent.fields.iter().all(|field| framing.takes(field.name.as_bytes(), field.value))
         && (!chunked || framing.takes(b"transfer-encoding", b"chunked"))
+}
+
+/// What begins with bytes of a kind, cut behind the last of them.
+fn span(bytes: &[u8], kind: u8) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|byte| KINDS[usize::from(*byte)] & kind == 0);
+    bytes.split_at(end.unwrap_or(bytes.len()))
 }
 
 /// Where a body may be, and whether a field has said so.
@@ -254,9 +251,11 @@ impl Framing {
 
     /// Whether another field is ordinary, behind those before it.
     fn takes(&mut self, name: &[u8], value: &[u8]) -> bool {
-        if name.is_empty() || !all(name, NAME) || !all(value, VALUE) {
-            return false;
-        }
+        !name.is_empty() && all(name, NAME) && all(value, VALUE) && self.allows(name, value)
+    }
+
+    /// The same of one that consists of what may stand in a field.
+    fn allows(&mut self, name: &[u8], value: &[u8]) -> bool {
         if !may_frame(name) {
             return true;
         }
@@ -265,23 +264,6 @@ impl Framing {
         self.is_framed = true;
         is_plain
     }
-}
-
-/// Lines that end with CR LF, and no other.
-struct Lines<'a>(&'a [u8]);
-
-impl<'a> Lines<'a> {
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let end = memchr::memchr(b'\n', self.0)?;
-        let (line, rest) = self.0.split_at(end);
-        self.0 = &rest[1..];
-        line.strip_suffix(b"\r")
-    }
-}
-
-fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(at, bytes)?;
-    Some((&bytes[..at], &bytes[at + 1..]))
 }
 
 /// Whether the classifier could take a name for that of a framing field. It looks at letters and

@@ -14,14 +14,19 @@ use super::Carrier;
 use super::client::Client;
 use super::reach::until;
 use super::report::Exchange;
-use crate::clock;
+use crate::clock::{self, Timestamp};
 use crate::routing::{Trial, decide};
 
 impl Carrier {
     /// Rule, group, target and guard; waits where that is right. A retry never waits: what went
     /// wrong is the answer.
-    pub(super) async fn settle(&self, client: &mut Client, exchange: &mut Exchange) -> Choice {
-        match self.choose(client, exchange, false) {
+    pub(super) async fn settle(
+        &self,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        now: Timestamp,
+    ) -> Choice {
+        match self.choose(client, exchange, (false, now)) {
             Ok(choice) => choice,
             // Boxed: its state is large, and most exchanges never have it.
             Err(wanted) => Box::pin(self.wait(client, exchange, wanted)).await,
@@ -62,7 +67,7 @@ impl Carrier {
                     wait = Some(place);
                 }
             }
-            wanted = match self.choose(client, exchange, wait.is_some()) {
+            wanted = match self.choose(client, exchange, (wait.is_some(), clock::now())) {
                 Ok(choice) => return choice,
                 Err(wanted) => wanted,
             };
@@ -99,7 +104,7 @@ impl Carrier {
         &self,
         client: &Client,
         exchange: &mut Exchange,
-        has_waited: bool,
+        (has_waited, now): (bool, Timestamp),
     ) -> Result<Choice, Wanted> {
         let routing = self.thread.reader.load();
         let found = routing.listeners.get(&client.socket);
@@ -110,7 +115,7 @@ impl Carrier {
         let mut trial = Trial {
             thread: self.thread.index,
             rng: &mut fastrand::Rng::new(),
-            now: clock::now(),
+            now,
             exclude: exchange.tried.as_slice(),
             is_first: exchange.priority.is_none(),
             has_waited,

@@ -330,7 +330,8 @@ impl Client {
         }
     }
 
-    /// Stages what the client gets of the response's head at the beginning of `down`'s window.
+    /// Stages what the client gets of the response's head at the beginning of `down`'s window; none:
+    /// it is not whole.
     ///
     /// # Errors
     /// It is no response, or too long.
@@ -338,7 +339,7 @@ impl Client {
         &mut self,
         asked: Asked,
         added: &Additions<'_>,
-    ) -> Result<Response, Cause> {
+    ) -> Result<Option<Response>, Cause> {
         let bytes = self.down.window.all();
         match &mut self.front {
             Front::Connection(_) => {

@@ -25,7 +25,7 @@ use super::report::Exchange;
 use super::request::{self, Request, Way};
 use super::response::Asked;
 use crate::balance::{Group, InFlight};
-use crate::clock::{self, Instant};
+use crate::clock::{self, Instant, Timestamp};
 use crate::model::{Coding, Generation};
 use crate::rules::{Spoken, Transformed};
 
@@ -60,8 +60,8 @@ impl Carrier {
         client.classified = found.map(|(classified, _)| classified);
         let verdict = found.map_or(Verdict::Pass, |(_, verdict)| verdict);
         head.ambiguous |= verdict == Verdict::PassAndClose;
-        let mut rng = fastrand::Rng::new();
-        let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
+        let (mut rng, now) = (fastrand::Rng::new(), clock::now());
+        let trace_id = |sent: Option<&str>| headers::trace_id(sent, now, &mut rng);
         let bytes = client.up.window.all();
         let out = &mut client.up.lead;
         let way = Way {
@@ -71,12 +71,15 @@ impl Carrier {
         };
         let (mut request, trace_id) = request::translate(bytes, head, way, trace_id, out)?;
         request.refused = verdict.refuses().or(request.refused);
-        Ok(self.begin(client, request, trace_id))
+        Ok(Self::begin(client, request, (trace_id, now)))
     }
 
     /// Begins an exchange whose head is written to the client's lane.
-    pub(super) fn begin(&self, client: &mut Client, request: Request, id: String) -> Box<Exchange> {
-        let created = self.access_log.as_ref().map(|_| clock::now()).unwrap_or_default();
+    pub(super) fn begin(
+        client: &mut Client,
+        request: Request,
+        (id, created): (String, Timestamp),
+    ) -> Box<Exchange> {
         let listener = Arc::clone(&client.listener);
         let mut exchange = Box::new(Exchange::new(listener, request, id, created));
         let head = &exchange.request.head;
@@ -118,18 +121,18 @@ impl Carrier {
         if let Some(cause) = exchange.request.refused {
             return self.refuse(client, exchange, cause).await;
         }
-        let mut choice = self.settle(client, exchange).await;
-        client.timer.set(clock::instant() + exchange.listener.idle_timeout);
+        let mut choice = self.settle(client, exchange, exchange.created).await;
         if exchange.request.expects && choice.is_ok() {
             // Waiting for the client's socket: what was decided before is void.
             drop(choice);
+            client.timer.set(clock::instant() + exchange.listener.idle_timeout);
             client.down.begin();
             client.stage_continue();
             if client.flush().await.is_err() {
                 exchange.cause = Some(Cause::ShortBody);
                 return After::Abort;
             }
-            choice = self.settle(client, exchange).await;
+            choice = self.settle(client, exchange, clock::now()).await;
         }
         loop {
             let (group, guard) = match choice {
@@ -177,7 +180,7 @@ impl Carrier {
             if verdict == retry::Verdict::Elsewhere {
                 exchange.tried.push(id);
             }
-            choice = self.settle(client, exchange).await;
+            choice = self.settle(client, exchange, clock::now()).await;
             if let Ok((group, _)) = &choice {
                 group.metrics.retries.add(self.thread.index, 1);
             }

@@ -86,6 +86,11 @@ impl<'a, 'b> Fields<'a, 'b> {
             let Some(value) = Some(header.value).filter(|_| *kind == Field::Connection) else {
                 continue;
             };
+            // What nearly all say.
+            if value.eq_ignore_ascii_case(b"keep-alive") {
+                fields.keep_alive = true;
+                continue;
+            }
             let options = std::str::from_utf8(value).unwrap_or_default().split(',').map(str::trim);
             for option in options {
                 match option {

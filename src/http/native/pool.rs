@@ -26,7 +26,7 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 struct Inner {
     /// The least recently used first.
-    idle: HashMap<RegistrationId, VecDeque<Idle>>,
+    idle: HashMap<RegistrationId, VecDeque<Idle>, foldhash::fast::RandomState>,
     count: usize,
     /// By fd.
     busy: Vec<Busy>,

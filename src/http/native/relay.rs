@@ -452,14 +452,22 @@ impl<'a> Relay<'a> {
 
     /// Interim responses, then the final one.
     fn read_heads(&mut self) -> Result<(), Cause> {
-        while response::is_whole(self.client.down.window.all(), &mut self.searched) {
+        // Most heads come whole, and their end is found by parsing them: it is looked for only where
+        // one has not.
+        while self.searched == 0
+            || response::is_whole(self.client.down.window.all(), &mut self.searched)
+        {
             let down = &mut self.client.down;
             if down.is_flushed() {
                 down.begin();
             }
             // Known only now: much can happen while a target thinks.
             self.asked.keep_alive &= !self.closing.is_cancelled();
-            let mut response = self.client.stage_head(self.asked, self.added)?;
+            let Some(mut response) = self.client.stage_head(self.asked, self.added)? else {
+                let bytes = self.client.down.window.all();
+                let ends = self.searched > 0 || response::is_whole(bytes, &mut self.searched);
+                return if ends { Err(Cause::BadResponse) } else { Ok(()) };
+            };
             let down = &mut self.client.down;
             down.window.consume(response.length);
             self.searched = 0;

@@ -108,8 +108,8 @@ pub(super) fn is_whole(bytes: &[u8], searched: &mut usize) -> bool {
     })
 }
 
-/// Parses the head at the beginning of `bytes`, which hold its end, and writes what the client gets
-/// to `out`; nothing for an interim response that is not passed on.
+/// Parses the head at the beginning of `bytes` and writes what the client gets to `out`; nothing
+/// for an interim response that is not passed on. None: `bytes` do not hold all of it.
 ///
 /// # Errors
 /// It is no response, or too long.
@@ -118,14 +118,15 @@ pub(super) fn translate(
     asked: Asked,
     added: &Additions<'_>,
     out: &mut Out<'_>,
-) -> Result<Response, Cause> {
+) -> Result<Option<Response>, Cause> {
     let mut headers = [const { MaybeUninit::uninit() }; MOST];
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     let length = match config.parse_response_with_uninit_headers(&mut parsed, bytes, &mut headers) {
         Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(Cause::ResponseHeaders),
-        _ => return Err(Cause::BadResponse),
+        Err(_) => return Err(Cause::BadResponse),
     };
     let (Some(minor), Some(status)) = (parsed.version, parsed.code) else {
         return Err(Cause::BadResponse);
@@ -136,7 +137,7 @@ pub(super) fn translate(
     }
     let fields = Fields::read(parsed.headers);
     if status < 200 {
-        return interim(status, length, asked, (parsed.reason, &fields), added, out);
+        return interim(status, length, asked, (parsed.reason, &fields), added, out).map(Some);
     }
     if let Out::Text(out) = out {
         out.reserve(length + OURS);
@@ -175,7 +176,7 @@ pub(super) fn translate(
         && (minor == 1 || fields.keep_alive)
         && !framing.is_doubtful
         && !matches!(body, Body::UntilEnd);
-    Ok(Response { status, length, body, chunked, coding, keep_alive, reusable })
+    Ok(Some(Response { status, length, body, chunked, coding, keep_alive, reusable }))
 }
 
 fn interim(
@@ -395,6 +396,7 @@ mod tests {
         let added = Additions::of(&rules);
         let got = translate(sent.as_bytes(), asked, &added, &mut Out::Text(&mut out));
         let got = got.map(|response| {
+            let response = response.unwrap();
             assert_eq!(response.length, sent.len());
             (String::from_utf8(out).unwrap().replace("\r\n", "\n"), response.reusable)
         });
@@ -448,7 +450,8 @@ mod tests {
             let sent = sent.replace('\n', "\r\n") + "\r\n";
             let (mut out, added) = (Vec::new(), Additions::of(&rules));
             let asked = Asked { coding, ..ASKED };
-            let got = translate(sent.as_bytes(), asked, &added, &mut Out::Text(&mut out)).unwrap();
+            let got = translate(sent.as_bytes(), asked, &added, &mut Out::Text(&mut out));
+            let got = got.unwrap().unwrap();
             let text = String::from_utf8(out).unwrap().replace("\r\n", "\n");
             assert_eq!(text, format!("{expected}{KEPT}"), "{sent}");
             assert_eq!(got.coding.is_some(), expected.contains("Content-Encoding: "));
@@ -505,6 +508,17 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_head_is_no_head_yet() {
+        let (rules, mut out) = (ResponseRules::default(), Vec::new());
+        let sent = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nA: \"b\"\t\r\nC:\r\n\r\n";
+        for end in 0..sent.len() {
+            let added = Additions::of(&rules);
+            let got = translate(&sent[..end], ASKED, &added, &mut Out::Text(&mut out));
+            assert!(matches!(got, Ok(None)) && out.is_empty(), "{end}");
+        }
+    }
+
+    #[test]
     fn long_heads_are_refused() {
         let sent = |count: usize| format!("HTTP/1.1 200 OK\n{}", "A: b\n".repeat(count));
         let expected = format!("{}Transfer-Encoding: chunked\n{KEPT}", sent(MOST));
@@ -534,7 +548,7 @@ mod tests {
                 let mut out = Vec::new();
                 let rules = ResponseRules::default();
                 let added = Additions::of(&rules);
-                if translate(bytes, ASKED, &added, &mut Out::Text(&mut out)).is_ok() {
+                if let Ok(Some(_)) = translate(bytes, ASKED, &added, &mut Out::Text(&mut out)) {
                     let end = out.windows(4).position(|window| window == b"\r\n\r\n");
                     prop_assert_eq!(end, Some(out.len() - 4));
                 }

@@ -136,8 +136,8 @@ impl Carrier {
 
     /// One exchange, from its head to its report.
     async fn stream(&self, client: &mut Client, section: Section, ends: bool) -> After {
-        let mut rng = fastrand::Rng::new();
-        let trace_id = |sent: Option<&str>| headers::trace_id(sent, clock::now(), &mut rng);
+        let (mut rng, now) = (fastrand::Rng::new(), clock::now());
+        let trace_id = |sent: Option<&str>| headers::trace_id(sent, now, &mut rng);
         if let Some(listener) = account::listener(&self.thread, client.socket) {
             client.listener = listener;
         }
@@ -171,7 +171,7 @@ impl Carrier {
                 request.refused = verdict.refuses().or(request.refused);
                 client.up.begin();
                 client.up.lead.extend_from_slice(stream.head());
-                let mut exchange = self.begin(client, request, trace_id);
+                let mut exchange = Self::begin(client, request, (trace_id, now));
                 let after = self.run(client, &mut exchange).await;
                 self.end(client, exchange, after)
             }

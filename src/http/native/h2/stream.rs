@@ -199,9 +199,11 @@ impl Stream {
         bytes: &[u8],
         asked: Asked,
         added: &Additions<'_>,
-    ) -> Result<Response, Cause> {
+    ) -> Result<Option<Response>, Cause> {
         let mut out = Out::Fields(&mut self.made);
-        let mut answer = response::translate(bytes, asked, added, &mut out)?;
+        let Some(mut answer) = response::translate(bytes, asked, added, &mut out)? else {
+            return Ok(None);
+        };
         answer.chunked = false;
         if answer.status < 200 && answer.status != 101 {
             let mut wire = self.lease.lock();
@@ -215,7 +217,7 @@ impl Stream {
             drop(wire);
             self.made.clear();
         }
-        Ok(answer)
+        Ok(Some(answer))
     }
 
     /// Stages a whole response of our own.
