@@ -7,7 +7,7 @@
 
 use crate::harness::{
     Connections, Contestant, Kind, LoadCore, Options, Rate, Sample, Site, median, progress,
-    proxies, rate_table, show, with_rules, wrk_table, wrk_tables,
+    proxies, rate_table, ratio, show, with_rules, wrk_beside, wrk_table, wrk_tables,
 };
 
 /// Client connections at once.
@@ -31,6 +31,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ];
     let contestants = proxies(Kind::Https, &site, options);
     wrk_tables(&secure, "request", &site, &contestants, options);
+    wrk_beside(secure[0], &site, &contestants, options);
     Ok(())
 }
 
@@ -40,6 +41,8 @@ fn plain(site: &Site, options: &Options) -> anyhow::Result<()> {
     let peaks = wrk_table(kept, "request", site, &contestants, options);
     let fresh = ("A fresh connection for every request, 64 at once.", Connections::Fresh(CLIENTS));
     wrk_table(fresh, "request", site, &contestants, options);
+    wrk_beside(kept, site, &contestants, options);
+    wrk_beside(fresh, site, &contestants, options);
     contestants.retain(|contestant| contestant.name != "roadstead, pingora");
     at_a_rate(&peaks, site, &contestants, options)?;
     contestants.iter_mut().for_each(Contestant::ask_for_large);
@@ -91,13 +94,12 @@ fn ruled(site: &Site, options: &Options) {
     for program in ["roadstead", "haproxy", "nginx"] {
         let ruled = format!("{program}, rules and log");
         let (Some((_, without)), Some((_, with))) = (find(program), find(&ruled)) else { continue };
-        let times = |value: fn(&Sample) -> f64| of(with, value) / of(without, value);
-        let (rate, cpu) = (times(|s| s.rate), times(|s| s.cpu));
+        let (rate, cpu) = (ratio(with, without, |s| s.rate), ratio(with, without, |s| s.cpu));
         let mut line = format!("{program}, with to without: rate × {rate:.2}, CPU × {cpu:.2}");
         if let (Some((_, ours)), false) = (find("roadstead, rules and log"), program == "roadstead")
         {
-            let ratio = of(ours, |s| s.cpu) / of(with, |s| s.cpu);
-            line += &format!("; with both, Roadstead's CPU × {ratio:.2}");
+            let ours = ratio(ours, with, |s| s.cpu);
+            line += &format!("; with both, Roadstead's CPU × {ours:.2}");
         }
         show(&line);
     }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 
-use harness::{Options, progress, show};
+use harness::{Options, alone, is_alone, progress, show};
 
 /// Roadstead's benches.
 #[derive(Debug, Parser)]
@@ -63,6 +63,9 @@ const BENCHES: &[(&str, &str, Run)] = &[
     ("api", "the AWS APIs: first answer, calls per second", api::run),
     ("memory", "resident memory: quickstart, idle connections", memory::run),
 ];
+
+/// Those that compare what packets cost.
+const ALONE: [&str; 5] = ["http1", "http2", "tcp", "dns", "memory"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -109,10 +112,18 @@ fn run(chosen: &[&(&str, &str, Run)], arguments: &Arguments) -> ExitCode {
         access_log: arguments.access_log,
         rules: 0,
     };
-    harness::show_machine();
+    if !is_alone() {
+        harness::show_machine();
+    }
     let mut code = ExitCode::SUCCESS;
     for (name, question, bench) in chosen {
-        show(&format!("\n## {name}: {question}"));
+        let succeeded = ALONE.contains(name).then(|| alone(&again(name, &options))).flatten();
+        if let Some(succeeded) = succeeded {
+            code = if succeeded { code } else { ExitCode::FAILURE };
+            continue;
+        }
+        let network = if is_alone() { "a network of its own" } else { "the host's network" };
+        show(&format!("\n## {name}: {question} ({network})"));
         if let Err(error) = bench(&options) {
             progress(&format!("{name}: {error:#}"));
             show(&format!("could not be run: {error:#}"));
@@ -120,4 +131,14 @@ fn run(chosen: &[&(&str, &str, Run)], arguments: &Arguments) -> ExitCode {
         }
     }
     code
+}
+
+/// What runs one bench as it was asked for.
+fn again(name: &str, options: &Options) -> Vec<String> {
+    let (rounds, seconds) = (options.rounds.to_string(), options.seconds.to_string());
+    let mut arguments =
+        [name, "--rounds", &rounds, "--seconds", &seconds].map(str::to_owned).to_vec();
+    let flags = [("--quick", options.quick), ("--access-log", options.access_log)];
+    arguments.extend(flags.iter().filter(|(_, is)| *is).map(|(flag, _)| (*flag).to_owned()));
+    arguments
 }

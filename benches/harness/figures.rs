@@ -52,8 +52,14 @@ impl Latencies {
     }
 }
 
+/// How many times theirs ours is: the median of the rounds' own ratios. What else a machine does
+/// changes from round to round, and meets those alike that run one behind the other.
+pub(crate) fn ratio(ours: &[Sample], theirs: &[Sample], value: fn(&Sample) -> f64) -> f64 {
+    median(ours.iter().zip(theirs).map(|(ours, theirs)| value(ours) / value(theirs)))
+}
+
 /// Runs every contestant once per round, in turns, so that whatever else the machine does meets all
-/// of them alike.
+/// of them alike. Who fails a round is left out: its rounds would not be the others'.
 pub(crate) fn alternate(
     what: &str,
     rounds: usize,
@@ -73,12 +79,53 @@ pub(crate) fn alternate(
                     ));
                     samples.push(sample);
                 }
-                Err(error) => progress(&format!("{what}: {name}: {error:#}")),
+                Err(error) => progress(&format!("{what}: {name} is left out: {error:#}")),
             }
         }
     }
-    results.retain(|(_, samples)| !samples.is_empty());
+    results.retain(|(_, samples)| samples.len() == rounds);
     results
+}
+
+/// CPU per request of Roadstead and of each other program while both are asked at once and share
+/// their core: whatever else the machine does meets both in the same moment, and neither waits for
+/// the load.
+pub(crate) fn beside(
+    what: &str,
+    rounds: usize,
+    contestants: &[Contestant],
+    measure: impl Fn(&Contestant) -> anyhow::Result<Sample> + Sync,
+) {
+    let Some(own) = contestants.iter().find(|one| one.name == "roadstead") else { return };
+    let others = contestants.iter().filter(|other| !other.name.starts_with("roadstead"));
+    show(&format!("\n{what} Both at once on one core.\n"));
+    show("| program | CPU µs/request | Roadstead's beside it | Roadstead: CPU | errors |");
+    show("|---|---:|---:|---:|---:|");
+    for other in others {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 1..=rounds {
+            let (our, their) = std::thread::scope(|scope| {
+                let our = scope.spawn(|| measure(own));
+                let their = measure(other);
+                (our.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))), their)
+            });
+            match our.and_then(|our| Ok((our, their?))) {
+                Ok((our, their)) => {
+                    let times = our.cpu / their.cpu;
+                    let beside = format!("beside {}, round {round} of {rounds}", other.name);
+                    progress(&format!("{what}: {beside}: CPU × {times:.3}"));
+                    ours.push(our);
+                    theirs.push(their);
+                }
+                Err(error) => progress(&format!("{what}: beside {}: {error:#}", other.name)),
+            }
+        }
+        let of = |samples: &[Sample]| median(samples.iter().map(|sample| sample.cpu)) * 1e6;
+        let times = ratio(&ours, &theirs, |sample| sample.cpu);
+        let errors: u64 = ours.iter().chain(&theirs).map(|sample| sample.errors).sum();
+        let (own, name) = (of(&ours), other.name);
+        show(&format!("| {name} | {:.2} | {own:.2} | × {times:.3} | {errors} |", of(&theirs)));
+    }
 }
 
 /// How a table names and scales what it shows.
@@ -95,7 +142,7 @@ pub(crate) struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// Medians, and what the first row, Roadstead's, is of each other one.
+    /// Medians, and how many times each other row Roadstead's is (see [`ratio`]).
     pub(crate) fn show(&self, results: &[(&str, Vec<Sample>)]) {
         let of = |samples: &[Sample], value: fn(&Sample) -> f64| median(samples.iter().map(value));
         show(&format!("\n{}\n", self.title));
@@ -121,8 +168,8 @@ impl Table<'_> {
             }
             row += &match ours {
                 Some((own, ours)) if own != name => {
-                    let (our_rate, our_cpu) = (of(ours, |s| s.rate), of(ours, |s| s.cpu));
-                    format!(" × {:.2} | × {:.2} |", our_rate / rate, our_cpu / cpu)
+                    let times = |value| ratio(ours, samples, value);
+                    format!(" × {:.2} | × {:.2} |", times(|s| s.rate), times(|s| s.cpu))
                 }
                 _ => " | |".to_owned(),
             };

@@ -13,7 +13,8 @@ use roadstead::clock;
 
 use super::process::pinned;
 use super::{
-    Contestant, Cores, Latencies, Options, Program, Sample, Site, Table, alternate, progress,
+    Contestant, Cores, Latencies, Options, Program, Sample, Site, Table, alternate, beside,
+    progress,
 };
 
 /// Runs after wrk's last request; what it prints is exact where wrk's own report is rounded.
@@ -85,6 +86,17 @@ pub(crate) fn wrk_table(
     results
 }
 
+/// The same with Roadstead and each of the others at once, on the core that they share.
+pub(crate) fn wrk_beside(
+    (title, connections): (&'static str, Connections),
+    site: &Site,
+    contestants: &[Contestant],
+    options: &Options,
+) {
+    let load = |contestant: &Contestant| wrk(contestant, site, connections, options.run());
+    beside(title, options.rounds, contestants, load);
+}
+
 /// HTTP requests for `time`.
 fn wrk(
     contestant: &Contestant,
@@ -92,7 +104,7 @@ fn wrk(
     connections: Connections,
     time: Duration,
 ) -> anyhow::Result<Sample> {
-    let script = site.dir.path().join("report.lua");
+    let script = site.dir.path().join(format!("{}.lua", contestant.name));
     std::fs::write(&script, REPORT)?;
     let (count, fresh) = match connections {
         Connections::KeptAlive(count) => (count, false),
@@ -126,8 +138,8 @@ fn wrk(
     })
 }
 
-/// One table of HTTP/2 requests on so many connections with so many streams each: a warm-up, then
-/// every contestant in turns.
+/// Tables of HTTP/2 requests on so many connections with so many streams each: a warm-up, then every
+/// contestant in turns, then at once.
 pub(crate) fn h2load_table(
     title: &'static str,
     at_once: (usize, usize),
@@ -145,6 +157,8 @@ pub(crate) fn h2load_table(
     });
     let (rate, cpu) = ("requests/s", "CPU µs/request");
     Table { title, rate, cpu, scale: 1e6, latencies: true }.show(&results);
+    let load = |contestant: &Contestant| h2load(contestant, site, at_once, options.run());
+    beside(title, options.rounds, contestants, load);
 }
 
 /// Requests of each connection per second, where h2load keeps a rate: it looks at each one's a
@@ -233,7 +247,7 @@ fn run_h2load(
     arguments: &[String],
     margin: Duration,
 ) -> anyhow::Result<(Sample, Duration)> {
-    let log = site.dir.path().join("h2load.log");
+    let log = site.dir.path().join(format!("{}.h2load.log", contestant.name));
     let _ = std::fs::remove_file(&log);
     let mut command = pinned(&Program::H2load.require()?, site.cores.load);
     command.args(["-t1", "-Huser-agent: bench/1.0"]).args(arguments);

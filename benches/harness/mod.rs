@@ -14,14 +14,14 @@ mod proxies;
 use std::io::Write as _;
 use std::time::Duration;
 
-pub(crate) use figures::{Latencies, Sample, Table, alternate, median, millis};
+pub(crate) use figures::{Latencies, Sample, Table, alternate, beside, median, millis, ratio};
 pub(crate) use fleet::Fleet;
 pub(crate) use load::{
-    Connections, Rate, WARM_UP, bulk, dnsperf, h2load_table, rate_table, target_of_bulk, wrk_table,
-    wrk_tables,
+    Connections, Rate, WARM_UP, bulk, dnsperf, h2load_table, rate_table, target_of_bulk,
+    wrk_beside, wrk_table, wrk_tables,
 };
 pub(crate) use machine::{Cores, LoadCore, raise_open_files, show_machine};
-pub(crate) use network::{Network, answers_http, answers_with, until};
+pub(crate) use network::{Network, alone, answers_http, answers_with, is_alone, until};
 pub(crate) use process::Running;
 pub(crate) use programs::{Program, roadstead};
 pub(crate) use proxies::{Contestant, Kind, Site, proxies, with_rules};

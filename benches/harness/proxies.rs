@@ -134,7 +134,7 @@ pub(crate) fn proxies(kind: Kind, site: &Site, options: &Options) -> Vec<Contest
     let mut all: Vec<(&str, u8, Start)> =
         vec![("roadstead", 1, start_native), ("haproxy", 2, haproxy), ("nginx", 3, nginx)];
     if kind != Kind::Tcp {
-        all.insert(1, ("roadstead, pingora", 4, start_pingora));
+        all.push(("roadstead, pingora", 4, start_pingora));
     }
     started(&all, kind, site, options)
 }
