@@ -138,8 +138,8 @@ fn wrk(
     })
 }
 
-/// Tables of HTTP/2 requests on so many connections with so many streams each: a warm-up, then every
-/// contestant in turns, then at once.
+/// Tables of HTTP/2 requests on so many connections with so many streams each: a warm-up, then
+/// every contestant in turns, then at once.
 pub(crate) fn h2load_table(
     title: &'static str,
     at_once: (usize, usize),

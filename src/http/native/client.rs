@@ -330,8 +330,8 @@ impl Client {
         }
     }
 
-    /// Stages what the client gets of the response's head at the beginning of `down`'s window; none:
-    /// it is not whole.
+    /// Stages what the client gets of the response's head at the beginning of `down`'s window.
+    /// None: it is not whole.
     ///
     /// # Errors
     /// It is no response, or too long.

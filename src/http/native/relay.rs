@@ -452,8 +452,8 @@ impl<'a> Relay<'a> {
 
     /// Interim responses, then the final one.
     fn read_heads(&mut self) -> Result<(), Cause> {
-        // Most heads come whole, and their end is found by parsing them: it is looked for only where
-        // one has not.
+        // Most heads come whole, and are parsed at once. The end is looked for only of one that has
+        // not.
         while self.searched == 0
             || response::is_whole(self.client.down.window.all(), &mut self.searched)
         {
