@@ -87,6 +87,8 @@ fn ruled(site: &Site, options: &Options) {
         proxies(Kind::Http, site, &Options { access_log: false, ..options.clone() });
     contestants.retain(|contestant| contestant.name != "roadstead, pingora");
     contestants.extend(with_rules(RULES, site, options));
+    // Each beside itself.
+    contestants.sort_by_key(|one| (!one.name.starts_with("roadstead"), one.name.split(',').next()));
     let title = "100 rules and the access log, and neither; keep-alive, 64 connections.";
     let case = (title, Connections::KeptAlive(CLIENTS));
     let results = wrk_table(case, "request", site, &contestants, options);

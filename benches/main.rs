@@ -65,7 +65,7 @@ const BENCHES: &[(&str, &str, Run)] = &[
 ];
 
 /// Those that compare what packets cost.
-const ALONE: [&str; 5] = ["http1", "http2", "tcp", "dns", "memory"];
+const ALONE: [&str; 4] = ["http1", "http2", "tcp", "dns"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

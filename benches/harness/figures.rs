@@ -69,6 +69,9 @@ pub(crate) fn alternate(
     let mut results: Vec<_> = contestants.iter().map(|c| (c.name, Vec::new())).collect();
     for round in 1..=rounds {
         for (contestant, (name, samples)) in contestants.iter().zip(&mut results) {
+            if samples.len() + 1 < round {
+                continue;
+            }
             match measure(contestant) {
                 Ok(sample) => {
                     progress(&format!(
@@ -88,8 +91,8 @@ pub(crate) fn alternate(
 }
 
 /// CPU per request of Roadstead and of each other program while both are asked at once and share
-/// their core: whatever else the machine does meets both in the same moment, and neither waits for
-/// the load.
+/// their core: whatever else the machine does meets both in the same moment. Who fails a round is
+/// left out.
 pub(crate) fn beside(
     what: &str,
     rounds: usize,
@@ -99,8 +102,10 @@ pub(crate) fn beside(
     let Some(own) = contestants.iter().find(|one| one.name == "roadstead") else { return };
     let others = contestants.iter().filter(|other| !other.name.starts_with("roadstead"));
     show(&format!("\n{what} Both at once on one core.\n"));
-    show("| program | CPU µs/request | Roadstead's beside it | Roadstead: CPU | errors |");
-    show("|---|---:|---:|---:|---:|");
+    show(
+        "| program | CPU µs/request | Roadstead's beside it | busy, both | Roadstead: CPU | errors |",
+    );
+    show("|---|---:|---:|---:|---:|---:|");
     for other in others {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
@@ -117,14 +122,23 @@ pub(crate) fn beside(
                     ours.push(our);
                     theirs.push(their);
                 }
-                Err(error) => progress(&format!("{what}: beside {}: {error:#}", other.name)),
+                Err(error) => {
+                    progress(&format!("{what}: {} is left out: {error:#}", other.name));
+                    break;
+                }
             }
         }
+        if ours.len() < rounds {
+            continue;
+        }
         let of = |samples: &[Sample]| median(samples.iter().map(|sample| sample.cpu)) * 1e6;
+        let both = ours.iter().zip(&theirs).map(|(our, their)| our.busy + their.busy);
+        let busy = median(both) * 100.0;
         let times = ratio(&ours, &theirs, |sample| sample.cpu);
         let errors: u64 = ours.iter().chain(&theirs).map(|sample| sample.errors).sum();
         let (own, name) = (of(&ours), other.name);
-        show(&format!("| {name} | {:.2} | {own:.2} | × {times:.3} | {errors} |", of(&theirs)));
+        let cpu = format!("{:.2} | {own:.2} | {busy:.0} % | × {times:.3}", of(&theirs));
+        show(&format!("| {name} | {cpu} | {errors} |"));
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use roadstead::clock;
 
-use super::Running;
+use super::{Running, progress};
 
 /// Says to a bench that the network it is in is its own.
 const OWN: &str = "ROADSTEAD_BENCH_NETWORK";
@@ -19,7 +19,8 @@ pub(crate) fn is_alone() -> bool {
 
 /// This program once more, in a network namespace of its own, where no firewall of the host costs
 /// as much per packet as a proxy's own work; whether it succeeded. None: this is it already, or
-/// there can be none (it takes root, and Debian's `util-linux` and `iproute2`).
+/// there can be none (it takes root, and Debian's `util-linux` and `iproute2`). Its settings
+/// (`net.*`) are those that new namespaces have.
 pub(crate) fn alone(arguments: &[String]) -> Option<bool> {
     if is_alone() {
         return None;
@@ -30,8 +31,13 @@ pub(crate) fn alone(arguments: &[String]) -> Option<bool> {
         command.args(["sh", "-c", script]);
         command
     };
-    let is_able = within("ip link set lo up").output().is_ok_and(|output| output.status.success());
-    let program = std::env::current_exe().ok().filter(|_| is_able)?;
+    let tried = within("ip link set lo up").output().ok()?;
+    if !tried.status.success() {
+        let words = String::from_utf8_lossy(&tried.stderr);
+        progress(&format!("no network of its own: {}", words.trim()));
+        return None;
+    }
+    let program = std::env::current_exe().ok()?;
     let mut command = within("ip link set lo up && exec \"$0\" \"$@\"");
     let status = command.arg(program).args(arguments).env(OWN, "own").status();
     status.ok().map(|status| status.success())

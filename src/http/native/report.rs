@@ -28,7 +28,7 @@ pub(super) struct Exchange {
     pub(super) generation: Generation,
     pub(super) request: Request,
     pub(super) trace_id: String,
-    /// Only where it is logged.
+    /// When its head was read; the first decision's now.
     pub(super) created: Timestamp,
     pub(super) priority: Option<u32>,
     /// The session that was waited for.

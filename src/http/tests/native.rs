@@ -38,6 +38,32 @@ async fn trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn heads_of_responses_come_in_any_pieces() {
+    let (world, listener) = by_hand(plan()).await;
+    let mut client = world.client().await;
+    let get = "GET / HTTP/1.1\r\nHost: t\r\n\r\n";
+    client.send(get).await;
+    let mut target = accept(&listener).await;
+    let sent = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n\
+                HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    for at in (1..sent.len()).step_by(5) {
+        target.head().await.unwrap();
+        let (one, other) = sent.split_at(at);
+        target.send(one).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        target.send(other).await;
+        assert_eq!(client.head().await.unwrap().status(), 103, "{at}");
+        let response = client.response().await;
+        assert_eq!((response.status(), response.body.as_str()), (200, "hi"), "{at}");
+        client.send(get).await;
+    }
+    // What ends before it has begun is none.
+    target.head().await.unwrap();
+    target.send("\r\n\r\n").await;
+    assert_eq!(client.response().await.status(), 502);
+}
+
+#[tokio::test]
 async fn halves_of_a_tunnel_end_one_by_one() {
     for client_first in [true, false] {
         let (world, listener) = by_hand(plan()).await;
